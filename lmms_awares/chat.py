@@ -1,0 +1,88 @@
+"""From chat messages and images to token segments, through the checkpoint's own template and processor."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import Qwen2_5_VLProcessor
+
+from lmms_awares.conversation import Segment
+
+Message = dict[str, Any]  # {"role": ..., "content": [{"type": "text" | "image", ...}]}
+
+_SENTINEL = "@@assistant-turn@@"
+
+
+class ChatFormat:
+    """Renders the turns of a conversation for one checkpoint."""
+
+    def __init__(self, processor: Qwen2_5_VLProcessor) -> None:
+        self._processor = processor
+
+    @property
+    def tokenizer(self) -> Any:
+        """The checkpoint's tokenizer."""
+        return self._processor.tokenizer
+
+    @property
+    def pixel_limits(self) -> tuple[int, int]:
+        """(min_pixels, max_pixels) in force."""
+        size = self._processor.image_processor.size
+        return size["shortest_edge"], size["longest_edge"]
+
+    @property
+    def vision_token_ids(self) -> list[int]:
+        """Placeholder ids, which a model must not generate where another turn may follow."""
+        return [self._processor.image_token_id, self._processor.video_token_id]
+
+    def render(self, messages: Sequence[Message], system: str | None) -> str:
+        """Text of the prompt, one placeholder per image, ready for the assistant's turn.
+
+        `system` goes in front of a system message that the task may bring; None leaves the template's default.
+        """
+        messages = list(messages)
+        if system is not None:
+            own = [{"type": "text", "text": system}]
+            if messages and messages[0]["role"] == "system":
+                own += [{"type": "text", "text": "\n\n"}, *messages.pop(0)["content"]]
+            messages.insert(0, {"role": "system", "content": own})
+        return self._template(messages)
+
+    def segment(self, text: str, images: Sequence[Image.Image]) -> Segment:
+        """Tokenise `text` with its images; each placeholder is repeated once per visual token."""
+        batch = self._processor(text=[text], images=list(images) or None, return_tensors="pt")
+        return Segment(
+            ids=batch["input_ids"][0],
+            is_image=batch["mm_token_type_ids"][0] == 1,
+            pixels=batch.get("pixel_values"),
+            grids=batch.get("image_grid_thw", torch.zeros(0, 3, dtype=torch.long)),
+        )
+
+    def crop_turn(self, crops: Sequence[Image.Image], *, ended: bool) -> Segment:
+        """The user turn that answers a tool call: only images (protocol), then the assistant's header.
+
+        `ended`: the call turn closed itself; where it ran into its limit, the closing token comes with this segment.
+        """
+        image_turn = {"role": "user", "content": [{"type": "image"} for _ in crops]}
+        text = self._template([*self._stub, image_turn]).rpartition(_SENTINEL)[2]
+        return self.segment(text.removeprefix(self.tokenizer.eos_token) if ended else text, crops)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of generated ids, special tokens left out."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def encode_reply(self, text: str) -> list[int]:
+        """Ids of an assistant turn with this text, end of turn included."""
+        return [*self.tokenizer.encode(text, add_special_tokens=False), self.tokenizer.eos_token_id]
+
+    @cached_property
+    def _stub(self) -> list[Message]:
+        return [
+            {"role": "user", "content": [{"type": "text", "text": "?"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": _SENTINEL}]},
+        ]
+
+    def _template(self, messages: list[Message]) -> str:
+        return self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

@@ -1,0 +1,167 @@
+"""The ten crops of the AwaRes protocol: boxes, areas, overlaps and the target set of an evidence box (Eq. 3).
+
+Every crop is a union of cells of a 4x4 grid, so areas and overlaps of *sets* of crops are exact bit arithmetic.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom; original pixels; right and bottom exclusive
+
+MIN_CROP_SIDE = 100  # px, the released adapter's rule
+IOU_THRESHOLD = 0.5  # tau of Eq. 3
+_CELLS = 4
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One member of the crop set C (paper section 3.2).
+
+    `columns` and `rows` are half-open ranges of quarter cells, e.g. (0, 2) for the left half.
+    """
+
+    id: str
+    name: str
+    columns: tuple[int, int]
+    rows: tuple[int, int]
+
+    def box(self, width: int, height: int, min_crop_side: int = MIN_CROP_SIDE) -> Box:
+        """Pixels of this crop in a `width` x `height` image, as (left, top, right, bottom).
+
+        A side is at least `min_crop_side` px where the image has that many; an image with a side below
+        `min_crop_side` yields the whole image for every crop. Odd sizes: the right and bottom parts get the spare
+        pixel, so the quadrants cover the image.
+
+        Raises:
+            ValueError: for an image without pixels.
+        """
+        if width < 1 or height < 1:
+            raise ValueError(f"an image needs at least 1x1 pixels, got {width}x{height}")
+        if min(width, height) < min_crop_side:
+            return 0, 0, width, height
+        left, right = _span(self.columns, width, min_crop_side)
+        top, bottom = _span(self.rows, height, min_crop_side)
+        return left, top, right, bottom
+
+    @property
+    def mask(self) -> int:
+        """The 16 quarter cells that this crop covers, as bits."""
+        return sum(
+            1 << (row * _CELLS + column) for row in range(*self.rows) for column in range(*self.columns)
+        )
+
+
+def _span(cells: tuple[int, int], length: int, min_side: int) -> tuple[int, int]:
+    first, last = cells
+    if last - first == _CELLS:
+        return 0, length
+    half = length // 2
+    side = max(min_side, half)
+    if first == 0:
+        return 0, side
+    if last == _CELLS:
+        return min(half, length - side), length
+    start = (length - side) // 2
+    return start, start + side
+
+
+_FIRST, _LAST, _MIDDLE, _WHOLE = (0, 2), (2, 4), (1, 3), (0, 4)
+CROPS: dict[str, Crop] = {
+    crop.id: crop
+    for crop in (
+        Crop("0", "top-left", _FIRST, _FIRST),
+        Crop("1", "top-right", _LAST, _FIRST),
+        Crop("2", "bottom-left", _FIRST, _LAST),
+        Crop("3", "bottom-right", _LAST, _LAST),
+        Crop("4", "center", _MIDDLE, _MIDDLE),
+        Crop("5", "top", _WHOLE, _FIRST),
+        Crop("6", "bottom", _WHOLE, _LAST),
+        Crop("7", "left", _FIRST, _WHOLE),
+        Crop("8", "right", _LAST, _WHOLE),
+        Crop("all", "all", _WHOLE, _WHOLE),
+    )
+}
+
+
+def check_ids(ids: Iterable[str]) -> tuple[str, ...]:
+    """The ids in the order asked, duplicates dropped.
+
+    Raises:
+        ValueError: no id at all, or an id that is not in `CROPS`.
+    """
+    unique = tuple(dict.fromkeys(ids))
+    unknown = [id for id in unique if id not in CROPS]
+    if unknown or not unique:
+        raise ValueError(f"crop ids must be among {list(CROPS)}, got {unknown or 'none'}")
+    return unique
+
+
+def _region(ids: Iterable[str]) -> int:
+    mask = 0
+    for id in check_ids(ids):
+        mask |= CROPS[id].mask
+    return mask
+
+
+def union_area(ids: Iterable[str]) -> float:
+    """Fraction of the image, 0..1, that the union of the crops covers (the paper's ||C||)."""
+    return _region(ids).bit_count() / _CELLS**2
+
+
+def region_iou(ids: Iterable[str], others: Iterable[str]) -> float:
+    """Intersection over union, 0..1, of the regions that two sets of crops cover (Supp. 9.1)."""
+    first, second = _region(ids), _region(others)
+    return (first & second).bit_count() / (first | second).bit_count()
+
+
+def box_iou(box: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Intersection over union, 0..1, of two boxes (left, top, right, bottom)."""
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
+    overlap = max(width, 0) * max(height, 0)
+    return overlap / (_area(box) + _area(other) - overlap)
+
+
+def _area(box: tuple[float, ...]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _contains(outer: tuple[float, ...], inner: tuple[float, ...]) -> bool:
+    return (
+        outer[0] <= inner[0] and outer[1] <= inner[1] and outer[2] >= inner[2] and outer[3] >= inner[3]
+    )
+
+
+def target_crops(
+    box: tuple[float, float, float, float], size: tuple[int, int], tau: float = IOU_THRESHOLD
+) -> tuple[tuple[str, ...], str]:
+    """Crops to ask for when the evidence lies in `box` (paper Eq. 3, with a fallback for small boxes).
+
+    Args:
+        box: (left, top, right, bottom) in pixels of the image.
+        size: (width, height) of the image.
+        tau: IoU at which a crop counts as a target.
+
+    Returns:
+        (ids, rule). rule `iou`: every crop with IoU >= tau. Where there is none, `contains`: the smallest crop that
+        holds the whole box. Where there is none (a box that leaves the image), `nearest`: the highest IoU.
+
+    Raises:
+        ValueError: a box without area, or one that does not touch the image.
+    """
+    width, height = size
+    if _area(box) <= 0 or box[2] <= box[0]:
+        raise ValueError(f"the evidence box {box} has no area; expected left < right and top < bottom")
+    if box_iou(box, (0, 0, width, height)) == 0:
+        raise ValueError(f"the evidence box {box} lies outside the {width}x{height} image")
+    boxes = {id: crop.box(width, height) for id, crop in CROPS.items()}
+    # On tiny images several crops are the whole image: that is one request, named `all`.
+    boxes = {id: b for id, b in boxes.items() if id == "all" or b != boxes["all"]}
+    overlap = {id: box_iou(box, b) for id, b in boxes.items()}
+    by_iou = tuple(id for id in boxes if overlap[id] >= tau)
+    if by_iou:
+        return by_iou, "iou"
+    holding = [id for id in boxes if _contains(boxes[id], box)]
+    if holding:
+        return (min(holding, key=lambda id: _area(boxes[id])),), "contains"
+    return (max(boxes, key=overlap.__getitem__),), "nearest"

@@ -1,0 +1,89 @@
+"""A crash-safe record of finished samples, so that a run that died resumes where it was.
+
+lmms-eval's own response cache is written only after every request of every task is done. The journal is one JSON line
+per finished sample, flushed at once; each process appends to a file of its own and reads all of them at the start.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lmms_awares.trace import Trace
+
+
+class Entry(BaseModel):
+    """One finished sample. `key` covers everything that the answer depends on; see `digest`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: str
+    task: str
+    split: str
+    doc_id: int
+    answer: str
+    input_tokens: int
+    output_tokens: int
+    trace: Trace
+
+
+def digest(*parts: object) -> str:
+    """Hex sha256 over JSON-serialisable parts and bytes; the same parts in the same order give the same key."""
+    sha = hashlib.sha256()
+    for part in parts:
+        blob = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
+        sha.update(len(blob).to_bytes(8, "big"))
+        sha.update(blob)
+    return sha.hexdigest()
+
+
+class Journal:
+    """Append-only store at `path` (a file; for a folder, `journal.jsonl` in it).
+
+    Rank 0 writes `path`, rank k writes `<stem>.rank<k><suffix>` beside it. A torn last line, as a kill leaves it, is
+    skipped. Samples that failed are recorded but never reused.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path, rank: int = 0) -> None:
+        if path.is_dir():
+            path = path / "journal.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._done = {entry.key: entry for file in _shards(path) for entry in _read(file)}
+        self.reusable = sum(entry.trace.failed is None for entry in self._done.values())
+        own = path if rank == 0 else path.with_name(f"{path.stem}.rank{rank}{path.suffix}")
+        self._file: IO[str] = own.open("a+", encoding="utf-8")
+        _end_torn_line(self._file)
+
+    def get(self, key: str) -> Entry | None:
+        """The finished sample with this key, or None."""
+        entry = self._done.get(key)
+        return entry if entry and entry.trace.failed is None else None
+
+    def add(self, entry: Entry) -> None:
+        """Append and flush one finished sample."""
+        self._done[entry.key] = entry
+        self._file.write(entry.model_dump_json() + "\n")
+        self._file.flush()
+
+
+def _shards(path: Path) -> list[Path]:
+    return sorted([*path.parent.glob(path.name), *path.parent.glob(f"{path.stem}.rank*{path.suffix}")])
+
+
+def _read(file: Path) -> Iterator[Entry]:
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            yield Entry.model_validate_json(line)
+        except ValidationError:
+            continue  # torn by a kill, or written by another schema version: that sample is simply generated again
+
+
+def _end_torn_line(file: IO[str]) -> None:
+    if file.tell() and not Path(file.name).read_bytes().endswith(b"\n"):
+        file.write("\n")

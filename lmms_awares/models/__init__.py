@@ -1,0 +1,7 @@
+"""lmms-eval models. The registry maps each model id to its class, as an import path, so that it loads nothing."""
+
+MODELS: dict[str, str] = {
+    "awares": "lmms_awares.models.awares.Awares",
+    "qwen2_5_vl_full": "lmms_awares.models.resolution.FullResolution",
+    "qwen2_5_vl_lowres": "lmms_awares.models.resolution.LowResolution",
+}

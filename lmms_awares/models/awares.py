@@ -1,0 +1,180 @@
+"""`awares`: low-res view, tool call for crops, answer on the same KV cache (paper sections 3.1 and 3.5)."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any, cast
+
+import torch
+from PIL import Image
+
+from lmms_awares.conversation import Reply, Segment
+from lmms_awares.models.base import QwenVL, check_grids
+from lmms_awares.models.config import AwaresArgs
+from lmms_awares.models.policies import CONTROLS, require_evidence
+from lmms_awares.models.sample import Outcome, Sample, SampleError
+from lmms_awares.protocol import CALL_BUDGET, ToolCall, format_call, parse_reply
+from lmms_awares.trace import CropTrace, ToolCallTrace, TurnTrace
+from lmms_awares.views import ViewPlan, render_crop, render_lowres
+
+
+class Awares(QwenVL):
+    """The two-turn policy. A call that names nothing usable gets the whole image and is traced as `invalid`."""
+
+    model_id = "awares"
+    args: AwaresArgs
+
+    def first_view(self, image: Image.Image, plan: ViewPlan) -> Image.Image:
+        """The low-res view."""
+        return render_lowres(image, plan)
+
+    def first_tokens(self, plan: ViewPlan) -> int:
+        """N_low."""
+        return plan.lowres_tokens
+
+    def plan(self, image: Image.Image) -> ViewPlan:
+        """Views under this model's limits, minimum crop side included."""
+        return replace(super().plan(image), min_crop_side=self.args.min_crop_side)
+
+    def check(self, doc: dict[str, Any], images: Sequence[Image.Image], task: str) -> None:
+        """Crops are regions of *the* image, so there must be exactly one."""
+        if self.args.policy == "oracle":
+            require_evidence(doc, task)
+        if len(images) != 1:
+            raise SampleError(f"awares needs exactly one image per sample, this one has {len(images)}")
+
+    def answer(self, samples: Sequence[Sample]) -> list[Outcome]:
+        """Let the policy decide on each sample of the batch, then answer."""
+        if self.args.policy == "model":
+            return self._ask_model(samples)
+        decide = CONTROLS[self.args.policy]
+        requests = [
+            # Where the low-res view is the full view there is nothing to fetch.
+            () if s.plans[0].lowres_is_full else decide(s.doc, s.images[0].size, self.sample_seed(s.at))
+            for s in samples
+        ]
+        direct = [row for row, ids in enumerate(requests) if not ids]
+        forced = [row for row, ids in enumerate(requests) if ids]
+        outcomes: dict[int, Outcome] = {}
+        if direct:
+            outcomes |= zip(direct, super().answer([samples[row] for row in direct]), strict=True)
+        if forced:
+            calls = [requests[row] for row in forced]
+            outcomes |= zip(forced, self._force([samples[row] for row in forced], calls), strict=True)
+        return [outcomes[row] for row in range(len(samples))]
+
+    def _ask_model(self, samples: Sequence[Sample]) -> list[Outcome]:
+        """Turn 1 is generated; rows that call go on to turn 2, the others are done."""
+        started = time.perf_counter()
+        conversation = self._converse(samples, reuse_cache=self.args.reuse_cache)
+        decoding = asdict(samples[0].decoding)
+        limit = samples[0].decoding.max_new_tokens
+        replies = conversation.generate(
+            **{**decoding, "max_new_tokens": max(limit, CALL_BUDGET)},
+            suppress_tokens=self._chat.vision_token_ids,
+            keep=CALL_BUDGET,
+        )
+        calls = [parse_reply(self._chat.decode(reply.ids[:CALL_BUDGET])) for reply in replies]
+        calling = [row for row, call in enumerate(calls) if call]
+        outcomes = {
+            row: self._direct_outcome(samples[row], replies[row].ids, replies[row].ended, replies[row].seconds)
+            for row, call in enumerate(calls)
+            if not call
+        }
+        if calling:
+            requests = [self._requested(samples[row], calls[row]) for row in calling]
+            turns = [
+                self._crop_turn(samples[row], ids, ended=_ended(replies[row]))
+                for row, ids in zip(calling, requests, strict=True)
+            ]
+            conversation.continue_rows(calling, turns)
+            finals = conversation.generate(**decoding)
+            latency = self._elapsed(started)
+            for row, ids, turn, final in zip(calling, requests, turns, finals, strict=True):
+                first = replies[row].ids[:CALL_BUDGET]
+                spoken = TurnTrace(
+                    text=self._chat.decode(first), new_tokens=len(first), seconds=replies[row].seconds
+                )
+                outcomes[row] = self._two_turns(samples[row], calls[row], ids, spoken, turn, final, latency)
+        return [outcomes[row] for row in range(len(samples))]
+
+    def _force(self, samples: Sequence[Sample], requests: list[tuple[str, ...]]) -> list[Outcome]:
+        """The call is put into the assistant's mouth; then everything is prefilled at once."""
+        started = time.perf_counter()
+        texts = [format_call(ids) for ids in requests]
+        conversation = self._converse(samples)
+        conversation.say([self._chat.encode_reply(text) for text in texts])
+        resolved = [s.plans[0].requested(ids) for s, ids in zip(samples, requests, strict=True)]
+        turns = [self._crop_turn(s, ids, ended=True) for s, ids in zip(samples, resolved, strict=True)]
+        conversation.continue_rows(range(len(samples)), turns)
+        finals = conversation.generate(**asdict(samples[0].decoding))
+        latency = self._elapsed(started)
+        return [
+            self._two_turns(
+                sample,
+                ToolCall(asked, "valid", text),
+                ids,
+                TurnTrace(text=text, new_tokens=0, seconds=0.0),
+                turn,
+                final,
+                latency,
+                forced=True,
+            )
+            for sample, asked, ids, text, turn, final in zip(
+                samples, requests, resolved, texts, turns, finals, strict=True
+            )
+        ]
+
+    def _requested(self, sample: Sample, call: ToolCall | None) -> tuple[str, ...]:
+        """Crops that a call yields; the whole image where it was attempted but unusable."""
+        ids = call.ids if call else ()
+        return sample.plans[0].requested(ids or ("all",))
+
+    def _crop_turn(self, sample: Sample, ids: tuple[str, ...], *, ended: bool) -> Segment:
+        plan = sample.plans[0]
+        turn = self._chat.crop_turn([render_crop(sample.images[0], plan, id) for id in ids], ended=ended)
+        check_grids(turn, [plan.crop_tokens(id) for id in ids])
+        return turn
+
+    def _two_turns(
+        self,
+        sample: Sample,
+        call: ToolCall | None,
+        ids: tuple[str, ...],
+        first: TurnTrace,
+        turn: Segment,
+        final: Reply,
+        latency: float,
+        *,
+        forced: bool = False,
+    ) -> Outcome:
+        plan = sample.plans[0]
+        call = cast(ToolCall, call)
+        crops = [CropTrace(id=id, tokens=plan.crop_tokens(id)) for id in ids]
+        tokens = plan.lowres_tokens + sum(crop.tokens for crop in crops)
+        again = 0 if forced or self.args.reuse_cache else plan.lowres_tokens
+        text = self._chat.decode(final.ids)
+        return Outcome(
+            answer=text.strip(),
+            visual_tokens=tokens,
+            visual_tokens_processed=tokens + again,
+            turns=[first, TurnTrace(text=text, new_tokens=len(final.ids), seconds=final.seconds)],
+            latency_s=latency,
+            truncated=not final.ended,
+            input_tokens=len(sample.prompt.ids) + len(turn.ids),
+            tool_call=ToolCallTrace(status=call.status, ids=list(call.ids), text=call.text, forced=forced),
+            crops=crops,
+        )
+
+    def _identity(self) -> dict[str, Any]:
+        return {**super()._identity(), "policy": self.args.policy}
+
+    def _elapsed(self, started: float) -> float:
+        if self._model.device.type == "cuda":
+            torch.cuda.synchronize(self._model.device)
+        return time.perf_counter() - started
+
+
+def _ended(reply: Reply) -> bool:
+    """The call turn closed itself within the budget."""
+    return reply.ended and len(reply.ids) <= CALL_BUDGET

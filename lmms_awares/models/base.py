@@ -1,0 +1,348 @@
+"""The lmms-eval adapter that all models share: loading, batching, journal, failures, traces.
+
+A model says how the first turn looks (`first_view`) and how a batch is answered (`answer`).
+"""
+
+import itertools
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, NoReturn
+
+import torch
+from accelerate import Accelerator
+from lmms_eval.api.instance import Instance
+from lmms_eval.api.model import lmms
+from lmms_eval.models.model_utils.gen_metrics import log_metrics
+from loguru import logger
+from PIL import Image
+from tqdm import tqdm
+
+from lmms_awares import __version__
+from lmms_awares.chat import ChatFormat, Message
+from lmms_awares.conversation import Conversation, Segment
+from lmms_awares.journal import Entry, Journal, digest
+from lmms_awares.models import checkpoint
+from lmms_awares.models.config import CommonArgs, ConfigError, parse_args
+from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, SampleError, read_images
+from lmms_awares.prompts import load_prompt, published_prompt_for
+from lmms_awares.tokens import MERGE
+from lmms_awares.trace import Trace, TurnTrace, seal
+from lmms_awares.views import ViewPlan, plan_views
+
+# What reading somebody's image or document can raise: broken files, impossible sizes, decompression bombs.
+_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
+class QwenVL(lmms):
+    """Base of the Qwen2.5-VL models; not registered itself.
+
+    Args:
+        device: where to run; default: the process's accelerator, else the CPU.
+        batch_size: samples generated together.
+        max_batch_size: accepted from lmms-eval; automatic batch sizes are not supported.
+        arguments: see `lmms_awares.models.config`.
+
+    Raises:
+        ConfigError: an unknown or impossible argument, or a checkpoint that cannot be used.
+    """
+
+    is_simple = False  # lmms-eval: requests carry chat messages
+    model_id: str
+
+    def __init__(
+        self,
+        device: str | None = None,
+        batch_size: int | str = 1,
+        max_batch_size: int | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__()
+        self.args: CommonArgs = parse_args(self.model_id, arguments)
+        if not str(batch_size).isdigit() or int(batch_size) < 1:
+            raise ConfigError(f"batch_size={batch_size} is not supported; give a number such as 1 or 8")
+        self.batch_size = int(batch_size)
+        self.accelerator = Accelerator()
+        self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
+        alone = self._world_size == 1
+        self._device = torch.device(device if device and alone else self.accelerator.device)
+        self._prompt = load_prompt(self.args.prompt_spec)
+        self._warn_of_foreign_prompt()
+        self._model, processor = checkpoint.load(self.args, str(self._device))
+        self._chat = ChatFormat(processor)
+        self._revision = checkpoint.fingerprint(self.args.pretrained, self.args.adapter)
+        if self.args.rev and not self._revision.startswith(self.args.rev):
+            raise ConfigError(f"rev={self.args.rev} is not this checkpoint's content, which is {self._revision[:12]}")
+        self._journal = Journal(self.args.journal, self._rank) if self.args.journal else None
+        if self._journal and self._rank == 0:
+            logger.info(f"journal {self.args.journal}: {self._journal.reusable} finished samples can be reused")
+
+    # What a model defines -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def first_view(self, image: Image.Image, plan: ViewPlan) -> Image.Image:
+        """The view of `image` that the first turn shows."""
+
+    @abstractmethod
+    def first_tokens(self, plan: ViewPlan) -> int:
+        """Visual tokens of that view."""
+
+    def plan(self, image: Image.Image) -> ViewPlan:
+        """Views of an image under this model's limits."""
+        low, high = self._chat.pixel_limits
+        base = self.args.lowres_base
+        return plan_views(*image.size, min_pixels=low, max_pixels=high, lowres_base=base)
+
+    def check(self, doc: dict[str, Any], images: Sequence[Image.Image], task: str) -> None:
+        """Refuse samples that this model cannot answer.
+
+        Raises:
+            SampleError: this sample only.
+            ConfigError: the whole run makes no sense.
+        """
+
+    def answer(self, samples: Sequence[Sample]) -> list[Outcome]:
+        """Answer a batch in one turn; models with more turns override this."""
+        conversation = self._converse(samples)
+        replies = conversation.generate(**asdict(samples[0].decoding))
+        return [
+            self._direct_outcome(sample, reply.ids, reply.ended, reply.seconds)
+            for sample, reply in zip(samples, replies, strict=True)
+        ]
+
+    # lmms-eval's interface ----------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where lmms-eval gathers results."""
+        return self._device
+
+    def loglikelihood(self, requests: list[Instance]) -> NoReturn:
+        """Not offered: the benchmarks generate."""
+        raise NotImplementedError(f"{self.model_id} generates; tasks that need log-likelihoods cannot run on it")
+
+    def generate_until_multi_round(self, requests: list[Instance]) -> NoReturn:
+        """Not offered: the crop protocol's turns are the model's own, not the task's."""
+        raise NotImplementedError(f"{self.model_id} does not run tasks with rounds of their own")
+
+    def generate_until(self, requests: list[Instance]) -> list[tuple[str, dict[str, int]]]:
+        """Answer requests; each result is (text, token counts), the documented form that survives lmms-eval's cache."""
+        entries: list[Entry] = []
+        started = time.perf_counter()
+        progress = tqdm(total=len(requests), disable=self.rank != 0, desc=self.model_id)
+        for batch in _batches(requests, self.batch_size):
+            done = self._run_batch(batch)
+            entries.extend(done)
+            progress.update(len(done))
+        progress.close()
+        tokens = sum(entry.output_tokens for entry in entries)
+        elapsed = time.perf_counter() - started
+        log_metrics(
+            total_elapsed_time=elapsed,
+            total_gen_tokens=tokens,
+            avg_speed=tokens / elapsed,
+            additional_metrics={"total_requests": len(entries)},
+        )
+        return [
+            (
+                seal(entry.answer, entry.trace) if _wants_trace(request) else entry.answer,
+                {"input_tokens": entry.input_tokens, "output_tokens": entry.output_tokens},
+            )
+            for request, entry in zip(requests, entries, strict=True)
+        ]
+
+    # Plumbing -----------------------------------------------------------------------------------------------------
+
+    def _run_batch(self, requests: Sequence[Instance]) -> list[Entry]:
+        finished: dict[int, Entry] = {}
+        waiting: dict[int, tuple[str, Sample]] = {}
+        for index, request in enumerate(requests):
+            result = self._prepare(request)
+            if isinstance(result, Entry):
+                finished[index] = result
+            else:
+                waiting[index] = result
+        if waiting:
+            samples = [sample for _, sample in waiting.values()]
+            outcomes = self._seeded_answer(samples)
+            for (index, (key, sample)), outcome in zip(waiting.items(), outcomes, strict=True):
+                finished[index] = self._entry(key, sample, outcome, len(samples))
+        for index, request in enumerate(requests):
+            if self._journal and index in waiting and not request.metadata.get("__padding_only__"):
+                self._journal.add(finished[index])
+        return [finished[index] for index in range(len(requests))]
+
+    def _seeded_answer(self, samples: Sequence[Sample]) -> list[Outcome]:
+        if samples[0].decoding.temperature == 0:
+            return self.answer(samples)
+        # One at a time, seeded by the sample: its answer must not depend on its batch or on what a resume skipped.
+        outcomes = []
+        for sample in samples:
+            torch.manual_seed(int(self.sample_seed(sample.at)[:15], 16))
+            outcomes += self.answer([sample])
+        return outcomes
+
+    def sample_seed(self, at: Address) -> str:
+        """Hex digest that seeds whatever is random about a sample."""
+        return digest(self.args.seed, at.task, at.split, at.doc_id)
+
+    def _prepare(self, request: Instance) -> Entry | tuple[str, Sample]:
+        """A sample to generate with its key; or the finished entry: from the journal, or failed."""
+        _, doc_to_messages, gen_kwargs, doc_id, task, split = request.args
+        at = Address(task, split, doc_id)
+        decoding = Decoding.from_task(gen_kwargs)
+        started = time.perf_counter()
+        images: list[Image.Image] = []
+        try:
+            doc, messages = self._load(at, doc_to_messages)
+            images = read_images(messages)
+            self.check(doc, images, task)
+            plans = [self.plan(image) for image in images]
+            text = self._chat.render(messages, self._prompt.text)
+            key = self._key(at, decoding, text, images)
+            if self._journal and (entry := self._journal.get(key)):
+                return entry
+            prompt = self._first_segment(text, images, plans)
+        except ConfigError:
+            raise
+        except _UNREADABLE as error:
+            return self._failed(at, error, images)
+        sample = Sample(at, doc, images, plans, prompt, decoding, time.perf_counter() - started)
+        return key, sample
+
+    def _load(
+        self, at: Address, doc_to_messages: Callable[[dict[str, Any]], list[Message]]
+    ) -> tuple[dict[str, Any], list[Message]]:
+        doc = self.task_dict[at.task][at.split][at.doc_id]
+        return doc, [dict(message) for message in doc_to_messages(doc)]
+
+    def _first_segment(self, text: str, images: list[Image.Image], plans: list[ViewPlan]) -> Segment:
+        views = [self.first_view(image, plan) for image, plan in zip(images, plans, strict=True)]
+        segment = self._chat.segment(text, views)
+        check_grids(segment, [self.first_tokens(plan) for plan in plans])
+        return segment
+
+    def _key(self, at: Address, decoding: Decoding, text: str, images: list[Image.Image]) -> str:
+        return digest(
+            __version__,
+            self._revision,
+            self.model_id,
+            self.args.answer_settings(),
+            self._chat.pixel_limits,
+            str(self._model.dtype),
+            asdict(at),
+            asdict(decoding),
+            text,
+            *(part for image in images for part in (image.size, image.tobytes())),
+        )
+
+    def _converse(self, samples: Sequence[Sample], *, reuse_cache: bool = True) -> Conversation:
+        return Conversation(
+            self._model,
+            [sample.prompt for sample in samples],
+            # As in lmms-eval's own adapter: only the end-of-turn token ends a turn.
+            eos_token_id=self._chat.tokenizer.eos_token_id,
+            pad_token_id=self._chat.tokenizer.pad_token_id,
+            reuse_cache=reuse_cache,
+        )
+
+    def _direct_outcome(self, sample: Sample, ids: list[int], ended: bool, seconds: float) -> Outcome:
+        """Outcome of a first turn that is the answer; `ids` may be longer than the task's limit allows."""
+        limit = sample.decoding.max_new_tokens
+        text = self._chat.decode(ids[:limit])
+        tokens = sum(self.first_tokens(plan) for plan in sample.plans)
+        return Outcome(
+            answer=text.strip(),
+            visual_tokens=tokens,
+            visual_tokens_processed=tokens,
+            turns=[TurnTrace(text=text, new_tokens=min(len(ids), limit), seconds=seconds)],
+            latency_s=seconds,
+            truncated=len(ids) > limit or not ended,
+            input_tokens=len(sample.prompt.ids),
+        )
+
+    def _entry(self, key: str, sample: Sample, outcome: Outcome, batch_size: int) -> Entry:
+        full = sum(plan.full_tokens for plan in sample.plans)
+        trace = Trace(
+            **self._identity(),
+            image_size=sample.images[0].size,
+            images=len(sample.images),
+            full_tokens=full,
+            lowres_tokens=sum(plan.lowres_tokens for plan in sample.plans),
+            crops=outcome.crops,
+            visual_tokens=outcome.visual_tokens,
+            visual_tokens_processed=outcome.visual_tokens_processed,
+            rtr=outcome.visual_tokens / full,
+            tool_call=outcome.tool_call,
+            turns=outcome.turns,
+            preprocess_s=sample.preprocess_s,
+            latency_s=outcome.latency_s,
+            response_chars=sum(len(turn.text) for turn in outcome.turns),
+            truncated=outcome.truncated,
+            batch_size=1 if sample.decoding.temperature else batch_size,
+        )
+        return Entry(
+            key=key,
+            task=sample.at.task,
+            split=sample.at.split,
+            doc_id=sample.at.doc_id,
+            answer=outcome.answer,
+            input_tokens=outcome.input_tokens,
+            output_tokens=sum(turn.new_tokens for turn in outcome.turns),
+            trace=trace,
+        )
+
+    def _failed(self, at: Address, error: Exception, images: list[Image.Image]) -> Entry:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        logger.warning(f"{at.task} document {at.doc_id} failed: {reason}")
+        size = images[0].size if images else None
+        trace = Trace(**self._identity(), image_size=size, images=len(images), failed=reason)
+        entry = Entry(
+            key=digest("failed", self.model_id, at.task, at.split, at.doc_id),
+            task=at.task,
+            split=at.split,
+            doc_id=at.doc_id,
+            answer="",
+            input_tokens=0,
+            output_tokens=0,
+            trace=trace,
+        )
+        if self._journal:
+            self._journal.add(entry)
+        return entry
+
+    def _identity(self) -> dict[str, Any]:
+        return {"model": self.model_id, "prompt": self._prompt.label}
+
+    def _warn_of_foreign_prompt(self) -> None:
+        published = published_prompt_for(self.args.pretrained)
+        if published and self._prompt.label != published and self._rank == 0:
+            logger.warning(
+                f"{self.args.pretrained} was trained with a prompt of its authors; this run uses "
+                f"'{self._prompt.label}' and its scores will suffer. Run `awares prompts import {published}` and pass "
+                f"prompt={published}."
+            )
+
+
+def check_grids(segment: Segment, expected: Sequence[int]) -> None:
+    """Compare the processor's grids with the planned token counts.
+
+    Raises:
+        RuntimeError: they differ, so the installed transformers counts otherwise than this plugin.
+    """
+    found = (segment.grids.prod(1) // MERGE**2).tolist()
+    if found != list(expected):
+        raise RuntimeError(f"planned {list(expected)} visual tokens, the image processor made {found}")
+
+
+def _wants_trace(request: Instance) -> bool:
+    return bool(request.metadata.get("awares_envelope"))
+
+
+def _batches(requests: Sequence[Instance], size: int) -> Iterator[list[Instance]]:
+    """Runs of up to `size` requests that decode alike; order is kept."""
+    for _, group in itertools.groupby(requests, key=lambda request: request.args[2]):
+        run = list(group)
+        for start in range(0, len(run), size):
+            yield run[start : start + size]

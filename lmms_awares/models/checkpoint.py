@@ -1,0 +1,119 @@
+"""Checking, fingerprinting and loading Qwen2.5-VL checkpoints and PEFT adapters."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmms_awares.models.config import CommonArgs, ConfigError
+
+if TYPE_CHECKING:
+    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+
+MODEL_TYPE = "qwen2_5_vl"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+# What decides answers: weights, configuration, tokenizer, template. Everything else may change freely.
+_CONTENT = ("*.safetensors", "*.bin", "*.json", "*.jinja", "merges.txt")
+
+
+def check_checkpoint(pretrained: str, adapter: str | None = None) -> None:
+    """Look at the configuration files only; quick, so that a wrong path fails before anything loads.
+
+    Raises:
+        ConfigError: nothing there, not a Qwen2.5-VL, no weights, an adapter given as checkpoint or the reverse.
+    """
+    config_file = _find(pretrained, "config.json", "pretrained")
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    found = config.get("model_type")
+    if found != MODEL_TYPE:
+        raise ConfigError(f"pretrained={pretrained} is a {found!r} model; this plugin runs {MODEL_TYPE!r} only")
+    if Path(pretrained).is_dir() and not any(Path(pretrained).glob(p) for p in ("*.safetensors", "*.bin")):
+        raise ConfigError(f"pretrained={pretrained} holds no weights (*.safetensors); copy them there")
+    if adapter is not None:
+        _find(adapter, "adapter_config.json", "adapter")
+
+
+def _find(location: str, name: str, argument: str) -> Path:
+    folder = Path(location)
+    if folder.is_dir():
+        if (folder / name).is_file():
+            return folder / name
+        if name == "config.json" and (folder / "adapter_config.json").is_file():
+            raise ConfigError(
+                f"pretrained={location} is a PEFT adapter; pass its base as pretrained and this as adapter={location}"
+            )
+        raise ConfigError(f"{argument}={location} has no {name}; point it at a saved checkpoint")
+    if not _HUB_ID.fullmatch(location):
+        raise ConfigError(f"{argument}={location} does not exist; give a folder or a hub id such as Qwen/NAME")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(location, name))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"{argument}={location} is no local folder, and the hub did not give its {name}: {reason}"
+        ) from None
+
+
+def fingerprint(pretrained: str, adapter: str | None = None) -> str:
+    """Hex sha256 over the content of every file that decides answers, checkpoint first, adapter second."""
+    sha = hashlib.sha256()
+    for location in (pretrained, adapter):
+        if location is None:
+            continue
+        folder = _folder(location)
+        for file in sorted({file for pattern in _CONTENT for file in folder.glob(pattern)}):
+            sha.update(f"{file.name}\0{_file_hash(file)}\n".encode())
+    return sha.hexdigest()
+
+
+def _folder(location: str) -> Path:
+    if Path(location).is_dir():
+        return Path(location)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(location, allow_patterns=list(_CONTENT)))
+
+
+def _file_hash(file: Path) -> str:
+    # The hub's cache names the blob of a large file by its sha256, which saves reading 15 GB again.
+    blob = file.resolve().name
+    if _SHA256.fullmatch(blob):
+        return blob
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def load(
+    args: CommonArgs, device: str
+) -> "tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]":
+    """Load weights (adapter merged) and processor.
+
+    The checkpoint's generation defaults, repetition penalty included, are dropped: decoding is what the task asks.
+
+    Raises:
+        ConfigError: see `check_checkpoint`, and pixel limits that contradict each other.
+    """
+    check_checkpoint(args.pretrained, args.adapter)
+    from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
+
+    options: dict[str, Any] = {"dtype": args.dtype, "device_map": args.device_map or device}
+    if args.attn_implementation:
+        options["attn_implementation"] = args.attn_implementation
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(args.pretrained, **options)
+    if args.adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, args.adapter).merge_and_unload()
+    model.generation_config = GenerationConfig()
+    processor = AutoProcessor.from_pretrained(args.pretrained)
+    size = processor.image_processor.size
+    limits = (args.min_pixels or size["shortest_edge"], args.max_pixels or size["longest_edge"])
+    if not 0 < limits[0] <= limits[1]:
+        raise ConfigError(f"pixel limits need 0 < min_pixels <= max_pixels, got {limits[0]} and {limits[1]}")
+    processor.image_processor.size = {"shortest_edge": limits[0], "longest_edge": limits[1]}
+    return model.eval(), processor

@@ -1,0 +1,107 @@
+"""`--model_args` of each model: one pydantic class per family. Light to import, so that preflight can check early."""
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lmms_awares.crops import MIN_CROP_SIDE
+from lmms_awares.views import LowresBase
+
+Policy = Literal["model", "never", "always_full", "oracle", "random"]
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work; the message is one line that names it and the fix."""
+
+
+class CommonArgs(BaseModel):
+    """Arguments that every model takes.
+
+    Attributes:
+        pretrained: folder or hub id of a Qwen2.5-VL checkpoint.
+        adapter: folder or hub id of a PEFT adapter, merged into the weights at load.
+        dtype: weights' dtype; `auto` takes the checkpoint's.
+        device_map: passed to transformers (`auto`, `cuda:0`, ...); default: the process's own device.
+        attn_implementation: `sdpa`, `eager` or `flash_attention_2`; default: transformers' choice.
+        min_pixels, max_pixels: limits of every view, in px; default: the checkpoint's own.
+        lowres_base: what the low-res view halves, see `lmms_awares.views.ViewPlan`.
+        prompt: system prompt: `own`, `default` (the template's), a published name, or a file.
+        seed: of sampling (temperature > 0) and of policy=random.
+        journal: file (or folder) that records finished samples; a rerun with the same one resumes.
+        rev: expected content hash of checkpoint and adapter, as `awares doctor` prints it; loading another fails.
+    """
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+    default_prompt: ClassVar[str] = "default"
+
+    pretrained: str
+    adapter: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device_map: str | None = None
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    lowres_base: LowresBase = "processed"
+    prompt: str | None = None
+    seed: int = 0
+    journal: Path | None = None
+    rev: str | None = None
+
+    @property
+    def prompt_spec(self) -> str:
+        """The prompt to load: the one asked for, else the model's default."""
+        return self.prompt or self.default_prompt
+
+    def answer_settings(self) -> dict[str, Any]:
+        """Every setting that an answer depends on, apart from the checkpoint, for the journal's key."""
+        return self.model_dump(
+            mode="json", exclude={"pretrained", "adapter", "device_map", "journal", "rev", "prompt"}
+        )
+
+
+class AwaresArgs(CommonArgs):
+    """Arguments of `awares`.
+
+    Attributes:
+        policy: who decides on the crops: the `model`; or a control: `never` (low-res view, no tool offered),
+            `always_full` (the whole image), `random` (no call half of the time, else one crop of the ten, seeded),
+            `oracle` (from the document's `evidence_box` and `lowres_suffices`).
+        reuse_cache: false prefills everything again in turn 2, as a reference to test and time against.
+        min_crop_side: px that a crop's side has at least; smaller images are not cropped.
+    """
+
+    policy: Policy = "model"
+    reuse_cache: bool = True
+    min_crop_side: int = MIN_CROP_SIDE
+
+    @property
+    def prompt_spec(self) -> str:
+        """Our tool prompt, except under `never`, which offers no tool and so equals the low-res baseline."""
+        return self.prompt or ("default" if self.policy == "never" else "own")
+
+
+ARGS: dict[str, type[CommonArgs]] = {
+    "awares": AwaresArgs,
+    "qwen2_5_vl_full": CommonArgs,
+    "qwen2_5_vl_lowres": CommonArgs,
+}
+
+
+def parse_args(model: str, arguments: dict[str, Any]) -> CommonArgs:
+    """Validate `--model_args` of model id `model`.
+
+    Raises:
+        ConfigError: an unknown argument (lists the known ones), a missing or an ill-typed one.
+    """
+    schema = ARGS[model]
+    unknown = sorted(set(arguments) - set(schema.model_fields))
+    if unknown:
+        known = ", ".join(schema.model_fields)
+        raise ConfigError(f"unknown model argument {', '.join(unknown)} for {model}; known: {known}")
+    try:
+        return schema.model_validate(arguments)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"model argument {name} of {model}: {first['msg']} (got {first['input']!r})") from None

@@ -1,0 +1,60 @@
+"""Control policies of `awares`: who asks for crops when the model is not asked."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from lmms_awares.crops import CROPS, target_crops
+from lmms_awares.models.config import ConfigError
+
+EVIDENCE = "evidence_box"  # document column: left, top, right, bottom in px, or null where no region is needed
+SUFFICES = "lowres_suffices"  # document column: the low-res view is enough
+
+# (document, image size, seed of the sample) -> crop ids to ask for, or () for a direct answer
+Decide = Callable[[dict[str, Any], tuple[int, int], str], tuple[str, ...]]
+
+
+def never(doc: dict[str, Any], size: tuple[int, int], seed: str) -> tuple[str, ...]:
+    """Always the low-res view alone."""
+    return ()
+
+
+def always_full(doc: dict[str, Any], size: tuple[int, int], seed: str) -> tuple[str, ...]:
+    """Always the whole image."""
+    return ("all",)
+
+
+def at_random(doc: dict[str, Any], size: tuple[int, int], seed: str) -> tuple[str, ...]:
+    """No call half of the time, else one of the ten crops, each equally likely."""
+    generator = random.Random(seed)
+    return () if generator.random() < 0.5 else (generator.choice(list(CROPS)),)
+
+
+def oracle(doc: dict[str, Any], size: tuple[int, int], seed: str) -> tuple[str, ...]:
+    """The target crops of the document's evidence box (Eq. 3), unless the low-res view suffices.
+
+    Of several targets with enough overlap the smallest is asked for.
+    """
+    box = doc[EVIDENCE]
+    if not box or doc.get(SUFFICES):
+        return ()
+    ids, _ = target_crops(tuple(box), size)
+    return (min(ids, key=lambda id: CROPS[id].mask.bit_count()),)
+
+
+CONTROLS: dict[str, Decide] = {
+    "never": never,
+    "always_full": always_full,
+    "random": at_random,
+    "oracle": oracle,
+}
+
+
+def require_evidence(doc: dict[str, Any], task: str) -> None:
+    """The oracle needs to know where the evidence is.
+
+    Raises:
+        ConfigError: the task's documents have no evidence column.
+    """
+    if EVIDENCE not in doc:
+        raise ConfigError(f"policy=oracle needs a column '{EVIDENCE}' in the data; {task} has none")

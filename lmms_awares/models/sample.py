@@ -1,0 +1,109 @@
+"""One request of lmms-eval, made ready: document, images, views, prompt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+from lmms_awares.chat import Message
+from lmms_awares.conversation import Segment
+from lmms_awares.models.config import ConfigError
+from lmms_awares.trace import CropTrace, ToolCallTrace, TurnTrace
+from lmms_awares.views import ViewPlan, to_rgb
+
+
+class SampleError(ValueError):
+    """A sample that cannot be answered; it is recorded as failed and the run goes on."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How to decode an answer; from the task's `generation_kwargs`."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+    @classmethod
+    def from_task(cls, kwargs: dict[str, Any]) -> "Decoding":
+        """Read lmms-eval's `generation_kwargs`; absent values take lmms-eval's defaults.
+
+        Raises:
+            ConfigError: beam search, which cannot continue on a shared cache.
+        """
+        beams = kwargs.get("num_beams") or 1
+        if beams != 1:
+            raise ConfigError(f"num_beams={beams} is not supported; remove it from gen_kwargs")
+        return cls(
+            max_new_tokens=int(kwargs.get("max_new_tokens") or 128),
+            temperature=float(kwargs.get("temperature") or 0.0),
+            top_p=float(kwargs.get("top_p") or 1.0),
+            top_k=int(kwargs.get("top_k") or 0),
+        )
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a sample comes from."""
+
+    task: str
+    split: str
+    doc_id: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample ready for generation.
+
+    Attributes:
+        images: RGB originals.
+        plans: one per image.
+        prompt: turn 1, tokenised with its views.
+        preprocess_s: loading, resizing and tokenising, seconds.
+    """
+
+    at: Address
+    doc: dict[str, Any]
+    images: list[Image.Image]
+    plans: list[ViewPlan]
+    prompt: Segment
+    decoding: Decoding
+    preprocess_s: float
+
+
+@dataclass
+class Outcome:
+    """What a model made of a sample. Token counts are visual tokens; times are seconds."""
+
+    answer: str
+    visual_tokens: int
+    turns: list[TurnTrace]
+    latency_s: float
+    truncated: bool
+    input_tokens: int
+    visual_tokens_processed: int
+    tool_call: ToolCallTrace | None = None
+    crops: list[CropTrace] = field(default_factory=list)
+
+
+def read_images(messages: Sequence[Message]) -> list[Image.Image]:
+    """RGB images of a conversation, in order.
+
+    Raises:
+        SampleError: no image, or a video or audio.
+        OSError: an image that cannot be read.
+    """
+    parts = [part for message in messages for part in message["content"] if part["type"] != "text"]
+    others = sorted({part["type"] for part in parts} - {"image"})
+    if others:
+        raise SampleError(f"the sample holds {' and '.join(others)}; only images are supported")
+    if not parts:
+        raise SampleError("the sample holds no image; only samples with images are supported")
+    return [_open(part["url"]) for part in parts]
+
+
+def _open(source: Image.Image | str) -> Image.Image:
+    image = Image.open(source) if isinstance(source, str) else source
+    return to_rgb(image)

@@ -1,0 +1,298 @@
+"""System prompts: our own, the chat template's, a file's, or one that the authors of a checkpoint published.
+
+A published checkpoint must see the prompt it was trained with, byte for byte, and that text is not ours to
+ship: `import_prompts` takes it out of the authors' own pinned file without running that file, checks its
+sha256, and keeps it in the user's cache, where `load_prompt` finds it.
+"""
+
+import ast
+import hashlib
+import http.client
+import json
+import os
+import re
+import tempfile
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmms_awares.crops import CROPS
+from lmms_awares.protocol import format_call
+
+
+class PromptError(ValueError):
+    """A prompt cannot be had; the message is one line that names the thing and the fix."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A system prompt: the label that results record, and the text (None: the chat template's own)."""
+
+    label: str
+    text: str | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one published prompt text sits, and the sha256 of its UTF-8 string."""
+
+    repository: str
+    commit: str
+    file: str  # python, or .md: then the first python block in it
+    constant: str
+    sha256: str
+
+    @property
+    def url(self) -> str:
+        """The pinned file's address."""
+        return f"https://raw.githubusercontent.com/{self.repository}/{self.commit}/{self.file}"
+
+
+_REGIONS = ", ".join("all the whole image" if c.id == "all" else f"{c.id} {c.name}" for c in CROPS.values())
+OWN_PROMPT: str = (
+    "The picture you are shown is a reduced-resolution view of a sharper original. "
+    "Where this view is enough, give the answer straight away. Where a detail that decides the answer is too small "
+    "to make out, let your whole reply be one tool call with nothing around it, written like this:\n"
+    f"{format_call(('0', '5'))}\nThe regions you list then arrive at full resolution, and you answer from them. "
+    "You may call at most once, so list every region you need, but as little of the picture as will do.\n"
+    f"Regions, each as id and name: {_REGIONS}."
+)
+
+_AWARES = "NimrodShabtay/AwaRes", "2121cde328830e8c682d539c3fe40831d8e39cf3"
+_THINK = "dvlab-research/VisionThink", "42afd8c34a4efffeb9811368469d3d890efdedf3", "scripts/vllm_tool.py"
+# Set name -> part name -> source. All parts of a set sit in one file. TRUN is the authors' own spelling.
+# fmt: off
+PUBLISHED: dict[str, dict[str, Source]] = {
+    "awares-adapter": {
+        "system": Source(*_AWARES, "lmms_eval/qwen2_5_vl_awares.py", "VISION_MODEL_SHORT_SYSTEM_PROMPT",
+                         "3255294cb5a1c7bae35c2cbed675988fad30727161cae64dce273f59bd61a487"),
+    },
+    "awares-readme": {
+        "system": Source(*_AWARES, "README.md", "SYSTEM_PROMPT",
+                         "dfb5d88bc6228dce3e363f2bfec9ab5865f8421bb001db4e42a7676d26365bf7"),
+    },
+    "visionthink": {
+        "system": Source(*_THINK, "TOOL_CALL_SYSTEM_PROMPT",
+                         "e730df60665863e39ad32375eb0392f6a1f781ec09c27b8dad9cc0010b3702c0"),
+        "turn2": Source(*_THINK, "TOOL_CALL_MULTI_TRUN_PROMPT",
+                        "bd6ca92d47a119b54add3225e9ba4e275a779fa17c65ca8e4bbf17b91b7aa2bd"),
+        "error": Source(*_THINK, "ERROR_INFO_MULTI_TURN_PROMPT",
+                        "45cd090790afb463c38487c608fa1945ea99815480fb2bbc02c1af5cc327b290"),
+    },
+}
+# fmt: on
+_PROMPT_OF = {"kimhi/awares-qwen2.5-vl-7b": "awares-adapter", "senqiao/visionthink-efficient": "visionthink"}
+
+
+class _UnsupportedError(Exception):
+    """A value that cannot be known without running the source; the message names the construct."""
+
+
+def _value(node: ast.expr, known: dict[str, object]) -> object:
+    """The value of a literal, a known name, `+` of strings, or an f-string of such. Raises _UnsupportedError."""
+    match node:
+        case ast.Name(id=name):
+            value = known.get(name, _UnsupportedError(f"unknown name {name}"))
+            if isinstance(value, _UnsupportedError):
+                raise value
+            return value
+        case ast.JoinedStr(values=parts):
+            return "".join(str(_value(part, known)) for part in parts)
+        case ast.FormattedValue(value=inner, conversion=-1 | 115, format_spec=None):  # {x}, {x!s}
+            return str(_value(inner, known))
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            first, second = _value(left, known), _value(right, known)
+            if isinstance(first, str) and isinstance(second, str):
+                return first + second
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        code = " ".join(ast.unparse(node).split())
+        raise _UnsupportedError(f"{type(node).__name__} `{code[:60]}` is not a literal") from None
+
+
+def _evaluate(node: ast.expr, known: dict[str, object]) -> object:
+    """`_value`, with the failure as a value: it matters only if someone asks for that name."""
+    try:
+        return _value(node, known)
+    except _UnsupportedError as failure:
+        return failure
+
+
+def _bound_names(node: ast.AST) -> Iterator[str]:
+    """Names that a statement binds, or changes by a subscript or attribute, at module level."""
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            yield node.name
+            return  # what is assigned inside is not a module name
+        case ast.alias():
+            yield (node.asname or node.name).partition(".")[0]
+        case ast.Name(ctx=ast.Store() | ast.Del()):
+            yield node.id
+        case ast.Subscript(ctx=ast.Store() | ast.Del()) | ast.Attribute(ctx=ast.Store() | ast.Del()):
+            yield from (n.id for n in ast.walk(node.value) if isinstance(n, ast.Name))
+    for child in ast.iter_child_nodes(node):
+        yield from _bound_names(child)
+
+
+def _follow(statements: list[ast.stmt], known: dict[str, object]) -> None:
+    """Go through module-level statements in order and keep in `known` what each name is bound to."""
+    for statement in statements:
+        # Loops, try, del, imports, an `if` that cannot be decided ...: what they bind cannot be known.
+        value: object = _UnsupportedError(f"set by {type(statement).__name__} in line {statement.lineno}")
+        match statement:
+            case ast.If(test=test) if isinstance(taken := _evaluate(test, known), bool):
+                _follow(statement.body if taken else statement.orelse, known)
+                continue
+            case ast.Assign(targets=[ast.Name()]) | ast.AnnAssign(target=ast.Name()) if statement.value:
+                value = _evaluate(statement.value, known)
+        known |= dict.fromkeys(_bound_names(statement), value)
+
+
+def extract_constant(source_code: str, name: str) -> str:
+    """The string that `name` holds at the end of the module, found without running anything.
+
+    What code would change later (a method call, a function with `global`) is not seen: check a digest.
+    Raises PromptError where it takes more than literals, `+`, f-strings, such names, and `if` on a bool.
+    """
+    known: dict[str, object] = {}
+    try:
+        with warnings.catch_warnings(action="ignore"):  # stray escapes in it are not our user's concern
+            _follow(ast.parse(source_code).body, known)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # also null bytes, absurd nesting
+        raise PromptError(f"cannot take constant {name}: the file is not Python ({error})") from None
+    value = known.get(name, _UnsupportedError("there is no such constant"))
+    if isinstance(value, str):
+        return value
+    reason = value if isinstance(value, _UnsupportedError) else f"{type(value).__name__} is not a string"
+    raise PromptError(f"cannot take constant {name}: {reason}")
+
+
+def first_python_block(markdown: str) -> str:
+    """The code in the first block fenced as ```python. Raises PromptError where there is none."""
+    if block := re.search(r"^```python[ \t]*\n(.*?)^```[ \t]*$", markdown.replace("\r\n", "\n"), re.M | re.S):
+        return block[1]
+    raise PromptError("there is no ```python block")
+
+
+def _digest(text: str) -> str:
+    # surrogatepass: a lone surrogate in someone's literal should end in a wrong digest, not in a traceback
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _read_text(source: str) -> str:
+    """The text at a http(s) URL or a path. Raises PromptError if it cannot be read as UTF-8."""
+    try:
+        if re.match(r"https?://", source, re.IGNORECASE):
+            with urllib.request.urlopen(source, timeout=30) as reply:
+                return str(reply.read(), "utf-8-sig")
+        return str(Path(source).expanduser().read_bytes(), "utf-8-sig")
+    except (OSError, ValueError, RuntimeError, http.client.HTTPException) as error:  # RuntimeError: no such ~user
+        raise PromptError(f"cannot read {source} ({' '.join(str(error).split())})") from None
+
+
+def _take(content: str, source: Source) -> str:
+    """The constant out of a file's text. Raises PromptError if it is not there or has another sha256."""
+    code = first_python_block(content) if source.file.endswith(".md") else content
+    text = extract_constant(code, source.constant)
+    if (found := _digest(text)) != source.sha256:
+        raise PromptError(f"sha256 of {source.constant} should be {source.sha256[:12]}, found {found[:12]}")
+    return text
+
+
+def import_prompts(name: str, source: str | None = None, cache_dir: Path | None = None) -> Path:
+    """Take a published set out of the authors' file into the cache; the path of the JSON file.
+
+    `source`: path or http(s) URL of that file; by default the pinned one. Raises PromptError: unknown name,
+    unreadable source, constant not to be had, wrong sha256, cache not writable.
+    """
+    if name not in PUBLISHED:
+        raise PromptError(f"no published prompt is called {name!r}: choose from {', '.join(PUBLISHED)}")
+    pinned = next(iter(PUBLISHED[name].values())).url
+    origin = pinned if source is None else source
+    try:
+        content = _read_text(origin)
+        texts = {part: _take(content, wanted) for part, wanted in PUBLISHED[name].items()}
+    except PromptError as error:
+        raise PromptError(f"{name}: {error}; download the file {pinned} and pass --from FILE") from None
+    digests = {part: _digest(text) for part, text in texts.items()}
+    record = json.dumps({"name": name, "origin": origin, "texts": texts, "sha256": digests}, indent=2)
+    path = (cache_dir or cache_home()) / "prompts" / f"{name}.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # same disk, so the move is atomic
+            temporary = Path(folder, path.name)
+            temporary.write_text(record, encoding="utf-8")
+            temporary.replace(path)
+    except OSError as error:
+        raise PromptError(f"cannot write {path} ({error.strerror}): point AWARES_CACHE elsewhere") from None
+    return path
+
+
+def cache_home() -> Path:
+    """The folder for what this program keeps between runs."""
+    if own := os.environ.get("AWARES_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lmms-awares"
+
+
+def _cached(name: str, cache_dir: Path | None) -> tuple[dict[str, str], str]:
+    """Texts and origin of an imported set. Raises PromptError if it is absent, damaged or changed."""
+    path = (cache_dir or cache_home()) / "prompts" / f"{name}.json"
+    fix = f"run `awares prompts import {name}`"
+    try:
+        stored = json.loads(path.read_bytes())
+        texts = {part: str(stored["texts"][part]) for part in PUBLISHED[name]}
+        origin = str(stored["origin"])
+    except FileNotFoundError:
+        raise PromptError(f"prompt {name} is not imported yet: {fix}") from None
+    except (OSError, ValueError, LookupError, TypeError):
+        raise PromptError(f"{path} is damaged: {fix} again") from None
+    if any(_digest(texts[part]) != wanted.sha256 for part, wanted in PUBLISHED[name].items()):
+        raise PromptError(f"{path} is not the published text any more (sha256 differs): {fix} again")
+    return texts, origin
+
+
+def load_prompt(spec: str, part: str = "system", cache_dir: Path | None = None) -> Prompt:
+    """The prompt that is called `spec`: `own`, `default`, a key of `PUBLISHED`, or the path of a text file.
+
+    Raises PromptError: no such prompt or part, unreadable file, published prompt not intact in the cache.
+    """
+    if spec == "default":
+        return Prompt("default", None)
+    if spec in PUBLISHED:
+        label, texts = spec, _cached(spec, cache_dir)[0]
+    elif spec == "own":
+        label, texts = spec, {"system": OWN_PROMPT}
+    # not pathlib: it raises for a whole prompt given in place of a path
+    elif os.path.isfile(os.path.expanduser(spec)):  # noqa: PTH111, PTH113
+        text = re.sub(r"\r?\n\Z", "", _read_text(spec))
+        label, texts = f"file:{Path(spec).name}:{_digest(text)[:12]}", {"system": text}
+    else:
+        choices = ", ".join(("own", "default", *PUBLISHED, "or a text file's path"))
+        raise PromptError(f"no prompt {spec[:80]!r}: choose from {choices}")
+    if part not in texts:
+        raise PromptError(f"prompt {spec} has no part {part!r}: it has {', '.join(texts)}")
+    return Prompt(label, texts[part])
+
+
+def published_prompt_for(checkpoint: str) -> str | None:
+    """The published set that a checkpoint (hub id, or a folder of that name) was trained with, if known."""
+    folder = Path(checkpoint).absolute().name if Path(checkpoint).is_dir() else ""
+    for known, name in _PROMPT_OF.items():
+        if checkpoint.lower() == known or folder.lower() == known.rpartition("/")[2]:
+            return name
+    return None
+
+
+def list_prompts(cache_dir: Path | None = None) -> list[tuple[str, str, str]]:
+    """One row per prompt: name, `built in` | `imported` | `not imported`, and where its text comes from."""
+    rows = [("own", "built in", "lmms-awares"), ("default", "built in", "the checkpoint's chat template")]
+    for name, parts in PUBLISHED.items():
+        try:
+            rows.append((name, "imported", _cached(name, cache_dir)[1]))
+        except PromptError:
+            rows.append((name, "not imported", next(iter(parts.values())).url))
+    return rows

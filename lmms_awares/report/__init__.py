@@ -1,0 +1,1 @@
+"""Reading and laying out results. Needs neither torch nor lmms-eval."""

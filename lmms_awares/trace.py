@@ -1,0 +1,134 @@
+"""The per-sample trace: one versioned schema, and the envelope that carries it through lmms-eval."""
+
+import json
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lmms_awares.protocol import Status
+
+SCHEMA_VERSION = 1
+_OPEN = "<|awares-trace|>"
+_CLOSE = "<|/awares-trace|>"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class CropTrace(_Strict):
+    """One crop image that entered the conversation."""
+
+    id: str
+    tokens: int
+
+
+class ToolCallTrace(_Strict):
+    """The call that the first turn made; `forced` where a control policy made it, not the model."""
+
+    status: Status
+    ids: list[str]
+    text: str
+    forced: bool = False
+
+
+class TurnTrace(_Strict):
+    """One assistant turn. `seconds`: encoding, prefill and decoding of the batch that the sample was in."""
+
+    text: str
+    new_tokens: int
+    seconds: float
+
+
+class Trace(_Strict):
+    """What one sample cost and did. Counts come from image grids; times are wall clock in seconds.
+
+    Attributes:
+        image_size: (width, height) in px of the first image.
+        images: number of images in the sample.
+        full_tokens: N_full, summed over images.
+        lowres_tokens: N_low, summed over images.
+        visual_tokens: T, visual tokens that entered the LLM, each counted once.
+        visual_tokens_processed: visual tokens as often as they were prefilled.
+        rtr: visual_tokens / full_tokens (paper Eq. 9).
+        tool_call: None where no call was attempted.
+        preprocess_s: loading, resizing and tokenising before turn 1.
+        latency_s: start of turn 1's generation to the end of the last one (Supp. 8.1); includes rendering the crops.
+        response_chars: characters of all assistant text of all turns (Supp. 8.3).
+        truncated: the answer was cut at the task's token limit.
+        batch_size: samples generated together; latency compares only between equal batch sizes.
+        failed: why the sample could not be answered; None where it was.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    model: str
+    policy: str | None = None
+    prompt: str
+    image_size: tuple[int, int] | None = None
+    images: int = 0
+    full_tokens: int = 0
+    lowres_tokens: int = 0
+    crops: list[CropTrace] = Field(default_factory=list)
+    visual_tokens: int = 0
+    visual_tokens_processed: int = 0
+    rtr: float | None = None
+    tool_call: ToolCallTrace | None = None
+    turns: list[TurnTrace] = Field(default_factory=list)
+    preprocess_s: float = 0.0
+    latency_s: float = 0.0
+    response_chars: int = 0
+    truncated: bool = False
+    batch_size: int = 1
+    failed: str | None = None
+
+    @property
+    def called(self) -> bool:
+        """True where the reply held a tool call that could be executed."""
+        return self.tool_call is not None and self.tool_call.status != "invalid"
+
+
+class TraceError(ValueError):
+    """A stored trace that this version cannot read."""
+
+
+def parse_trace(payload: str | dict[str, object]) -> Trace:
+    """Validate a stored trace.
+
+    Raises:
+        TraceError: not JSON, another schema version, or missing and unknown fields.
+    """
+    try:
+        data = json.loads(payload) if isinstance(payload, str) else payload
+    except json.JSONDecodeError as error:
+        raise TraceError(f"the trace is not JSON: {error}") from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        raise TraceError(f"trace schema version {version!r} is not {SCHEMA_VERSION}; update lmms-awares")
+    try:
+        return Trace.model_validate(data)
+    except ValidationError as error:
+        raise TraceError(f"the trace does not fit schema {SCHEMA_VERSION}: {error.errors()[0]}") from error
+
+
+def seal(answer: str, trace: Trace) -> str:
+    """`answer` with its trace behind it, for tasks that ask for it.
+
+    The JSON holds no `<`: lmms-eval removes reasoning tags from the whole response before scoring, and a tag inside
+    the trace would take the answer with it. It also makes the last opening marker the real one.
+    """
+    payload = trace.model_dump_json().replace("<", r"\u003c")
+    return f"{answer}{_OPEN}{payload}{_CLOSE}"
+
+
+def unseal(response: str) -> tuple[str, Trace | None]:
+    """Answer and trace of a response; (response, None) for a response of a model that sends no trace.
+
+    Raises:
+        TraceError: an envelope whose trace cannot be read.
+    """
+    body = response.rstrip()
+    if not body.endswith(_CLOSE):
+        return response, None
+    answer, marker, payload = body.removesuffix(_CLOSE).rpartition(_OPEN)
+    if not marker:
+        return response, None
+    return answer, parse_trace(payload)

@@ -1,0 +1,154 @@
+"""The views of one image: full, low-res and crops. Sizes and token counts first, pixels second."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from PIL import Image
+
+from lmms_awares.crops import CROPS, MIN_CROP_SIDE, Box, check_ids
+from lmms_awares.tokens import DEFAULT_MAX_PIXELS, DEFAULT_MIN_PIXELS, count_visual_tokens, grid_size
+
+LowresBase = Literal["processed", "raw"]
+Size = tuple[int, int]  # width, height in px
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """Sizes and exact token counts of an image's views, from its size and the pixel limits alone.
+
+    `processed` (default): the low-res view is half of the full view, and crops have the full view's pixel density.
+    `raw`: both come from the original pixels, as in the released adapter; with a low `max_pixels` the low-res view
+    can then cost as much as the full view.
+    """
+
+    width: int
+    height: int
+    min_pixels: int
+    max_pixels: int
+    lowres_base: LowresBase
+    min_crop_side: int
+
+    @property
+    def full_size(self) -> Size:
+        """(W, H) in px of the full view, multiples of 28."""
+        return grid_size(self.width, self.height, self.min_pixels, self.max_pixels)
+
+    @property
+    def full_tokens(self) -> int:
+        """N_full."""
+        return self._count((self.width, self.height))
+
+    @property
+    def half_size(self) -> Size:
+        """(w, h) in px of the halved image, before it is rounded to the 28-px grid."""
+        base = self.full_size if self.lowres_base == "processed" else (self.width, self.height)
+        return max(1, base[0] // 2), max(1, base[1] // 2)
+
+    @property
+    def lowres_is_full(self) -> bool:
+        """True where halving saves no token (tiny images): the full view then serves as the low-res view."""
+        return self._count(self.half_size) >= self.full_tokens
+
+    @property
+    def lowres_tokens(self) -> int:
+        """N_low: visual tokens of the first turn."""
+        return self.full_tokens if self.lowres_is_full else self._count(self.half_size)
+
+    def crop_box(self, id: str) -> Box:
+        """Pixels of the original image that crop `id` shows."""
+        return CROPS[id].box(self.width, self.height, self.min_crop_side)
+
+    def crop_size(self, id: str) -> Size:
+        """(w, h) in px of crop `id` at the density it is rendered with, before rounding to the grid."""
+        left, top, right, bottom = self.crop_box(id)
+        if self.lowres_base == "raw":
+            return right - left, bottom - top
+        full_width, full_height = self.full_size
+        return (
+            max(1, round((right - left) * full_width / self.width)),
+            max(1, round((bottom - top) * full_height / self.height)),
+        )
+
+    def crop_tokens(self, id: str) -> int:
+        """Visual tokens of crop `id`.
+
+        Raises:
+            ValueError: an unknown crop id.
+        """
+        check_ids([id])
+        return self.full_tokens if self._is_whole(id) else self._count(self.crop_size(id))
+
+    def requested(self, ids: tuple[str, ...]) -> tuple[str, ...]:
+        """The crops that a request really yields: on images too small to crop, every id is the whole image."""
+        return tuple(dict.fromkeys("all" if self._is_whole(id) else id for id in check_ids(ids)))
+
+    def _is_whole(self, id: str) -> bool:
+        return self.crop_box(id) == (0, 0, self.width, self.height)
+
+    def _count(self, size: Size) -> int:
+        return count_visual_tokens(*size, self.min_pixels, self.max_pixels)
+
+
+def plan_views(
+    width: int,
+    height: int,
+    *,
+    min_pixels: int = DEFAULT_MIN_PIXELS,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    lowres_base: LowresBase = "processed",
+    min_crop_side: int = MIN_CROP_SIDE,
+) -> ViewPlan:
+    """Plan the views of a `width` x `height` image.
+
+    Raises:
+        ValueError: an image that the processor refuses, limits that contradict each other, an unknown base.
+    """
+    if lowres_base not in get_args(LowresBase):
+        raise ValueError(f"lowres_base must be one of {get_args(LowresBase)}, got {lowres_base!r}")
+    if not 0 < min_pixels <= max_pixels:
+        raise ValueError(f"pixel limits need 0 < min_pixels <= max_pixels, got {min_pixels} and {max_pixels}")
+    plan = ViewPlan(width, height, min_pixels, max_pixels, lowres_base, min_crop_side)
+    plan.full_size  # noqa: B018  refuses impossible images here rather than at first use
+    return plan
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """RGB pixels; transparency becomes white, as in Qwen's own image loader."""
+    if image.mode == "RGBA":
+        page = Image.new("RGB", image.size, (255, 255, 255))
+        page.paste(image, mask=image.getchannel("A"))
+        return page
+    return image.convert("RGB")
+
+
+def render_full(image: Image.Image, plan: ViewPlan) -> Image.Image:
+    """The full view, ready for the image processor."""
+    return _to_grid(image, plan)
+
+
+def render_lowres(image: Image.Image, plan: ViewPlan) -> Image.Image:
+    """The low-res view, ready for the image processor."""
+    if plan.lowres_is_full:
+        return render_full(image, plan)
+    return _to_grid(image.resize(plan.half_size, Image.Resampling.LANCZOS), plan)
+
+
+def render_crop(image: Image.Image, plan: ViewPlan, id: str) -> Image.Image:
+    """Crop `id`, cut from the original pixels, ready for the image processor."""
+    if plan._is_whole(id):
+        return render_full(image, plan)
+    size = grid_size(*plan.crop_size(id), plan.min_pixels, plan.max_pixels)
+    return image.resize(size, Image.Resampling.BICUBIC, box=plan.crop_box(id))
+
+
+def _to_grid(image: Image.Image, plan: ViewPlan) -> Image.Image:
+    """Resample to the 28-px grid as Qwen's loader does, so that pixels equal the stock lmms-eval adapter's.
+
+    The loader rounds to the grid under its own wide limits and leaves the narrower ones to the processor. That first
+    step is taken only where it does not change the token count.
+    """
+    target = grid_size(*image.size, plan.min_pixels, plan.max_pixels)
+    rounded = grid_size(*image.size, DEFAULT_MIN_PIXELS, DEFAULT_MAX_PIXELS)
+    if grid_size(*rounded, plan.min_pixels, plan.max_pixels) != target:
+        rounded = target
+    return image.resize(rounded, Image.Resampling.BICUBIC)

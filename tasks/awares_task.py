@@ -1,0 +1,94 @@
+"""One Task class for all benchmarks: the installed lmms-eval's own prompts and metrics, plus tokens and traces."""
+
+import io
+import os
+from importlib.util import find_spec
+from typing import Any
+
+import datasets
+from lmms_eval import utils
+from lmms_eval.api.metrics import mean
+from lmms_eval.api.task import ConfigurableMessagesTask
+from PIL import Image
+
+from lmms_awares.tasks.data import BENCHMARKS, check_columns, local_files
+from lmms_awares.trace import unseal
+
+
+class AwaresTask(ConfigurableMessagesTask):
+    """A benchmark of lmms-eval under our name.
+
+    It asks our models for their traces, and adds per sample: `rtr`, `call_rate`, `failed`, the numeric headline
+    `score` (0..1), and the trace itself under `awares`. Samples that failed count in `failed` and in no mean.
+    Models without traces (lmms-eval's own) get the ordinary metrics only.
+
+    Args:
+        config: the YAML's keys: `task`, `class` and `benchmark`, a key of `lmms_awares.tasks.data.BENCHMARKS`.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.benchmark: str = config["benchmark"]
+        super().__init__(config=_full_config(self.benchmark, config["task"]))
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None) -> None:
+        """Load the documents, leaving images undecoded: one broken image must not take the task down."""
+        super().download(dataset_kwargs)
+        for split, documents in self.dataset.items():
+            check_columns(self.benchmark, documents.column_names, f"{self.DATASET_PATH} ({split})")
+            self.dataset[split] = documents.cast_column("image", datasets.Image(decode=False))
+        self.dataset_no_image = {
+            split: documents.remove_columns("image") for split, documents in self.dataset.items()
+        }
+
+    def doc_to_visual(self, doc: dict[str, Any]) -> list[Image.Image]:
+        """The document's images, decoded now.
+
+        Raises:
+            OSError: an image that cannot be read.
+        """
+        stored = doc["image"]
+        source = io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]
+        with Image.open(source) as image:
+            image.load()
+            visuals: list[Image.Image] = super().doc_to_visual({**doc, "image": image})
+        return visuals
+
+    def process_results(
+        self, doc: dict[str, Any], results: list[str], full_docs: Any = None
+    ) -> dict[str, Any]:
+        """lmms-eval's metrics of the answer, and ours of its trace."""
+        answer, trace = unseal(results[0])
+        if trace is not None and trace.failed is not None:
+            return {"failed": 1, "awares": trace.model_dump(mode="json")}
+        scores = dict(super().process_results(doc, [answer], full_docs))
+        headline = scores[BENCHMARKS[self.benchmark].headline]
+        scores["score"] = float(headline["score"] if isinstance(headline, dict) else headline)
+        if trace is not None:
+            scores |= {"rtr": trace.rtr, "call_rate": float(trace.called), "failed": 0}
+            scores["awares"] = trace.model_dump(mode="json")
+        return scores
+
+    def _prepare_metric_and_aggregation(self) -> None:
+        # Not through `metric_list`: tasks that score by a registered metric would look ours up there.
+        super()._prepare_metric_and_aggregation()
+        self._aggregation_list |= {"rtr": mean, "call_rate": mean, "failed": sum}
+        self._higher_is_better |= {"rtr": False, "call_rate": False, "failed": False}
+
+
+def _full_config(benchmark: str, task: str) -> dict[str, Any]:
+    """lmms-eval's YAML of the benchmark, with our name, our opt-in for traces, and local data where there is some."""
+    spec = find_spec("lmms_eval.tasks")
+    assert spec is not None and spec.submodule_search_locations is not None
+    path = os.path.join(spec.submodule_search_locations[0], BENCHMARKS[benchmark].base_yaml)
+    config: dict[str, Any] = utils.load_yaml_config(path, mode="full")
+    for key in ("tag", "group"):  # they would list our task under lmms-eval's own groups
+        config.pop(key, None)
+    # lmms-eval hands a task's metadata to the model only where it is a dict; its own YAMLs hold a list.
+    version = {k: v for entry in config.get("metadata", []) for k, v in entry.items()}
+    config |= {"task": task, "metadata": {**version, "awares_envelope": True}}
+    files = local_files(benchmark)
+    if files is not None:
+        config.pop("dataset_name", None)
+        config["dataset_path"] = "parquet"
+        config["dataset_kwargs"] = {"data_files": {BENCHMARKS[benchmark].split: files}}
+    return config

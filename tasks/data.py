@@ -1,0 +1,103 @@
+"""Where each benchmark's documents come from, and which columns they must have.
+
+`AWARES_DATA_ROOT=DIR` reads `DIR/<benchmark>/<split>-*.parquet` instead of the hub. Light to import: the checks run
+before anything heavy loads.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+DATA_ROOT = "AWARES_DATA_ROOT"
+PREFIX = "awares_"
+
+
+class DataError(ValueError):
+    """Documents that are missing or lack a column; the message is one line that names the fix."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Facts about one benchmark that do not stand in lmms-eval's own YAML.
+
+    Attributes:
+        base_yaml: the installed lmms-eval's task file, below its `tasks` folder.
+        split: split that is scored.
+        columns: columns that prompts and scorers read.
+        headline: the metric that the paper reports; its per-sample value becomes `score`.
+    """
+
+    base_yaml: str
+    split: str
+    columns: tuple[str, ...]
+    headline: str
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "chartqa": Benchmark(
+        "chartqa/chartqa.yaml", "test", ("image", "question", "answer", "type"), "relaxed_overall"
+    ),
+    "docvqa_val": Benchmark(
+        "docvqa/docvqa_val.yaml", "validation", ("image", "question", "answers", "questionId"), "anls"
+    ),
+    "ocrbench": Benchmark(
+        "ocrbench/ocrbench.yaml",
+        "test",
+        ("image", "question", "answer", "dataset", "question_type"),
+        "ocrbench_accuracy",
+    ),
+    "pope": Benchmark("pope/pope.yaml", "test", ("image", "question", "answer", "question_id"), "pope_accuracy"),
+    "realworldqa": Benchmark(
+        "realworldqa/realworldqa.yaml", "test", ("image", "question", "answer"), "exact_match"
+    ),
+    "vstar_bench": Benchmark(
+        "vstar_bench/vstar_bench.yaml",
+        "test",
+        ("image", "text", "label", "category", "question_id"),
+        "vstar_overall_acc",
+    ),
+}
+TASKS = tuple(PREFIX + name for name in BENCHMARKS)
+
+
+def local_files(benchmark: str) -> list[str] | None:
+    """Parquet files of a benchmark below `AWARES_DATA_ROOT`, columns checked; None where the hub is to be used.
+
+    Raises:
+        DataError: no file, an unreadable one, or a missing column.
+    """
+    root = os.environ.get(DATA_ROOT)
+    if not root:
+        return None
+    facts = BENCHMARKS[benchmark]
+    pattern = f"{benchmark}/{facts.split}-*.parquet"
+    files = sorted(Path(root).glob(pattern))
+    if not files:
+        raise DataError(
+            f"{DATA_ROOT}={root} has no {pattern} (task {PREFIX}{benchmark}); put the file there, or unset "
+            f"{DATA_ROOT} to load from the hub"
+        )
+    for file in files:
+        check_columns(benchmark, _columns(file), str(file))
+    return [str(file) for file in files]
+
+
+def check_columns(benchmark: str, found: list[str], where: str) -> None:
+    """Refuse documents without the columns that prompts and scorers read.
+
+    Raises:
+        DataError: names the missing columns.
+    """
+    missing = [column for column in BENCHMARKS[benchmark].columns if column not in found]
+    if missing:
+        raise DataError(f"{where} lacks column {', '.join(missing)}; it has: {', '.join(found)}")
+
+
+def _columns(file: Path) -> list[str]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return list(pyarrow.parquet.read_schema(file).names)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise DataError(f"{file} is not a readable parquet file: {str(error).splitlines()[0]}") from None

