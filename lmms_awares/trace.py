@@ -39,6 +39,26 @@ class TurnTrace(_Strict):
     seconds: float
 
 
+class Conditions(_Strict):
+    """What a run's numbers depend on besides the method; runs that differ here do not compare.
+
+    Attributes:
+        revision: first 12 hex digits of the content hash of checkpoint and adapter.
+    """
+
+    revision: str
+    dtype: str
+    attention: str
+    min_pixels: int
+    max_pixels: int
+    lowres_base: str
+    device: str
+    lmms_awares: str
+    lmms_eval: str
+    transformers: str
+    torch: str
+
+
 class Trace(_Strict):
     """What one sample cost and did. Counts come from image grids; times are wall clock in seconds.
 
@@ -57,6 +77,7 @@ class Trace(_Strict):
         truncated: the answer was cut at the task's token limit.
         batch_size: samples generated together; latency compares only between equal batch sizes.
         failed: why the sample could not be answered; None where it was.
+        conditions: of the run that the sample was generated in.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -79,6 +100,7 @@ class Trace(_Strict):
     truncated: bool = False
     batch_size: int = 1
     failed: str | None = None
+    conditions: Conditions
 
     @property
     def called(self) -> bool:

@@ -1,8 +1,6 @@
 """One Task class for all benchmarks: the installed lmms-eval's own prompts and metrics, plus tokens and traces."""
 
 import io
-import os
-from importlib.util import find_spec
 from typing import Any
 
 import datasets
@@ -11,7 +9,7 @@ from lmms_eval.api.metrics import mean
 from lmms_eval.api.task import ConfigurableMessagesTask
 from PIL import Image
 
-from lmms_awares.tasks.data import BENCHMARKS, check_columns, local_files
+from lmms_awares.tasks.data import BENCHMARKS, base_yaml_path, check_columns, local_files
 from lmms_awares.trace import unseal
 
 
@@ -77,10 +75,7 @@ class AwaresTask(ConfigurableMessagesTask):
 
 def _full_config(benchmark: str, task: str) -> dict[str, Any]:
     """lmms-eval's YAML of the benchmark, with our name, our opt-in for traces, and local data where there is some."""
-    spec = find_spec("lmms_eval.tasks")
-    assert spec is not None and spec.submodule_search_locations is not None
-    path = os.path.join(spec.submodule_search_locations[0], BENCHMARKS[benchmark].base_yaml)
-    config: dict[str, Any] = utils.load_yaml_config(path, mode="full")
+    config: dict[str, Any] = utils.load_yaml_config(base_yaml_path(benchmark), mode="full")
     for key in ("tag", "group"):  # they would list our task under lmms-eval's own groups
         config.pop(key, None)
     # lmms-eval hands a task's metadata to the model only where it is a dict; its own YAMLs hold a list.

@@ -6,6 +6,7 @@ before anything heavy loads.
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 DATA_ROOT = "AWARES_DATA_ROOT"
@@ -80,6 +81,45 @@ def local_files(benchmark: str) -> list[str] | None:
     for file in files:
         check_columns(benchmark, _columns(file), str(file))
     return [str(file) for file in files]
+
+
+def check_hub(benchmark: str) -> None:
+    """Ask the hub, or its local cache, for a benchmark's documents; nothing is downloaded but metadata.
+
+    Raises:
+        DataError: neither has them.
+    """
+    import datasets
+    from lmms_eval.utils import load_yaml_config
+
+    config = load_yaml_config(base_yaml_path(benchmark), mode="simple")
+    path, name = config["dataset_path"], config.get("dataset_name")
+    try:
+        datasets.load_dataset_builder(path, name)
+    except (OSError, ValueError) as error:  # the hub's errors and datasets' own are among these
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"the documents of {PREFIX}{benchmark} ({path}) cannot be had from the hub: {reason}; for local files set "
+            f"{DATA_ROOT}=DIR"
+        ) from None
+
+
+def base_yaml_path(benchmark: str) -> str:
+    """The installed lmms-eval's task file of a benchmark."""
+    spec = find_spec("lmms_eval.tasks")
+    assert spec is not None and spec.submodule_search_locations is not None
+    return os.path.join(spec.submodule_search_locations[0], BENCHMARKS[benchmark].base_yaml)  # noqa: PTH118
+
+
+def require_column(files: list[str], column: str, what: str) -> None:
+    """Refuse local documents without a column that a setting needs.
+
+    Raises:
+        DataError: names file, column and setting.
+    """
+    for file in files:
+        if column not in _columns(Path(file)):
+            raise DataError(f"{what} needs a column '{column}' in the data; {file} has none")
 
 
 def check_columns(benchmark: str, found: list[str], where: str) -> None:

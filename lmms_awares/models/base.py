@@ -8,6 +8,8 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import cached_property
+from importlib.metadata import version
 from typing import Any, NoReturn
 
 import torch
@@ -28,7 +30,7 @@ from lmms_awares.models.config import CommonArgs, ConfigError, parse_args
 from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, SampleError, read_images
 from lmms_awares.prompts import load_prompt, published_prompt_for
 from lmms_awares.tokens import MERGE
-from lmms_awares.trace import Trace, TurnTrace, seal
+from lmms_awares.trace import Conditions, Trace, TurnTrace, seal
 from lmms_awares.views import ViewPlan, plan_views
 
 # What reading somebody's image or document can raise: broken files, impossible sizes, decompression bombs.
@@ -313,7 +315,23 @@ class QwenVL(lmms):
         return entry
 
     def _identity(self) -> dict[str, Any]:
-        return {"model": self.model_id, "prompt": self._prompt.label}
+        return {"model": self.model_id, "prompt": self._prompt.label, "conditions": self._conditions}
+
+    @cached_property
+    def _conditions(self) -> Conditions:
+        low, high = self._chat.pixel_limits
+        on_gpu = self._model.device.type == "cuda"
+        return Conditions(
+            revision=self._revision[:12],
+            dtype=str(self._model.dtype).removeprefix("torch."),
+            attention=self._model.config._attn_implementation,
+            min_pixels=low,
+            max_pixels=high,
+            lowres_base=self.args.lowres_base,
+            device=torch.cuda.get_device_name(self._model.device) if on_gpu else self._model.device.type,
+            lmms_awares=__version__,
+            **{name: version(name.replace("_", "-")) for name in ("lmms_eval", "transformers", "torch")},
+        )
 
     def _warn_of_foreign_prompt(self) -> None:
         published = published_prompt_for(self.args.pretrained)

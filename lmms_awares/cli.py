@@ -1,0 +1,114 @@
+"""The `awares` command. Subcommands import what they need when they run, so that `--help` stays quick."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Measure how much a vision-language model really needs to see.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+tasks_app = typer.Typer(help="The tasks that this package adds to lmms-eval.", no_args_is_help=True)
+prompts_app = typer.Typer(help="System prompts, own and published.", no_args_is_help=True)
+app.add_typer(tasks_app, name="tasks")
+app.add_typer(prompts_app, name="prompts")
+
+
+@app.command(
+    "eval", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def evaluate(context: typer.Context) -> None:
+    """Run lmms-eval with our tasks: preflight, resume, real exit codes, a summary.
+
+    Takes lmms-eval's arguments, e.g. `awares eval --model awares --model_args pretrained=DIR --tasks awares_suite`.
+    """
+    if not context.args or context.args[0] in ("--help", "-h"):
+        typer.echo(EVAL_HELP)
+        return
+    from lmms_awares.evaluate import run
+
+    raise typer.Exit(run(context.args))
+
+
+@tasks_app.command("path")
+def tasks_path() -> None:
+    """Print the folder for lmms-eval's --include_path."""
+    from lmms_awares.plugin import tasks_dir
+
+    typer.echo(tasks_dir())
+
+
+@tasks_app.command("list")
+def tasks_list() -> None:
+    """Print each task with its split, metric and the columns that local data must have."""
+    from lmms_awares.tasks.data import BENCHMARKS, PREFIX
+
+    for name, facts in BENCHMARKS.items():
+        typer.echo(
+            f"{PREFIX}{name:<14} {facts.split:<11} {facts.headline:<18} columns: {', '.join(facts.columns)}"
+        )
+    typer.echo("awares_suite   all of them")
+
+
+@prompts_app.command("list")
+def prompts_list() -> None:
+    """Print the prompts that `--model_args prompt=NAME` takes."""
+    from lmms_awares.prompts import list_prompts
+
+    for name, status, origin in list_prompts():
+        typer.echo(f"{name:<16} {status:<13} {origin}")
+
+
+@prompts_app.command("import")
+def prompts_import(
+    name: Annotated[str, typer.Argument(help="a name from `awares prompts list`")],
+    source: Annotated[str | None, typer.Option("--from", help="file or URL instead of the authors' own")] = None,
+) -> None:
+    """Take a published prompt out of its authors' file, without running it, and check its sha256."""
+    from lmms_awares.prompts import import_prompts
+
+    typer.echo(import_prompts(name, source))
+
+
+@app.command()
+def doctor(
+    pretrained: Annotated[str | None, typer.Option(help="checkpoint folder or hub id to check")] = None,
+    adapter: Annotated[str | None, typer.Option(help="PEFT adapter to check with it")] = None,
+) -> None:
+    """Check this machine: versions, torch and torchvision, device, hub, tasks, data, a checkpoint."""
+    from lmms_awares.doctor import run
+
+    raise typer.Exit(run(pretrained, adapter))
+
+
+EVAL_HELP = """Usage: awares eval [lmms-eval's arguments]
+
+Runs lmms-eval in this process, plus:
+  - our tasks are found (--include_path is set; yours is kept beside it)
+  - a preflight fails before the model loads: arguments, checkpoint, prompt, tasks, data, folders
+  - a journal (<output_path>/journal.jsonl unless --model_args journal=FILE) resumes a run that died
+  - --log_samples is on; --output_path defaults to results/runs
+  - exit code 0 fine, 1 the run failed, 2 bad input
+  - a summary from the written files
+
+Example:
+  awares eval --model awares --model_args pretrained=Kimhi/AWARES-Qwen2.5-VL-7B,prompt=awares-adapter \\
+      --tasks awares_suite --batch_size 1
+
+All arguments of lmms-eval: lmms-eval eval --help"""
+
+
+def main() -> None:
+    """Entry point: errors of our own become one line and exit code 2."""
+    try:
+        app()
+    except ValueError as error:
+        # ConfigError, DataError, PromptError, RunError and TraceError are ValueErrors with one-line messages; a
+        # ValueError from anywhere else is a bug and keeps its traceback.
+        if not type(error).__module__.startswith("lmms_awares"):
+            raise
+        print(f"awares: error: {error}", file=sys.stderr)
+        sys.exit(2)

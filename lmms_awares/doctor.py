@@ -1,0 +1,153 @@
+"""`awares doctor`: what on this machine would make a run fail, and what to do about it."""
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+State = Literal["ok", "warn", "fail"]
+
+# The floors that the code relies on; transformers' is the first with `mm_encoder_outputs`.
+FLOORS = {
+    "lmms-eval": (0, 7, 3),
+    "torch": (2, 6),
+    "transformers": (5, 20),
+    "peft": (0, 18),
+    "accelerate": (1, 10),
+    "datasets": (4, 0),
+    "pillow": (11,),
+}
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    subject: str
+    state: State
+    detail: str
+
+
+def run(pretrained: str | None = None, adapter: str | None = None) -> int:
+    """Print the report. Returns 1 where something would make a run fail, else 0."""
+    findings = list(examine(pretrained, adapter))
+    table = Table("subject", "state", "detail")
+    for finding in findings:
+        table.add_row(finding.subject, f"[{_STYLES[finding.state]}]{finding.state}[/]", finding.detail)
+    Console().print(table)
+    return 1 if any(finding.state == "fail" for finding in findings) else 0
+
+
+def examine(pretrained: str | None, adapter: str | None) -> Iterator[Finding]:
+    """Every check in turn."""
+    for name, floor in FLOORS.items():
+        yield _package(name, floor)
+    yield torchvision_pairing()
+    yield _device()
+    yield hub()
+    yield _plugin()
+    yield _tasks()
+    yield from _data()
+    if pretrained:
+        yield checkpoint(pretrained, adapter)
+
+
+def _package(name: str, floor: tuple[int, ...]) -> Finding:
+    wanted = ".".join(map(str, floor))
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        return Finding(name, "fail", f"missing; pip install '{name}>={wanted}'")
+    numbers = tuple(int(part) for part in found.split("+")[0].split(".") if part.isdigit())
+    if numbers < floor:
+        return Finding(name, "fail", f"{found} is older than {wanted}; pip install -U '{name}>={wanted}'")
+    return Finding(name, "ok", found)
+
+
+def torchvision_pairing() -> Finding:
+    """Without an importable torchvision, transformers cannot build the Qwen2.5-VL processor."""
+    try:
+        import torchvision
+    except ImportError:
+        return Finding("torchvision", "fail", "missing; pip install torchvision")
+    except RuntimeError as error:
+        return Finding(
+            "torchvision",
+            "fail",
+            f"does not fit torch {version('torch')} ({error}); on a CPU-only torch: pip install --no-deps "
+            "torchvision==0.16.2, whose Python parts suffice",
+        )
+    return Finding("torchvision", "ok", f"{torchvision.__version__} imports with torch {version('torch')}")
+
+
+def _device() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("device", "warn", f"no CUDA device: CPU, {torch.get_num_threads()} threads; slow for 7B")
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return Finding("device", "ok", ", ".join(names))
+
+
+def hub() -> Finding:
+    """Whether the model hub answers; only a warning, since local folders need none."""
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        return Finding("hub", "warn", "HF_HUB_OFFLINE is set: only local folders and cached files")
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    try:
+        with urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=5):
+            return Finding("hub", "ok", f"{endpoint} answers")
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        return Finding("hub", "warn", f"{endpoint} does not answer ({error}); use local folders or its cache")
+
+
+def _plugin() -> Finding:
+    found = [point for point in entry_points(group="lmms_eval.models") if point.name == "lmms_awares"]
+    if not found:
+        return Finding("plugin", "fail", "lmms-eval does not see it; pip install lmms-awares into this environment")
+    ids = [manifest.model_id for manifest in found[0].load()()]
+    return Finding("plugin", "ok", f"models: {', '.join(ids)}")
+
+
+def _tasks() -> Finding:
+    from lmms_awares.plugin import tasks_dir
+
+    folder = Path(tasks_dir())
+    count = len(list(folder.glob("awares_*.yaml")))
+    state: State = "ok" if count else "fail"
+    return Finding("tasks", state, f"{count} task files in {folder}")
+
+
+def _data() -> Iterator[Finding]:
+    from lmms_awares.tasks.data import BENCHMARKS, DATA_ROOT, DataError, local_files
+
+    root = os.environ.get(DATA_ROOT)
+    if not root:
+        yield Finding("data", "ok", f"from the hub; set {DATA_ROOT}=DIR for local files")
+        return
+    for name in BENCHMARKS:
+        try:
+            files = local_files(name) or []
+            yield Finding(f"data {name}", "ok", f"{len(files)} file(s) in {root}/{name}")
+        except DataError as error:
+            yield Finding(f"data {name}", "warn", str(error))
+
+
+def checkpoint(pretrained: str, adapter: str | None) -> Finding:
+    """Whether a checkpoint can be used, and its content hash, which `--model_args rev=` takes."""
+    from lmms_awares.models.checkpoint import check_checkpoint, fingerprint
+    from lmms_awares.models.config import ConfigError
+
+    try:
+        check_checkpoint(pretrained, adapter)
+    except ConfigError as error:
+        return Finding("checkpoint", "fail", str(error))
+    return Finding("checkpoint", "ok", f"{pretrained}: rev={fingerprint(pretrained, adapter)[:12]}")

@@ -1,0 +1,233 @@
+"""`awares eval`: lmms-eval with the task path set, a preflight, resume, real exit codes and a summary.
+
+lmms-eval itself catches every exception and exits 0; checks that can be made early are made before it starts, and
+what it catches later is recorded.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lmms_awares.models import MODELS
+from lmms_awares.models.config import ConfigError, parse_args
+from lmms_awares.plugin import tasks_dir
+from lmms_awares.tasks import data
+
+DEFAULT_OUTPUT = "results/runs"
+_LISTINGS = ("list", "list_groups", "list_tags", "list_subtasks")
+
+
+@dataclass
+class Plan:
+    """What one evaluation is asked to do; the keys of lmms-eval that the preflight looks at or sets."""
+
+    model: str = ""
+    model_args: str = ""
+    tasks: str = ""
+    output_path: str = DEFAULT_OUTPUT
+    include_path: list[str] = field(default_factory=list)
+    batch_size: str = "1"
+    use_cache: str | None = None
+
+    @property
+    def benchmarks(self) -> list[str]:
+        """Our benchmarks among the tasks, groups opened."""
+        names = self.tasks.split(",")
+        if "awares_suite" in names:
+            names += data.TASKS
+        return [name for name in data.BENCHMARKS if data.PREFIX + name in names]
+
+
+def plan_of(arguments: Sequence[str]) -> tuple[Plan, list[str]]:
+    """Split the command line into the plan and the arguments that pass through to lmms-eval untouched.
+
+    Raises:
+        ConfigError: a missing --model or --tasks, or a --config file, which would hide settings from the preflight.
+    """
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    for name in ("--config", "--model", "--model_args", "--tasks", "--output_path", "--include_path"):
+        parser.add_argument(name)
+    parser.add_argument("--batch_size", "-b")
+    parser.add_argument("--use_cache", "-c")
+    found, rest = parser.parse_known_args(list(arguments))
+    given = {key: value for key, value in vars(found).items() if value is not None}
+    if "config" in given:
+        given = _from_config(Path(given.pop("config")), rest) | given
+    for name in ("model", "tasks"):
+        if not given.get(name):
+            raise ConfigError(f"--{name} is missing; e.g. awares eval --model awares --tasks awares_suite ...")
+    own = given.pop("include_path", None)
+    return Plan(**given, include_path=[*([own] if own else []), tasks_dir()]), rest
+
+
+def _from_config(file: Path, rest: list[str]) -> dict[str, str]:
+    """Settings of a YAML file; keys that are not the plan's are appended to `rest` as arguments."""
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"--config {file} cannot be read: {str(error).splitlines()[0]}") from None
+    if isinstance(settings, list) and len(settings) == 1:
+        settings = settings[0]
+    if not isinstance(settings, dict):
+        raise ConfigError(f"--config {file} must hold the settings of one run; run several one by one")
+    os.environ.update({key: os.path.expandvars(str(value)) for key, value in settings.pop("env", {}).items()})
+    known = set(Plan.__dataclass_fields__)
+    for key in set(settings) - known:
+        value = settings[key]
+        if f"--{key}" not in rest and value not in (False, None):
+            rest += [f"--{key}"] if value is True else [f"--{key}", str(value)]
+    return {key: str(settings[key]) for key in settings.keys() & known}
+
+
+def preflight(plan: Plan) -> None:
+    """Find what would make the run fail, before anything heavy loads, and add our own settings to the plan.
+
+    Raises:
+        ConfigError: model arguments, checkpoint, tasks or folders.
+        DataError: documents.
+        PromptError: the system prompt.
+    """
+    check_tasks(plan)
+    if plan.model in MODELS:
+        _check_model(plan)
+    _check_data(plan)
+    _check_writable(Path(plan.output_path), "--output_path")
+
+
+def _check_model(plan: Plan) -> None:
+    from lmms_eval.utils import simple_parse_args_string
+
+    from lmms_awares.models.checkpoint import check_checkpoint, fingerprint
+    from lmms_awares.prompts import load_prompt
+
+    try:
+        arguments = simple_parse_args_string(plan.model_args)
+    except ValueError:
+        raise ConfigError(f"--model_args {plan.model_args!r} must read name=value,name=value") from None
+    args = parse_args(plan.model, arguments)
+    if not plan.batch_size.isdigit() or int(plan.batch_size) < 1:
+        raise ConfigError(f"--batch_size {plan.batch_size} is not supported; give a number such as 1 or 8")
+    load_prompt(args.prompt_spec)
+    check_checkpoint(args.pretrained, args.adapter)
+    if args.journal is None:
+        args.journal = Path(plan.output_path) / "journal.jsonl"
+        plan.model_args += f",journal={args.journal}"
+    _check_writable(args.journal.parent, "journal")
+    if plan.use_cache and args.rev is None:
+        # lmms-eval's response cache does not look at the checkpoint's content; as an argument it becomes part of
+        # its key, so that a retrained checkpoint at the same path gets no stale answers.
+        plan.model_args += f",rev={fingerprint(args.pretrained, args.adapter)[:12]}"
+
+
+def check_tasks(plan: Plan) -> None:
+    """Refuse task names that neither we nor lmms-eval know.
+
+    Raises:
+        ConfigError: names the unknown tasks.
+    """
+    ours = {*data.TASKS, "awares_suite"}
+    others = [name for name in plan.tasks.split(",") if name not in ours and not Path(name).exists()]
+    if not others:
+        return
+    from lmms_eval.tasks import TaskManager
+
+    manager = TaskManager("ERROR", include_path=plan.include_path)
+    unknown = [name for name in others if not manager.match_tasks([name])]
+    if unknown:
+        raise ConfigError(
+            f"unknown task {', '.join(unknown)}; ours: {', '.join(sorted(ours))}; lmms-eval's: lmms-eval tasks list"
+        )
+
+
+def _check_data(plan: Plan) -> None:
+    from lmms_awares.models.policies import EVIDENCE
+
+    needs_evidence = plan.model == "awares" and "policy=oracle" in plan.model_args.split(",")
+    for benchmark in plan.benchmarks:
+        files = data.local_files(benchmark)
+        if files is None:
+            data.check_hub(benchmark)
+        elif needs_evidence:
+            data.require_column(files, EVIDENCE, "policy=oracle")
+
+
+def _check_writable(folder: Path, what: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{what} {folder} cannot be written: {error.strerror}; give another folder") from None
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one evaluation and print its summary. Returns the exit code: 0 fine, 1 failed."""
+    plan, rest = plan_of(arguments)
+    if plan.tasks not in _LISTINGS:
+        preflight(plan)
+    started = time.time()
+    errors = _run_host(plan, rest)
+    if int(os.environ.get("RANK", "0")) != 0:
+        return 1 if errors else 0
+    if plan.tasks in _LISTINGS:
+        return 0
+    return 1 if errors else _report(Path(plan.output_path), started)
+
+
+def _run_host(plan: Plan, rest: list[str]) -> list[BaseException]:
+    """lmms-eval's own command in this process; returns what it caught."""
+    from lmms_eval import __main__ as host
+
+    errors: list[BaseException] = []
+    evaluate = host.cli_evaluate_single
+
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return evaluate(*args, **kwargs)
+        except Exception as error:
+            errors.append(error)
+            raise
+
+    arguments = [
+        *("--model", plan.model),
+        *("--model_args", plan.model_args),
+        *("--tasks", plan.tasks),
+        *("--output_path", plan.output_path),
+        *("--batch_size", plan.batch_size),
+        *(("--use_cache", plan.use_cache) if plan.use_cache else ()),
+        "--log_samples",
+        *rest,
+    ]
+    # lmms-eval's command hides failures: it logs them and exits 0. This keeps them.
+    host.cli_evaluate_single = recorded
+    sys.argv = ["lmms-eval", *arguments]
+    try:
+        # On the command line lmms-eval takes one include path; in a namespace it takes several.
+        host.cli_evaluate(argparse.Namespace(include_path=plan.include_path))
+    finally:
+        host.cli_evaluate_single = evaluate
+    return errors
+
+
+def _report(folder: Path, started: float) -> int:
+    """Print the summary of what was just written."""
+    from lmms_awares.report.runs import find_runs, summarize
+    from lmms_awares.report.terminal import print_summary
+
+    runs = find_runs(folder, newer_than=started - 1)
+    if not runs:
+        print(f"awares eval: error: lmms-eval wrote no results below {folder}", file=sys.stderr)
+        return 1
+    table = summarize(runs[-1])
+    print_summary(table, runs[-1].path)
+    nothing_left = table[(table["failed"] > 0) & (table["failed"] == table["n"])]
+    return 1 if len(nothing_left) else 0
+

@@ -1,0 +1,60 @@
+"""Printing summaries on a terminal."""
+
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+_HEADINGS = {
+    "task": "task",
+    "metric": "metric",
+    "score": "score",
+    "rtr": "RTR",
+    "rtr_pooled": "RTR pooled",
+    "call_rate": "call rate",
+    "latency_s": "latency s",
+    "n": "n",
+    "failed": "failed",
+}
+_DIGITS = {"score": 2, "rtr": 3, "rtr_pooled": 3, "call_rate": 3, "latency_s": 3}
+
+
+def print_summary(table: pd.DataFrame, source: Path) -> None:
+    """Print one run's rows, their mean, and what to know about them."""
+    console = Console(width=None)
+    view = Table(title=str(table["method"].iloc[0]) if len(table) else "no tasks", title_justify="left")
+    for column, heading in _HEADINGS.items():
+        view.add_column(heading, justify="left" if column in ("task", "metric") else "right", no_wrap=True)
+    for _, row in table.iterrows():
+        view.add_row(*(_cell(column, row[column]) for column in _HEADINGS))
+    if len(table) > 1:
+        means = {c: pd.to_numeric(table[c]).mean() for c in _DIGITS}
+        view.add_section()
+        view.add_row(*(_cell(c, means.get(c, "mean" if c == "task" else None)) for c in _HEADINGS))
+    console.print(view)
+    for line in remarks(table):
+        console.print(line, style="yellow", highlight=False)
+    console.print(f"from {source}", highlight=False, soft_wrap=True)
+
+
+def remarks(table: pd.DataFrame) -> list[str]:
+    """Warnings that belong under a table."""
+    lines = []
+    for _, row in table[table["failed"] > 0].iterrows():
+        lines.append(
+            f"warning: {row['failed']} of {row['n']} samples of {row['task']} failed and are in no mean; "
+            "the rows' trace says why"
+        )
+    for _, row in table[table["invalid_calls"] > 0].iterrows():
+        lines.append(
+            f"warning: {row['invalid_calls']:.0f} of {row['n']} replies of {row['task']} held a tool call that names "
+            "no crop; they got the whole image"
+        )
+    return lines
+
+
+def _cell(column: str, value: object) -> str:
+    if value is None or pd.isna(value):
+        return "-"
+    return f"{value:.{_DIGITS[column]}f}" if column in _DIGITS else str(value)
