@@ -1,6 +1,7 @@
 """The `awares` command. Subcommands import what they need when they run, so that `--help` stays quick."""
 
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -47,9 +48,7 @@ def tasks_list() -> None:
     from lmms_awares.tasks.data import BENCHMARKS, PREFIX
 
     for name, facts in BENCHMARKS.items():
-        typer.echo(
-            f"{PREFIX}{name:<14} {facts.split:<11} {facts.headline:<18} columns: {', '.join(facts.columns)}"
-        )
+        typer.echo(f"{PREFIX}{name:<14} {facts.split:<11} {facts.headline:<18} columns: {', '.join(facts.columns)}")
     typer.echo("awares_suite   all of them")
 
 
@@ -103,6 +102,8 @@ All arguments of lmms-eval: lmms-eval eval --help"""
 
 def main() -> None:
     """Entry point: errors of our own become one line and exit code 2."""
+    # torchvision's compiled parts are absent beside a CPU-only torch (see doctor.py) and not needed here.
+    warnings.filterwarnings("ignore", message="Failed to load image Python extension")
     try:
         app()
     except ValueError as error:

@@ -46,9 +46,7 @@ class Crop:
     @property
     def mask(self) -> int:
         """The 16 quarter cells that this crop covers, as bits."""
-        return sum(
-            1 << (row * _CELLS + column) for row in range(*self.rows) for column in range(*self.columns)
-        )
+        return sum(1 << (row * _CELLS + column) for row in range(*self.rows) for column in range(*self.columns))
 
 
 def _span(cells: tuple[int, int], length: int, min_side: int) -> tuple[int, int]:
@@ -127,9 +125,7 @@ def _area(box: tuple[float, ...]) -> float:
 
 
 def _contains(outer: tuple[float, ...], inner: tuple[float, ...]) -> bool:
-    return (
-        outer[0] <= inner[0] and outer[1] <= inner[1] and outer[2] >= inner[2] and outer[3] >= inner[3]
-    )
+    return outer[0] <= inner[0] and outer[1] <= inner[1] and outer[2] >= inner[2] and outer[3] >= inner[3]
 
 
 def target_crops(

@@ -95,9 +95,11 @@ def preflight(plan: Plan) -> None:
         DataError: documents.
         PromptError: the system prompt.
     """
-    check_tasks(plan)
     if plan.model in MODELS:
         _check_model(plan)
+    else:
+        _check_host_model(plan.model)
+    check_tasks(plan)
     _check_data(plan)
     _check_writable(Path(plan.output_path), "--output_path")
 
@@ -127,6 +129,15 @@ def _check_model(plan: Plan) -> None:
         plan.model_args += f",rev={fingerprint(args.pretrained, args.adapter)[:12]}"
 
 
+def _check_host_model(name: str) -> None:
+    from lmms_eval.models import MODEL_REGISTRY_V2
+
+    try:
+        MODEL_REGISTRY_V2.resolve(name)
+    except ValueError:
+        raise ConfigError(f"unknown model {name}; ours: {', '.join(MODELS)}; lmms-eval's: lmms-eval models") from None
+
+
 def check_tasks(plan: Plan) -> None:
     """Refuse task names that neither we nor lmms-eval know.
 
@@ -138,9 +149,12 @@ def check_tasks(plan: Plan) -> None:
     if not others:
         return
     from lmms_eval.tasks import TaskManager
+    from loguru import logger
 
+    logger.disable("lmms_eval")  # it reports every YAML of its own that it cannot load
     manager = TaskManager("ERROR", include_path=plan.include_path)
     unknown = [name for name in others if not manager.match_tasks([name])]
+    logger.enable("lmms_eval")
     if unknown:
         raise ConfigError(
             f"unknown task {', '.join(unknown)}; ours: {', '.join(sorted(ours))}; lmms-eval's: lmms-eval tasks list"
@@ -230,4 +244,3 @@ def _report(folder: Path, started: float) -> int:
     print_summary(table, runs[-1].path)
     nothing_left = table[(table["failed"] > 0) & (table["failed"] == table["n"])]
     return 1 if len(nothing_left) else 0
-

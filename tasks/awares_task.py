@@ -4,12 +4,12 @@ import io
 from typing import Any
 
 import datasets
+from lmms_awares.tasks.data import BENCHMARKS, base_yaml_path, check_columns, local_files
 from lmms_eval import utils
 from lmms_eval.api.metrics import mean
 from lmms_eval.api.task import ConfigurableMessagesTask
 from PIL import Image
 
-from lmms_awares.tasks.data import BENCHMARKS, base_yaml_path, check_columns, local_files
 from lmms_awares.trace import unseal
 
 
@@ -34,9 +34,7 @@ class AwaresTask(ConfigurableMessagesTask):
         for split, documents in self.dataset.items():
             check_columns(self.benchmark, documents.column_names, f"{self.DATASET_PATH} ({split})")
             self.dataset[split] = documents.cast_column("image", datasets.Image(decode=False))
-        self.dataset_no_image = {
-            split: documents.remove_columns("image") for split, documents in self.dataset.items()
-        }
+        self.dataset_no_image = {split: documents.remove_columns("image") for split, documents in self.dataset.items()}
 
     def doc_to_visual(self, doc: dict[str, Any]) -> list[Image.Image]:
         """The document's images, decoded now.
@@ -51,9 +49,7 @@ class AwaresTask(ConfigurableMessagesTask):
             visuals: list[Image.Image] = super().doc_to_visual({**doc, "image": image})
         return visuals
 
-    def process_results(
-        self, doc: dict[str, Any], results: list[str], full_docs: Any = None
-    ) -> dict[str, Any]:
+    def process_results(self, doc: dict[str, Any], results: list[str], full_docs: Any = None) -> dict[str, Any]:
         """lmms-eval's metrics of the answer, and ours of its trace."""
         answer, trace = unseal(results[0])
         if trace is not None and trace.failed is not None:

@@ -35,9 +35,7 @@ class Benchmark:
 
 
 BENCHMARKS: dict[str, Benchmark] = {
-    "chartqa": Benchmark(
-        "chartqa/chartqa.yaml", "test", ("image", "question", "answer", "type"), "relaxed_overall"
-    ),
+    "chartqa": Benchmark("chartqa/chartqa.yaml", "test", ("image", "question", "answer", "type"), "relaxed_overall"),
     "docvqa_val": Benchmark(
         "docvqa/docvqa_val.yaml", "validation", ("image", "question", "answers", "questionId"), "anls"
     ),
@@ -48,9 +46,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         "ocrbench_accuracy",
     ),
     "pope": Benchmark("pope/pope.yaml", "test", ("image", "question", "answer", "question_id"), "pope_accuracy"),
-    "realworldqa": Benchmark(
-        "realworldqa/realworldqa.yaml", "test", ("image", "question", "answer"), "exact_match"
-    ),
+    "realworldqa": Benchmark("realworldqa/realworldqa.yaml", "test", ("image", "question", "answer"), "exact_match"),
     "vstar_bench": Benchmark(
         "vstar_bench/vstar_bench.yaml",
         "test",

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from PIL import Image
@@ -74,28 +74,29 @@ class Awares(QwenVL):
             suppress_tokens=self._chat.vision_token_ids,
             keep=CALL_BUDGET,
         )
-        calls = [parse_reply(self._chat.decode(reply.ids[:CALL_BUDGET])) for reply in replies]
-        calling = [row for row, call in enumerate(calls) if call]
-        outcomes = {
-            row: self._direct_outcome(samples[row], replies[row].ids, replies[row].ended, replies[row].seconds)
-            for row, call in enumerate(calls)
-            if not call
-        }
-        if calling:
-            requests = [self._requested(samples[row], calls[row]) for row in calling]
+        calls: dict[int, ToolCall] = {}
+        outcomes: dict[int, Outcome] = {}
+        for row, reply in enumerate(replies):
+            call = parse_reply(self._chat.decode(reply.ids[:CALL_BUDGET]))
+            if call:
+                calls[row] = call
+            else:
+                outcomes[row] = self._direct_outcome(samples[row], reply.ids, reply.ended, reply.seconds)
+        if calls:
+            requests = [_requested(samples[row], call) for row, call in calls.items()]
             turns = [
                 self._crop_turn(samples[row], ids, ended=_ended(replies[row]))
-                for row, ids in zip(calling, requests, strict=True)
+                for row, ids in zip(calls, requests, strict=True)
             ]
-            conversation.continue_rows(calling, turns)
+            conversation.continue_rows(list(calls), turns)
             finals = conversation.generate(**decoding)
             latency = self._elapsed(started)
-            for row, ids, turn, final in zip(calling, requests, turns, finals, strict=True):
+            for row, ids, turn, final in zip(calls, requests, turns, finals, strict=True):
                 first = replies[row].ids[:CALL_BUDGET]
-                spoken = TurnTrace(
-                    text=self._chat.decode(first), new_tokens=len(first), seconds=replies[row].seconds
+                spoken = TurnTrace(text=self._chat.decode(first), new_tokens=len(first), seconds=replies[row].seconds)
+                outcomes[row] = self._two_turns(
+                    samples[row], calls[row], ids=ids, first=spoken, turn=turn, final=final, latency=latency
                 )
-                outcomes[row] = self._two_turns(samples[row], calls[row], ids, spoken, turn, final, latency)
         return [outcomes[row] for row in range(len(samples))]
 
     def _force(self, samples: Sequence[Sample], requests: list[tuple[str, ...]]) -> list[Outcome]:
@@ -113,22 +114,17 @@ class Awares(QwenVL):
             self._two_turns(
                 sample,
                 ToolCall(asked, "valid", text),
-                ids,
-                TurnTrace(text=text, new_tokens=0, seconds=0.0),
-                turn,
-                final,
-                latency,
+                ids=ids,
+                first=TurnTrace(text=text, new_tokens=0, seconds=0.0),
+                turn=turn,
+                final=final,
+                latency=latency,
                 forced=True,
             )
             for sample, asked, ids, text, turn, final in zip(
                 samples, requests, resolved, texts, turns, finals, strict=True
             )
         ]
-
-    def _requested(self, sample: Sample, call: ToolCall | None) -> tuple[str, ...]:
-        """Crops that a call yields; the whole image where it was attempted but unusable."""
-        ids = call.ids if call else ()
-        return sample.plans[0].requested(ids or ("all",))
 
     def _crop_turn(self, sample: Sample, ids: tuple[str, ...], *, ended: bool) -> Segment:
         plan = sample.plans[0]
@@ -139,17 +135,16 @@ class Awares(QwenVL):
     def _two_turns(
         self,
         sample: Sample,
-        call: ToolCall | None,
+        call: ToolCall,
+        *,
         ids: tuple[str, ...],
         first: TurnTrace,
         turn: Segment,
         final: Reply,
         latency: float,
-        *,
         forced: bool = False,
     ) -> Outcome:
         plan = sample.plans[0]
-        call = cast(ToolCall, call)
         crops = [CropTrace(id=id, tokens=plan.crop_tokens(id)) for id in ids]
         tokens = plan.lowres_tokens + sum(crop.tokens for crop in crops)
         again = 0 if forced or self.args.reuse_cache else plan.lowres_tokens
@@ -173,6 +168,11 @@ class Awares(QwenVL):
         if self._model.device.type == "cuda":
             torch.cuda.synchronize(self._model.device)
         return time.perf_counter() - started
+
+
+def _requested(sample: Sample, call: ToolCall) -> tuple[str, ...]:
+    """Crops that a call yields; the whole image where it was attempted but unusable."""
+    return sample.plans[0].requested(call.ids or ("all",))
 
 
 def _ended(reply: Reply) -> bool:

@@ -27,7 +27,7 @@ from lmms_awares.conversation import Conversation, Segment
 from lmms_awares.journal import Entry, Journal, digest
 from lmms_awares.models import checkpoint
 from lmms_awares.models.config import CommonArgs, ConfigError, parse_args
-from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, SampleError, read_images
+from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, read_images
 from lmms_awares.prompts import load_prompt, published_prompt_for
 from lmms_awares.tokens import MERGE
 from lmms_awares.trace import Conditions, Trace, TurnTrace, seal

@@ -88,9 +88,7 @@ def _file_hash(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def load(
-    args: CommonArgs, device: str
-) -> "tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]":
+def load(args: CommonArgs, device: str) -> "tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]":
     """Load weights (adapter merged) and processor.
 
     The checkpoint's generation defaults, repetition penalty included, are dropped: decoding is what the task asks.

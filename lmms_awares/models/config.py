@@ -55,9 +55,7 @@ class CommonArgs(BaseModel):
 
     def answer_settings(self) -> dict[str, Any]:
         """Every setting that an answer depends on, apart from the checkpoint, for the journal's key."""
-        return self.model_dump(
-            mode="json", exclude={"pretrained", "adapter", "device_map", "journal", "rev", "prompt"}
-        )
+        return self.model_dump(mode="json", exclude={"pretrained", "adapter", "device_map", "journal", "rev", "prompt"})
 
 
 class AwaresArgs(CommonArgs):
@@ -104,4 +102,6 @@ def parse_args(model: str, arguments: dict[str, Any]) -> CommonArgs:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            raise ConfigError(f"model argument {name} of {model} is missing; add {name}=... to --model_args") from None
         raise ConfigError(f"model argument {name} of {model}: {first['msg']} (got {first['input']!r})") from None

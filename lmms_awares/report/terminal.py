@@ -1,6 +1,7 @@
 """Printing summaries on a terminal."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -8,11 +9,10 @@ from rich.table import Table
 
 _HEADINGS = {
     "task": "task",
-    "metric": "metric",
     "score": "score",
     "rtr": "RTR",
-    "rtr_pooled": "RTR pooled",
-    "call_rate": "call rate",
+    "rtr_pooled": "pooled",
+    "call_rate": "calls",
     "latency_s": "latency s",
     "n": "n",
     "failed": "failed",
@@ -22,10 +22,10 @@ _DIGITS = {"score": 2, "rtr": 3, "rtr_pooled": 3, "call_rate": 3, "latency_s": 3
 
 def print_summary(table: pd.DataFrame, source: Path) -> None:
     """Print one run's rows, their mean, and what to know about them."""
-    console = Console(width=None)
+    console = Console()
     view = Table(title=str(table["method"].iloc[0]) if len(table) else "no tasks", title_justify="left")
     for column, heading in _HEADINGS.items():
-        view.add_column(heading, justify="left" if column in ("task", "metric") else "right", no_wrap=True)
+        view.add_column(heading, justify="left" if column == "task" else "right")
     for _, row in table.iterrows():
         view.add_row(*(_cell(column, row[column]) for column in _HEADINGS))
     if len(table) > 1:
@@ -54,7 +54,7 @@ def remarks(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _cell(column: str, value: object) -> str:
+def _cell(column: str, value: Any) -> str:
     if value is None or pd.isna(value):
         return "-"
     return f"{value:.{_DIGITS[column]}f}" if column in _DIGITS else str(value)

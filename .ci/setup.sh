@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Makes .venv with everything installed; quick when nothing changed. Source it from the project's root:
+#   . .ci/setup.sh [extra]...
+# Afterwards the environment is active. AWARES_PYTHON chooses the interpreter (default python3; 3.11 or newer).
+awares_setup() {
+    local extras python=${AWARES_PYTHON:-python3} stamp
+    extras=$(IFS=,; echo "$*")
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+        echo "setup: $python is older than Python 3.11; set AWARES_PYTHON to a newer one" >&2
+        return 1
+    }
+    [ -x .venv/bin/python ] || "$python" -m venv .venv || return 1
+    . .venv/bin/activate
+    # A stamp per set of extras, of what the installation depends on.
+    stamp=.venv/.installed-${extras:-none}
+    if cat pyproject.toml constraints.txt .ci/setup.sh | cmp -s - "$stamp"; then
+        return 0
+    fi
+    echo "setup: installing into .venv (minutes the first time)" >&2
+    # torch first and pinned: asked for by another package, pip would take the newest build instead.
+    pip install --quiet --disable-pip-version-check -c constraints.txt torch || return 1
+    pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extras:+[$extras]}" || return 1
+    # torchvision's wheel holds CUDA code and fails to import beside a CPU-only torch ("operator torchvision::nms does
+    # not exist"), and without torchvision transformers cannot build the Qwen2.5-VL processor. This older release
+    # falls back to its Python parts, which are all that is used.
+    if ! python -c 'import torchvision' 2>/dev/null; then
+        echo "setup: torchvision does not fit this torch; installing 0.16.2 for its Python parts" >&2
+        pip install --quiet --disable-pip-version-check --no-deps torchvision==0.16.2 || return 1
+    fi
+    cat pyproject.toml constraints.txt .ci/setup.sh > "$stamp"
+}
+awares_setup "$@"
