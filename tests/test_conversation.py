@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from harness import picture
 from PIL import Image
 
 from lmms_awares.chat import ChatFormat
@@ -17,13 +18,6 @@ TOLERANCE = 1e-5
 STEPS = 12
 SIZES = [(640, 480), (300, 500), (850, 600), (420, 336)]
 REQUESTS = [("0",), ("0", "5"), ("1", "4", "8"), ("all",)]
-
-
-def picture(size, seed):
-    generator = torch.Generator().manual_seed(seed)
-    rows, columns = size[1] // 10 + 1, size[0] // 10 + 1
-    coarse = torch.randint(0, 256, (rows, columns, 3), generator=generator, dtype=torch.uint8)
-    return Image.fromarray(coarse.numpy()).resize(size, Image.Resampling.BICUBIC)
 
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])

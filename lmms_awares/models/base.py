@@ -120,6 +120,9 @@ class QwenVL(lmms):
         """Where lmms-eval gathers results."""
         return self._device
 
+    def clean(self) -> None:
+        """Keep the weights when lmms-eval has its answers: a trainer's callback evaluates the same object again."""
+
     def loglikelihood(self, requests: list[Instance]) -> NoReturn:
         """Not offered: the benchmarks generate."""
         raise NotImplementedError(f"{self.model_id} generates; tasks that need log-likelihoods cannot run on it")

@@ -29,7 +29,8 @@ def check_checkpoint(pretrained: str, adapter: str | None = None) -> None:
     found = config.get("model_type")
     if found != MODEL_TYPE:
         raise ConfigError(f"pretrained={pretrained} is a {found!r} model; this plugin runs {MODEL_TYPE!r} only")
-    if Path(pretrained).is_dir() and not any(Path(pretrained).glob(p) for p in ("*.safetensors", "*.bin")):
+    weights = [file for pattern in ("*.safetensors", "*.bin") for file in Path(pretrained).glob(pattern)]
+    if Path(pretrained).is_dir() and not weights:
         raise ConfigError(f"pretrained={pretrained} holds no weights (*.safetensors); copy them there")
     if adapter is not None:
         _find(adapter, "adapter_config.json", "adapter")
