@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -70,6 +71,17 @@ def prompts_import(
     from lmms_awares.prompts import import_prompts
 
     typer.echo(import_prompts(name, source))
+
+
+@app.command()
+def compare(runs: Annotated[list[Path], typer.Argument(help="result folders; each one's newest run counts")]) -> None:
+    """Print runs side by side: score and RTR per task."""
+    import pandas as pd
+
+    from lmms_awares.report.runs import newest_run, summarize
+    from lmms_awares.report.terminal import print_comparison
+
+    print_comparison(pd.concat([summarize(newest_run(folder)) for folder in runs], ignore_index=True))
 
 
 @app.command()

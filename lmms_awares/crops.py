@@ -85,8 +85,10 @@ def check_ids(ids: Iterable[str]) -> tuple[str, ...]:
     """The ids in the order asked, duplicates dropped.
 
     Raises:
-        ValueError: no id at all, or an id that is not in `CROPS`.
+        ValueError: no id at all, an id that is not in `CROPS`, or a bare string, which would be read by letters.
     """
+    if isinstance(ids, str):
+        raise ValueError(f"crop ids must be a list, got the string {ids!r}")
     unique = tuple(dict.fromkeys(ids))
     unknown = [id for id in unique if id not in CROPS]
     if unknown or not unique:
@@ -146,13 +148,13 @@ def target_crops(
         ValueError: a box without area, or one that does not touch the image.
     """
     width, height = size
-    if _area(box) <= 0 or box[2] <= box[0]:
+    if not (box[0] < box[2] and box[1] < box[3]):  # also refuses NaN
         raise ValueError(f"the evidence box {box} has no area; expected left < right and top < bottom")
     if box_iou(box, (0, 0, width, height)) == 0:
         raise ValueError(f"the evidence box {box} lies outside the {width}x{height} image")
-    boxes = {id: crop.box(width, height) for id, crop in CROPS.items()}
-    # On tiny images several crops are the whole image: that is one request, named `all`.
-    boxes = {id: b for id, b in boxes.items() if id == "all" or b != boxes["all"]}
+    # On small images several crops show the same pixels: that is one target, named by the largest of them.
+    distinct = {crop.box(width, height): id for id, crop in CROPS.items()}
+    boxes = {id: distinct_box for distinct_box, id in distinct.items()}
     overlap = {id: box_iou(box, b) for id, b in boxes.items()}
     by_iou = tuple(id for id in boxes if overlap[id] >= tau)
     if by_iou:

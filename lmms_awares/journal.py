@@ -4,6 +4,7 @@ lmms-eval's own response cache is written only after every request of every task
 per finished sample, flushed at once; each process appends to a file of its own and reads all of them at the start.
 """
 
+import glob
 import hashlib
 import json
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ def digest(*parts: object) -> str:
     """Hex sha256 over JSON-serialisable parts and bytes; the same parts in the same order give the same key."""
     sha = hashlib.sha256()
     for part in parts:
-        blob = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
+        blob = b"b" + part if isinstance(part, bytes) else b"j" + json.dumps(part, sort_keys=True).encode()
         sha.update(len(blob).to_bytes(8, "big"))
         sha.update(blob)
     return sha.hexdigest()
@@ -54,30 +55,32 @@ class Journal:
         if path.is_dir():
             path = path / "journal.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._done = {entry.key: entry for file in _shards(path) for entry in _read(file)}
-        self.reusable = sum(entry.trace.failed is None for entry in self._done.values())
+        entries = (entry for file in _shards(path) for entry in _read(file))
+        self._done = {entry.key: entry for entry in entries if entry.trace.failed is None}
+        self.reusable = len(self._done)
         own = path if rank == 0 else path.with_name(f"{path.stem}.rank{rank}{path.suffix}")
         self._file: IO[str] = own.open("a+", encoding="utf-8")
         _end_torn_line(self._file)
 
     def get(self, key: str) -> Entry | None:
         """The finished sample with this key, or None."""
-        entry = self._done.get(key)
-        return entry if entry and entry.trace.failed is None else None
+        return self._done.get(key)
 
     def add(self, entry: Entry) -> None:
         """Append and flush one finished sample."""
-        self._done[entry.key] = entry
+        if entry.trace.failed is None:
+            self._done[entry.key] = entry
         self._file.write(entry.model_dump_json() + "\n")
         self._file.flush()
 
 
 def _shards(path: Path) -> list[Path]:
-    return sorted([*path.parent.glob(path.name), *path.parent.glob(f"{path.stem}.rank*{path.suffix}")])
+    others = path.parent.glob(f"{glob.escape(path.stem)}.rank*{glob.escape(path.suffix)}")
+    return sorted([*([path] if path.exists() else []), *others])
 
 
 def _read(file: Path) -> Iterator[Entry]:
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             yield Entry.model_validate_json(line)
         except ValidationError:

@@ -13,13 +13,22 @@ CALL_BUDGET = 64  # new tokens within which a tool call must stand, whatever the
 
 Status = Literal["valid", "recovered", "invalid"]
 
-_ID = "|".join(f"'{id}'" for id in CROPS)
-_CANONICAL = re.compile(rf"{TOOL_NAME}: \[(?:{_ID})(?:, (?:{_ID}))*\]")
+_QUOTED = "|".join(f"'{id}'" for id in CROPS)
+_CANONICAL = re.compile(rf"{TOOL_NAME}: \[(?:{_QUOTED})(?:, (?:{_QUOTED}))*\]")
 # With an underscore or hyphen (or glued) the words are the tool's name; with a blank they are plain English unless
-# a list follows at once.
-_ATTEMPT = re.compile(r"(?<![A-Za-z0-9])GET(?:[_-]?CROPS?(?![A-Za-z0-9])|\s+CROPS?\s*:?\s*(?=\[))", re.IGNORECASE)
-_OPENING = re.compile(r"[\s:*`]*([\[({])?")
-_NAMES = {crop.name: crop.id for crop in CROPS.values()} | {id: id for id in CROPS}
+# a list follows at once. Blanks are bounded so that long runs of them cost linear time.
+_ATTEMPT = re.compile(
+    r"(?<![A-Za-z0-9])GET(?:\\?[_-]?CROPS?(?![A-Za-z0-9])|\s{1,8}CROPS?\s{0,8}:?\s{0,8}(?=\[))", re.IGNORECASE
+)
+_OPENING = re.compile(r"[\s:=*`\"']{0,16}([\[({])?")
+_BRACKETS = {"[": "]", "(": ")", "{": "}"}
+# Two-word names first, since each of their words is a name too. A digit in a number, as in 0.5 or 42, is no id.
+_KNOWN = r"(?:top|bottom)[ _-]?(?:left|right)|all|center|top|bottom|left|right|(?<![\w.-])[0-8](?!\.?\w)"
+_ID = re.compile(rf"(?<![A-Za-z-])(?:{_KNOWN})(?![A-Za-z])", re.IGNORECASE)
+_LEADING = re.compile(
+    rf"[\s\"'`]*(?:{_KNOWN})(?![A-Za-z])(?:[\s\"'`]*[,;/、،|][\s\"'`]*(?:{_KNOWN})(?![A-Za-z]))*", re.IGNORECASE
+)
+_IDS_BY_NAME = {re.sub("[ _-]", "", crop.name): crop.id for crop in CROPS.values()} | {id: id for id in CROPS}
 _LONGEST_LIST = 300  # characters; ten crop names with quotes take about 140
 
 
@@ -55,8 +64,7 @@ def parse_reply(text: str) -> ToolCall | None:
     """
     if _CANONICAL.fullmatch(text.strip()):
         return ToolCall(tuple(dict.fromkeys(re.findall(r"'(\w+)'", text))), "valid", text.strip())
-    # NFKC folds full-width brackets, colons and digits, which multilingual models like to write.
-    folded = unicodedata.normalize("NFKC", text)
+    folded = _fold(text)
     first: ToolCall | None = None
     for attempt in _ATTEMPT.finditer(folded):
         ids, end = _read_ids(folded, attempt.end())
@@ -67,38 +75,37 @@ def parse_reply(text: str) -> ToolCall | None:
     return first
 
 
+def _fold(text: str) -> str:
+    """Full-width letters, digits, brackets and colons, as multilingual models write them, in their plain forms.
+
+    Character by character: over a whole string NFKC takes quadratic time in runs of combining marks.
+    """
+    if text.isascii():
+        return text
+    return "".join(unicodedata.normalize("NFKC", character) for character in text).translate(
+        str.maketrans("【】〔〕‘’“”", "[][]''\"\"")
+    )
+
+
 def _read_ids(text: str, start: int) -> tuple[tuple[str, ...], int]:
     """Known ids behind the tool's name at `start`, and where the list ends."""
     opening = _OPENING.match(text, start)
     assert opening is not None  # the pattern matches the empty string
     body = text[opening.end() : opening.end() + _LONGEST_LIST]
-    closing = re.search(r"[\])}]", body)
-    if opening.group(1) and closing:
-        ids = [id for item in re.split(r"[,;/、|]", body[: closing.start()]) for id in _known(item)]
-        return tuple(dict.fromkeys(ids)), opening.end() + closing.end()
-    ids, length = _leading_ids(body)
+    length = _closing(body, opening.group(1)) if opening.group(1) else None
+    if length is None:
+        # No list, or one that is never closed: only what stands in front, separated as a list is.
+        leading = _LEADING.match(body)
+        length = leading.end() if leading else 0
+    ids = (_IDS_BY_NAME[re.sub("[ _-]", "", found.lower())] for found in _ID.findall(body[:length].replace("_", " ")))
     return tuple(dict.fromkeys(ids)), opening.end() + length
 
 
-def _known(item: str) -> list[str]:
-    """Ids in one item of a list: a whole name such as `top left`, else the known words in it."""
-    bare = re.sub(r"[\s\"'`’‘“”<>.:]+", " ", item).strip().lower()
-    whole = re.sub(r"[ _-]+", "-", bare)
-    if whole in _NAMES:
-        return [_NAMES[whole]]
-    return [_NAMES[word] for word in bare.replace("_", "-").split() if word in _NAMES]
-
-
-def _leading_ids(body: str) -> tuple[list[str], int]:
-    """The run of ids with which an unclosed list starts; stops at the first word that is no id."""
-    ids: list[str] = []
-    end = 0
-    for item in re.finditer(r"[\s,;\"'`]*(\w+(?:[-_ ](?:left|right))?)", body, re.IGNORECASE):
-        if item.start() != end:
-            break
-        known = _NAMES.get(re.sub(r"[ _]", "-", item.group(1).lower()))
-        if known is None:
-            break
-        ids.append(known)
-        end = item.end()
-    return ids, end
+def _closing(body: str, opened: str) -> int | None:
+    """Length of `body` up to and including the bracket that closes `opened`; None where it stays open."""
+    depth = 1
+    for position, character in enumerate(body):
+        depth += (character == opened) - (character == _BRACKETS[opened])
+        if depth == 0:
+            return position + 1
+    return None

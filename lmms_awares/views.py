@@ -55,7 +55,12 @@ class ViewPlan:
         return self.full_tokens if self.lowres_is_full else self._count(self.half_size)
 
     def crop_box(self, id: str) -> Box:
-        """Pixels of the original image that crop `id` shows."""
+        """Pixels of the original image that crop `id` shows.
+
+        Raises:
+            ValueError: an unknown crop id.
+        """
+        check_ids([id])
         return CROPS[id].box(self.width, self.height, self.min_crop_side)
 
     def crop_size(self, id: str) -> Size:
@@ -70,17 +75,18 @@ class ViewPlan:
         )
 
     def crop_tokens(self, id: str) -> int:
-        """Visual tokens of crop `id`.
-
-        Raises:
-            ValueError: an unknown crop id.
-        """
-        check_ids([id])
+        """Visual tokens of crop `id`; errors as `crop_box`."""
         return self.full_tokens if self._is_whole(id) else self._count(self.crop_size(id))
 
     def requested(self, ids: tuple[str, ...]) -> tuple[str, ...]:
-        """The crops that a request really yields: on images too small to crop, every id is the whole image."""
-        return tuple(dict.fromkeys("all" if self._is_whole(id) else id for id in check_ids(ids)))
+        """The crops that a request really yields, each piece of the image once.
+
+        On images too small to crop, every id is the whole image, `all`; on small ones, two ids can be one piece.
+        """
+        pieces: dict[Box, str] = {}
+        for id in check_ids(ids):
+            pieces.setdefault(self.crop_box(id), "all" if self._is_whole(id) else id)
+        return tuple(pieces.values())
 
     def _is_whole(self, id: str) -> bool:
         return self.crop_box(id) == (0, 0, self.width, self.height)
@@ -108,7 +114,11 @@ def plan_views(
     if not 0 < min_pixels <= max_pixels:
         raise ValueError(f"pixel limits need 0 < min_pixels <= max_pixels, got {min_pixels} and {max_pixels}")
     plan = ViewPlan(width, height, min_pixels, max_pixels, lowres_base, min_crop_side)
-    plan.full_size  # noqa: B018  refuses impossible images here rather than at first use
+    # A strip whose halves are too thin for the processor is refused here rather than in the middle of a batch, and for
+    # every method alike.
+    for id in CROPS:
+        plan.crop_tokens(id)
+    plan.lowres_tokens  # noqa: B018
     return plan
 
 
@@ -135,20 +145,25 @@ def render_lowres(image: Image.Image, plan: ViewPlan) -> Image.Image:
 
 def render_crop(image: Image.Image, plan: ViewPlan, id: str) -> Image.Image:
     """Crop `id`, cut from the original pixels, ready for the image processor."""
-    if plan._is_whole(id):
+    if plan.crop_box(id) == (0, 0, plan.width, plan.height):
         return render_full(image, plan)
-    size = grid_size(*plan.crop_size(id), plan.min_pixels, plan.max_pixels)
-    return image.resize(size, Image.Resampling.BICUBIC, box=plan.crop_box(id))
+    crop = image.crop(plan.crop_box(id))
+    if plan.lowres_base == "raw":
+        return _to_grid(crop, plan)
+    density = plan.crop_size(id)
+    target = grid_size(*density, plan.min_pixels, plan.max_pixels)
+    settled = grid_size(*target, plan.min_pixels, plan.max_pixels) == target
+    return crop.resize(target if settled else density, Image.Resampling.BICUBIC)
 
 
 def _to_grid(image: Image.Image, plan: ViewPlan) -> Image.Image:
     """Resample to the 28-px grid as Qwen's loader does, so that pixels equal the stock lmms-eval adapter's.
 
-    The loader rounds to the grid under its own wide limits and leaves the narrower ones to the processor. That first
-    step is taken only where it does not change the token count.
+    The loader rounds to the grid under its own wide limits and leaves the narrower ones to the processor. Where that
+    would change the token count, the processor gets the image as it is.
     """
     target = grid_size(*image.size, plan.min_pixels, plan.max_pixels)
     rounded = grid_size(*image.size, DEFAULT_MIN_PIXELS, DEFAULT_MAX_PIXELS)
     if grid_size(*rounded, plan.min_pixels, plan.max_pixels) != target:
-        rounded = target
+        return image
     return image.resize(rounded, Image.Resampling.BICUBIC)

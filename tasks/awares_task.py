@@ -4,12 +4,12 @@ import io
 from typing import Any
 
 import datasets
-from lmms_awares.tasks.data import BENCHMARKS, base_yaml_path, check_columns, local_files
 from lmms_eval import utils
 from lmms_eval.api.metrics import mean
 from lmms_eval.api.task import ConfigurableMessagesTask
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from lmms_awares.tasks.data import BENCHMARKS, base_yaml_path, check_columns, local_files
 from lmms_awares.trace import unseal
 
 
@@ -44,7 +44,11 @@ class AwaresTask(ConfigurableMessagesTask):
         """
         stored = doc["image"]
         source = io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]
-        with Image.open(source) as image:
+        try:
+            image = Image.open(source)
+        except UnidentifiedImageError:
+            raise OSError("the document's image is in no format that Pillow reads") from None
+        with image:
             image.load()
             visuals: list[Image.Image] = super().doc_to_visual({**doc, "image": image})
         return visuals

@@ -3,7 +3,6 @@
 import copy
 
 import pytest
-import torch
 from harness import picture
 from PIL import Image
 

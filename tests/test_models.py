@@ -230,9 +230,7 @@ def test_one_bad_sample_does_not_stop_the_others(build, docs):
     reasons = [trace.failed for _, trace in pairs]
     assert reasons[0] is None
     assert reasons[5] is None
-    for reason, words in zip(
-        reasons[1:5], ["truncated", "exactly one image.*has 2", "no image", "ratio"], strict=True
-    ):
+    for reason, words in zip(reasons[1:5], ["truncated", "exactly one image.*has 2", "no image", "ratio"], strict=True):
         assert reason
         assert __import__("re").search(words, reason)
     assert pairs[1][1].rtr is None

@@ -9,7 +9,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any, NoReturn
 
 import torch
@@ -25,12 +24,12 @@ from lmms_awares import __version__
 from lmms_awares.chat import ChatFormat, Message
 from lmms_awares.conversation import Conversation, Segment
 from lmms_awares.journal import Entry, Journal, digest
-from lmms_awares.models import checkpoint
+from lmms_awares.models import checkpoint, records
 from lmms_awares.models.config import CommonArgs, ConfigError, parse_args
 from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, read_images
 from lmms_awares.prompts import load_prompt, published_prompt_for
 from lmms_awares.tokens import MERGE
-from lmms_awares.trace import Conditions, Trace, TurnTrace, seal
+from lmms_awares.trace import Conditions, TurnTrace, seal
 from lmms_awares.views import ViewPlan, plan_views
 
 # What reading somebody's image or document can raise: broken files, impossible sizes, decompression bombs.
@@ -172,7 +171,7 @@ class QwenVL(lmms):
             samples = [sample for _, sample in waiting.values()]
             outcomes = self._seeded_answer(samples)
             for (index, (key, sample)), outcome in zip(waiting.items(), outcomes, strict=True):
-                finished[index] = self._entry(key, sample, outcome, len(samples))
+                finished[index] = records.finished(key, sample, outcome, self._identity(), len(samples))
         for index, request in enumerate(requests):
             if self._journal and index in waiting and not request.metadata.get("__padding_only__"):
                 self._journal.add(finished[index])
@@ -267,52 +266,9 @@ class QwenVL(lmms):
             input_tokens=len(sample.prompt.ids),
         )
 
-    def _entry(self, key: str, sample: Sample, outcome: Outcome, batch_size: int) -> Entry:
-        full = sum(plan.full_tokens for plan in sample.plans)
-        trace = Trace(
-            **self._identity(),
-            image_size=sample.images[0].size,
-            images=len(sample.images),
-            full_tokens=full,
-            lowres_tokens=sum(plan.lowres_tokens for plan in sample.plans),
-            crops=outcome.crops,
-            visual_tokens=outcome.visual_tokens,
-            visual_tokens_processed=outcome.visual_tokens_processed,
-            rtr=outcome.visual_tokens / full,
-            tool_call=outcome.tool_call,
-            turns=outcome.turns,
-            preprocess_s=sample.preprocess_s,
-            latency_s=outcome.latency_s,
-            response_chars=sum(len(turn.text) for turn in outcome.turns),
-            truncated=outcome.truncated,
-            batch_size=1 if sample.decoding.temperature else batch_size,
-        )
-        return Entry(
-            key=key,
-            task=sample.at.task,
-            split=sample.at.split,
-            doc_id=sample.at.doc_id,
-            answer=outcome.answer,
-            input_tokens=outcome.input_tokens,
-            output_tokens=sum(turn.new_tokens for turn in outcome.turns),
-            trace=trace,
-        )
-
     def _failed(self, at: Address, error: Exception, images: list[Image.Image]) -> Entry:
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-        logger.warning(f"{at.task} document {at.doc_id} failed: {reason}")
-        size = images[0].size if images else None
-        trace = Trace(**self._identity(), image_size=size, images=len(images), failed=reason)
-        entry = Entry(
-            key=digest("failed", self.model_id, at.task, at.split, at.doc_id),
-            task=at.task,
-            split=at.split,
-            doc_id=at.doc_id,
-            answer="",
-            input_tokens=0,
-            output_tokens=0,
-            trace=trace,
-        )
+        entry = records.failed(at, error, images, self._identity())
+        logger.warning(f"{at.task} document {at.doc_id} failed: {entry.trace.failed}")
         if self._journal:
             self._journal.add(entry)
         return entry
@@ -322,19 +278,7 @@ class QwenVL(lmms):
 
     @cached_property
     def _conditions(self) -> Conditions:
-        low, high = self._chat.pixel_limits
-        on_gpu = self._model.device.type == "cuda"
-        return Conditions(
-            revision=self._revision[:12],
-            dtype=str(self._model.dtype).removeprefix("torch."),
-            attention=self._model.config._attn_implementation,
-            min_pixels=low,
-            max_pixels=high,
-            lowres_base=self.args.lowres_base,
-            device=torch.cuda.get_device_name(self._model.device) if on_gpu else self._model.device.type,
-            lmms_awares=__version__,
-            **{name: version(name.replace("_", "-")) for name in ("lmms_eval", "transformers", "torch")},
-        )
+        return records.conditions(self._model, self._revision, self._chat.pixel_limits, self.args.lowres_base)
 
     def _warn_of_foreign_prompt(self) -> None:
         published = published_prompt_for(self.args.pretrained)

@@ -74,6 +74,18 @@ def find_runs(folder: Path, newer_than: float = 0.0) -> list[Run]:
     return [_read(file) for file in sorted(files, key=lambda file: file.stat().st_mtime)]
 
 
+def newest_run(folder: Path) -> Run:
+    """The latest run below `folder`.
+
+    Raises:
+        RunError: there is none.
+    """
+    runs = find_runs(folder)
+    if not runs:
+        raise RunError(f"{folder} holds no results (*{_RESULTS}); is it an --output_path?")
+    return runs[-1]
+
+
 def _read(file: Path) -> Run:
     try:
         return Run(file, json.loads(file.read_text(encoding="utf-8")))

@@ -38,6 +38,31 @@ def print_summary(table: pd.DataFrame, source: Path) -> None:
     console.print(f"from {source}", highlight=False, soft_wrap=True)
 
 
+def print_comparison(table: pd.DataFrame) -> None:
+    """Print runs side by side: a row per method, score and RTR per task, and their means."""
+    tasks = list(dict.fromkeys(table["task"]))
+    view = Table("method")
+    for task in tasks:
+        view.add_column(f"{task.removeprefix('awares_')}\nscore  RTR", justify="right")
+    view.add_column("mean\nscore  RTR", justify="right")
+    view.add_column("latency\ns", justify="right")
+    view.add_column("\nfailed", justify="right")
+    for method, rows in table.groupby("method", sort=False):
+        by_task = rows.drop_duplicates("task", keep="last").set_index("task")
+        cells = [_pair(by_task.loc[task]) if task in by_task.index else "-" for task in tasks]
+        means = by_task[["score", "rtr", "latency_s"]].apply(pd.to_numeric).mean()
+        failed = f"{by_task['failed'].sum()}/{by_task['n'].sum()}"
+        view.add_row(str(method), *cells, _pair(means), _cell("latency_s", means["latency_s"]), failed)
+    console = Console(width=max(Console().width, 40 + 15 * len(tasks)))
+    console.print(view)
+    for line in remarks(table):
+        console.print(line, style="yellow", highlight=False)
+
+
+def _pair(row: "pd.Series[Any]") -> str:
+    return f"{_cell('score', row['score'])}  {_cell('rtr', row['rtr'])}"
+
+
 def remarks(table: pd.DataFrame) -> list[str]:
     """Warnings that belong under a table."""
     lines = []

@@ -1,0 +1,82 @@
+"""Turning a sample and its outcome into the entry that is journaled, cached and scored."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import PreTrainedModel
+
+from lmms_awares import __version__
+from lmms_awares.journal import Entry, digest
+from lmms_awares.models.sample import Address, Outcome, Sample
+from lmms_awares.trace import Conditions, Trace
+from lmms_awares.views import LowresBase
+
+
+def conditions(
+    model: PreTrainedModel, revision: str, pixel_limits: tuple[int, int], lowres_base: LowresBase
+) -> Conditions:
+    """What a run's numbers depend on besides the method."""
+    on_gpu = model.device.type == "cuda"
+    return Conditions(
+        revision=revision[:12],
+        dtype=str(model.dtype).removeprefix("torch."),
+        attention=model.config._attn_implementation,
+        min_pixels=pixel_limits[0],
+        max_pixels=pixel_limits[1],
+        lowres_base=lowres_base,
+        device=torch.cuda.get_device_name(model.device) if on_gpu else model.device.type,
+        lmms_awares=__version__,
+        **{name: version(name.replace("_", "-")) for name in ("lmms_eval", "transformers", "torch")},
+    )
+
+
+def finished(key: str, sample: Sample, outcome: Outcome, identity: dict[str, Any], batch_size: int) -> Entry:
+    """The entry of an answered sample. `identity`: the trace's fields that a whole run shares."""
+    full = sum(plan.full_tokens for plan in sample.plans)
+    trace = Trace(
+        **identity,
+        image_size=sample.images[0].size,
+        images=len(sample.images),
+        full_tokens=full,
+        lowres_tokens=sum(plan.lowres_tokens for plan in sample.plans),
+        crops=outcome.crops,
+        visual_tokens=outcome.visual_tokens,
+        visual_tokens_processed=outcome.visual_tokens_processed,
+        rtr=outcome.visual_tokens / full,
+        tool_call=outcome.tool_call,
+        turns=outcome.turns,
+        preprocess_s=sample.preprocess_s,
+        latency_s=outcome.latency_s,
+        response_chars=sum(len(turn.text) for turn in outcome.turns),
+        truncated=outcome.truncated,
+        batch_size=1 if sample.decoding.temperature else batch_size,
+    )
+    return Entry(
+        key=key,
+        task=sample.at.task,
+        split=sample.at.split,
+        doc_id=sample.at.doc_id,
+        answer=outcome.answer,
+        input_tokens=outcome.input_tokens,
+        output_tokens=sum(turn.new_tokens for turn in outcome.turns),
+        trace=trace,
+    )
+
+
+def failed(at: Address, error: Exception, images: Sequence[Image.Image], identity: dict[str, Any]) -> Entry:
+    """The entry of a sample that could not be answered, with the reason in one line."""
+    reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    size = images[0].size if images else None
+    return Entry(
+        key=digest("failed", identity["model"], at.task, at.split, at.doc_id),
+        task=at.task,
+        split=at.split,
+        doc_id=at.doc_id,
+        answer="",
+        input_tokens=0,
+        output_tokens=0,
+        trace=Trace(**identity, image_size=size, images=len(images), failed=reason),
+    )
