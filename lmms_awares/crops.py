@@ -152,9 +152,10 @@ def target_crops(
         raise ValueError(f"the evidence box {box} has no area; expected left < right and top < bottom")
     if box_iou(box, (0, 0, width, height)) == 0:
         raise ValueError(f"the evidence box {box} lies outside the {width}x{height} image")
-    # On small images several crops show the same pixels: that is one target, named by the largest of them.
-    distinct = {crop.box(width, height): id for id, crop in CROPS.items()}
-    boxes = {id: distinct_box for distinct_box, id in distinct.items()}
+    boxes = {id: crop.box(width, height) for id, crop in CROPS.items()}
+    # On small images several crops show the same pixels: that is one target, named by the last, largest of them.
+    named = {pixels: id for id, pixels in boxes.items()}
+    boxes = {id: pixels for id, pixels in boxes.items() if named[pixels] == id}
     overlap = {id: box_iou(box, b) for id, b in boxes.items()}
     by_iou = tuple(id for id in boxes if overlap[id] >= tau)
     if by_iou:

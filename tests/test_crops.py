@@ -305,10 +305,10 @@ def image_and_box(draw: st.DrawFn, outside: int = 0) -> tuple[tuple[int, int], B
 
 
 def check_definition(size: tuple[int, int], box: Box) -> str:
-    """Eq. 3 by brute force; crops that are the whole image count once, as `all`."""
-    whole = (0, 0, *size)
+    """Eq. 3 by brute force; crops that show the same pixels count once, as the largest of them."""
     boxes = {id: crop.box(*size) for id, crop in CROPS.items()}
-    boxes = {id: b for id, b in boxes.items() if id == "all" or b != whole}
+    ids = list(CROPS)
+    boxes = {id: b for k, (id, b) in enumerate(boxes.items()) if b not in [boxes[other] for other in ids[k + 1 :]]}
     iou = {id: exact_iou(box, b) for id, b in boxes.items()}
     area = {id: (b[2] - b[0]) * (b[3] - b[1]) for id, b in boxes.items()}
     holding = [id for id, b in boxes.items() if b[0] <= box[0] and b[1] <= box[1] and b[2] >= box[2] and b[3] >= box[3]]

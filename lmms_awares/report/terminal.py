@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from tabulate import tabulate
 
 _HEADINGS = {
     "task": "task",
@@ -27,7 +28,7 @@ def print_summary(table: pd.DataFrame, source: Path) -> None:
     for column, heading in _HEADINGS.items():
         view.add_column(heading, justify="left" if column == "task" else "right")
     for _, row in table.iterrows():
-        view.add_row(*(_cell(column, row[column]) for column in _HEADINGS))
+        view.add_row(*(_cell(column, row[column]).removeprefix("awares_") for column in _HEADINGS))
     if len(table) > 1:
         means = {c: pd.to_numeric(table[c]).mean() for c in _DIGITS}
         view.add_section()
@@ -41,26 +42,21 @@ def print_summary(table: pd.DataFrame, source: Path) -> None:
 def print_comparison(table: pd.DataFrame) -> None:
     """Print runs side by side: a row per method, score and RTR per task, and their means."""
     tasks = list(dict.fromkeys(table["task"]))
-    view = Table("method")
-    for task in tasks:
-        view.add_column(f"{task.removeprefix('awares_')}\nscore  RTR", justify="right")
-    view.add_column("mean\nscore  RTR", justify="right")
-    view.add_column("latency\ns", justify="right")
-    view.add_column("\nfailed", justify="right")
-    for method, rows in table.groupby("method", sort=False):
-        by_task = rows.drop_duplicates("task", keep="last").set_index("task")
-        cells = [_pair(by_task.loc[task]) if task in by_task.index else "-" for task in tasks]
+    headers = ["method"]
+    for name in [*(task.removeprefix("awares_") for task in tasks), "mean"]:
+        headers += [f"{name}\nscore", "\nRTR"]
+    rows = []
+    for method, group in table.groupby("method", sort=False):
+        by_task = group.drop_duplicates("task", keep="last").set_index("task").reindex(tasks)
         means = by_task[["score", "rtr", "latency_s"]].apply(pd.to_numeric).mean()
-        failed = f"{by_task['failed'].sum()}/{by_task['n'].sum()}"
-        view.add_row(str(method), *cells, _pair(means), _cell("latency_s", means["latency_s"]), failed)
-    console = Console(width=max(Console().width, 40 + 15 * len(tasks)))
-    console.print(view)
+        row = [str(method)]
+        for values in [*(by_task.loc[task] for task in tasks), means]:
+            row += [_cell("score", values["score"]), _cell("rtr", values["rtr"])]
+        failed = f"{by_task['failed'].sum():.0f}/{by_task['n'].sum():.0f}"
+        rows.append([*row, _cell("latency_s", means["latency_s"]), failed])
+    print(tabulate(rows, [*headers, "latency\ns", "failed"], disable_numparse=True, stralign="right"))
     for line in remarks(table):
-        console.print(line, style="yellow", highlight=False)
-
-
-def _pair(row: "pd.Series[Any]") -> str:
-    return f"{_cell('score', row['score'])}  {_cell('rtr', row['rtr'])}"
+        print(line)
 
 
 def remarks(table: pd.DataFrame) -> list[str]:

@@ -1,0 +1,104 @@
+"""Reading runs and laying them out."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from lmms_awares.report.runs import RunError, find_runs, newest_run, summarize
+from lmms_awares.report.terminal import print_comparison, print_summary
+from lmms_awares.trace import TraceError
+
+CONDITIONS = dict.fromkeys(
+    ("revision", "dtype", "attention", "lowres_base", "device", "lmms_awares", "lmms_eval", "transformers", "torch"),
+    "x",
+) | {"min_pixels": 1, "max_pixels": 2}
+
+
+def trace(**fields):
+    base = {"schema_version": 1, "model": "awares", "policy": "model", "prompt": "own", "conditions": CONDITIONS}
+    return base | fields
+
+
+def answered(tokens, full, score, *, status=None, latency=1.0):
+    call = {"status": status, "ids": [] if status == "invalid" else ["0"], "text": "GET_CROPS"} if status else None
+    fields = {"visual_tokens": tokens, "full_tokens": full, "rtr": tokens / full, "tool_call": call}
+    return {"score": score, "awares": trace(**fields, latency_s=latency)}
+
+
+ROWS = [
+    answered(25, 100, 1.0, latency=1.0),
+    answered(300, 400, 0.0, status="valid", latency=3.0),
+    answered(50, 100, 1.0, status="invalid", latency=2.0),
+    {"awares": trace(failed="OSError: no")},
+]
+
+
+def write_run(folder, rows, *, task="awares_pope", model="awares", stamp="1"):
+    folder.mkdir(parents=True, exist_ok=True)
+    results = {
+        "config": {"model": model},
+        "results": {task: {"pope_accuracy,none": 0.25}, "awares_suite": {"rtr,none": 1}},
+        "configs": {task: {"metric_list": [{"metric": "pope_accuracy"}]}},
+    }
+    (folder / f"{stamp}_results.json").write_text(json.dumps(results))
+    lines = [json.dumps({"doc_id": i, **row}) for i, row in enumerate(rows)]
+    (folder / f"{stamp}_samples_{task}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_summary_by_hand(tmp_path):
+    """Three answered samples and a failed one, worked out by hand."""
+    (row,) = summarize(newest_run(write_run(tmp_path, ROWS))).to_dict("records")
+    assert row["method"] == "awares"
+    assert row["metric"] == "pope_accuracy"
+    assert row["score"] == pytest.approx(200 / 3)
+    assert row["rtr"] == pytest.approx((0.25 + 0.75 + 0.5) / 3)
+    assert row["rtr_pooled"] == pytest.approx(375 / 600)
+    assert row["call_rate"] == pytest.approx(1 / 3)
+    assert row["invalid_calls"] == 1
+    assert row["latency_s"] == pytest.approx(2.0)
+    assert (row["n"], row["failed"]) == (4, 1)
+
+
+def test_runs_without_traces(tmp_path):
+    (row,) = summarize(newest_run(write_run(tmp_path, [{}, {}], task="pope", model="qwen2_5_vl"))).to_dict("records")
+    assert row["method"] == "qwen2_5_vl"
+    assert row["score"] == 0.25  # as lmms-eval printed it
+    assert pd.isna(row["rtr"])
+
+
+def test_newest_run_wins(tmp_path):
+    write_run(tmp_path, ROWS, stamp="1")
+    write_run(tmp_path / "deeper", ROWS[:1], stamp="2")
+    assert len(find_runs(tmp_path)) == 2
+    assert summarize(newest_run(tmp_path))["n"].tolist() == [1]
+
+
+def test_printed_tables(tmp_path, capsys):
+    table = summarize(newest_run(write_run(tmp_path, ROWS)))
+    print_summary(table, tmp_path)
+    shown = capsys.readouterr().out
+    for words in ("pope", "66.67", "0.500", "0.625", "0.333", "1 of 4 samples of awares_pope failed", "names no crop"):
+        assert words in " ".join(shown.split())
+    other = table.assign(method="awares:never", task="awares_chartqa")
+    print_comparison(pd.concat([table, other]))
+    lines = capsys.readouterr().out.splitlines()
+    never = next(line.split() for line in lines if "awares:never" in line)
+    assert never == ["awares:never", "-", "-", "66.67", "0.500", "66.67", "0.500", "2.000", "1/4"]
+
+
+def test_broken_folders_are_named(tmp_path):
+    with pytest.raises(RunError, match="holds no results"):
+        newest_run(tmp_path)
+    run = write_run(tmp_path, ROWS)
+    samples = run / "1_samples_awares_pope.jsonl"
+    samples.write_text(samples.read_text()[:-30])
+    with pytest.raises(RunError, match=r"samples_awares_pope.jsonl line 4 is not JSON.*truncated"):
+        summarize(newest_run(run))
+    samples.unlink()
+    with pytest.raises(RunError, match="is missing; run with --log_samples"):
+        summarize(newest_run(run))
+    write_run(tmp_path, [{"awares": trace(schema_version=99)}])
+    with pytest.raises(TraceError, match="99"):
+        summarize(newest_run(tmp_path))
