@@ -91,13 +91,15 @@ def check_hub(benchmark: str) -> None:
     config = load_yaml_config(base_yaml_path(benchmark), mode="simple")
     path, name = config["dataset_path"], config.get("dataset_name")
     try:
-        datasets.load_dataset_builder(path, name)
+        features = datasets.load_dataset_builder(path, name).info.features
     except (OSError, ValueError) as error:  # the hub's errors and datasets' own are among these
         reason = str(error).splitlines()[0]
         raise DataError(
             f"the documents of {PREFIX}{benchmark} ({path}) cannot be had from the hub: {reason}; for local files set "
             f"{DATA_ROOT}=DIR"
         ) from None
+    if features:  # not every data set declares them before it is read
+        check_columns(benchmark, list(features), path)
 
 
 def base_yaml_path(benchmark: str) -> str:
