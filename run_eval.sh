@@ -28,6 +28,7 @@ case " $* " in *" --help "* | *" -h "*)
 esac
 
 . .ci/setup.sh
+awares_setup
 
 # Prints the command, and the plain lmms-eval command behind it.
 announce() {

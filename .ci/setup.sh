@@ -1,7 +1,13 @@
 #!/usr/bin/env bash
-# Makes .venv with everything installed; quick when nothing changed. Source it from the project's root:
-#   . .ci/setup.sh [extra]...
+# Makes .venv with everything installed; quick when nothing changed. From the project's root:
+#   . .ci/setup.sh; awares_setup [extra]...
 # Afterwards the environment is active. AWARES_PYTHON chooses the interpreter (default python3; 3.11 or newer).
+
+# What an installation depends on; the stamp of one holds a copy.
+awares_recipe() {
+    cat pyproject.toml constraints.txt .ci/setup.sh
+}
+
 awares_setup() {
     local extras python=${AWARES_PYTHON:-python3} stamp
     extras=$(IFS=,; echo "$*")
@@ -11,11 +17,12 @@ awares_setup() {
     }
     [ -x .venv/bin/python ] || "$python" -m venv .venv || return 1
     . .venv/bin/activate
-    # A stamp per set of extras, of what the installation depends on.
-    stamp=.venv/.installed-${extras:-none}
-    if cat pyproject.toml constraints.txt .ci/setup.sh | cmp -s - "$stamp"; then
-        return 0
-    fi
+    # An installation with extras serves without them too.
+    for stamp in .venv/.installed-${extras:-*}; do
+        if awares_recipe | cmp -s - "$stamp"; then
+            return 0
+        fi
+    done
     echo "setup: installing into .venv (minutes the first time)" >&2
     # torch first and pinned: asked for by another package, pip would take the newest build instead.
     pip install --quiet --disable-pip-version-check -c constraints.txt torch || return 1
@@ -27,6 +34,5 @@ awares_setup() {
         echo "setup: torchvision does not fit this torch; installing 0.16.2 for its Python parts" >&2
         pip install --quiet --disable-pip-version-check --no-deps torchvision==0.16.2 || return 1
     fi
-    cat pyproject.toml constraints.txt .ci/setup.sh > "$stamp"
+    awares_recipe > ".venv/.installed-${extras:-none}"
 }
-awares_setup "$@"

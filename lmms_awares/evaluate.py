@@ -19,7 +19,7 @@ from unittest.mock import patch
 import yaml
 
 from lmms_awares.models import MODELS
-from lmms_awares.models.config import ConfigError, parse_args
+from lmms_awares.models.config import AwaresArgs, CommonArgs, ConfigError, parse_args
 from lmms_awares.plugin import tasks_dir
 from lmms_awares.tasks import data
 
@@ -53,7 +53,7 @@ def plan_of(arguments: Sequence[str]) -> tuple[Plan, list[str]]:
     """Split the command line into the plan and the arguments that pass through to lmms-eval untouched.
 
     Raises:
-        ConfigError: a missing --model or --tasks, or a --config file, which would hide settings from the preflight.
+        ConfigError: a missing --model or --tasks, or a --config file that cannot be read.
     """
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
     for name in ("--config", "--model", "--model_args", "--tasks", "--output_path", "--include_path"):
@@ -98,16 +98,17 @@ def preflight(plan: Plan) -> None:
         DataError: documents.
         PromptError: the system prompt.
     """
+    args = None
     if plan.model in MODELS:
-        _check_model(plan)
+        args = _check_model(plan)
     else:
         _check_host_model(plan.model)
     check_tasks(plan)
-    _check_data(plan)
+    _check_data(plan, oracle=isinstance(args, AwaresArgs) and args.policy == "oracle")
     _check_writable(Path(plan.output_path), "--output_path")
 
 
-def _check_model(plan: Plan) -> None:
+def _check_model(plan: Plan) -> CommonArgs:
     from lmms_eval.utils import simple_parse_args_string
 
     from lmms_awares.models.checkpoint import check_checkpoint, fingerprint
@@ -130,6 +131,7 @@ def _check_model(plan: Plan) -> None:
         # lmms-eval's response cache does not look at the checkpoint's content; as an argument it becomes part of
         # its key, so that a retrained checkpoint at the same path gets no stale answers.
         plan.model_args += f",rev={fingerprint(args.pretrained, args.adapter)[:12]}"
+    return args
 
 
 def _check_host_model(name: str) -> None:
@@ -168,15 +170,14 @@ def check_tasks(plan: Plan) -> None:
         )
 
 
-def _check_data(plan: Plan) -> None:
+def _check_data(plan: Plan, *, oracle: bool) -> None:
     from lmms_awares.models.policies import EVIDENCE
 
-    needs_evidence = plan.model == "awares" and "policy=oracle" in plan.model_args.split(",")
     for benchmark in plan.benchmarks:
         files = data.local_files(benchmark)
         if files is None:
             data.check_hub(benchmark)
-        elif needs_evidence:
+        elif oracle:
             data.require_column(files, EVIDENCE, "policy=oracle")
 
 

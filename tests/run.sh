@@ -2,7 +2,8 @@
 # Set-up where needed, then style, types and tests. Arguments go to pytest, e.g. `bash tests/run.sh tests/test_crops.py`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. .ci/setup.sh dev
+. .ci/setup.sh
+awares_setup dev
 ruff check .
 ruff format --check .
 mypy

@@ -145,6 +145,17 @@ def test_summary_resume_and_partial_failure(awares, data_root, tmp_path):
     assert table["n"].tolist() == [DOCUMENTS]
 
 
+@pytest.mark.skipif(not Path(sys.executable).is_relative_to(ROOT / ".venv"), reason="it would install into .venv")
+def test_the_script_passes_its_arguments_on(environment, small_checkpoint, tmp_path):
+    command = [ROOT / "run_eval.sh", "--model", "qwen2_5_vl_lowres", "--pretrained", str(small_checkpoint)]
+    command += ["--tasks", "awares_pope", "--limit", "2", "--device", "cpu", "--output_path", str(tmp_path / "out")]
+    result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert len(samples(tmp_path / "out")) == 2
+    shown = f"lmms-eval --model qwen2_5_vl_lowres --limit 2 --device cpu --output_path {tmp_path / 'out'}"
+    assert shown in result.stdout
+
+
 def test_a_run_that_dies_exits_1(awares):
     """lmms-eval itself would exit 0 here."""
     result = awares("--gen_kwargs", "num_beams=3")
@@ -313,11 +324,12 @@ def test_truncated_results_are_named(tmp_path):
 
 def test_wheel_resolves_model_and_tasks(tmp_path, environment, small_checkpoint):
     """Built and unpacked in a folder of its own, away from this checkout: models, tasks and templates are all in it."""
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
-        capture_output=True,
-        check=True,
-    )
+    # From a copy: setuptools leaves a build folder behind, whose stale files would end up in the next wheel.
+    source = tmp_path / "source"
+    unwanted = shutil.ignore_patterns(".*", "build", "*.egg-info", "results", "__pycache__")
+    shutil.copytree(ROOT, source, symlinks=True, ignore=unwanted)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)]
+    subprocess.run(build, capture_output=True, check=True)
     (wheel,) = tmp_path.glob("lmms_awares-*.whl")
     site = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]

@@ -50,26 +50,35 @@ def calling(monkeypatch):
     monkeypatch.setattr(awares_module, "parse_reply", call_sometimes)
 
 
-def real_tokens(image):
-    """What the real image processor makes of a view that is already on the grid."""
+def real_grid(image):
+    """(width, height) in px that the real image processor gives an image."""
     processor = Qwen2VLImageProcessor(min_pixels=LIMITS["min_pixels"], max_pixels=LIMITS["max_pixels"])
-    return int(processor(images=[image], return_tensors="pt")["image_grid_thw"].prod()) // 4
+    _, rows, columns = processor(images=[image], return_tensors="pt")["image_grid_thw"][0].tolist()
+    return columns * 14, rows * 14
 
 
+def real_tokens(image, size=None):
+    width, height = real_grid(image.resize(size) if size else image)
+    return width * height // 784
+
+
+@pytest.mark.parametrize("base", ["processed", "raw"])
 @pytest.mark.parametrize("policy", ["never", "always_full", "random", "model"])
-def test_tokens_equal_the_real_processors(build, docs, policy, calling):
-    for doc, (_, trace) in zip(docs, answers(build(policy=policy), docs), strict=True):
+def test_tokens_equal_the_real_processors(build, docs, policy, base, calling):
+    """Each view's size worked out here from the definitions; its tokens by the real processor."""
+    for doc, (_, trace) in zip(docs, answers(build(policy=policy, lowres_base=base), docs), strict=True):
         (image,) = doc["images"]
+        grid = real_grid(image)
+        whole = grid if base == "processed" else image.size
         assert trace.full_tokens == real_tokens(image)
-        half = image.resize((round(image.width / 2), round(image.height / 2)))
-        lowres = min(real_tokens(half), trace.full_tokens)
-        # Halving the full view rather than the raw image moves a side by at most half a grid cell.
-        assert abs(trace.lowres_tokens - lowres) <= (image.width + image.height) / 28
+        half = real_tokens(image, (whole[0] // 2, whole[1] // 2))
+        assert trace.lowres_tokens == min(half, trace.full_tokens)
+        for crop in trace.crops:
+            left, top, right, bottom = CROPS[crop.id].box(*image.size)
+            size = round((right - left) * whole[0] / image.width), round((bottom - top) * whole[1] / image.height)
+            assert crop.tokens == real_tokens(image, size if crop.id != "all" else None)
         assert trace.visual_tokens == trace.lowres_tokens + sum(crop.tokens for crop in trace.crops)
         assert trace.rtr == trace.visual_tokens / trace.full_tokens
-        for crop in trace.crops:
-            if crop.id == "all":
-                assert crop.tokens == trace.full_tokens
 
 
 def test_full_and_lowres_baselines(build, docs):
@@ -413,6 +422,32 @@ def test_bad_arguments(build, arguments, words):
     with pytest.raises(ValueError, match=words) as caught:
         build(**arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_published_processor_layout(build, docs, small_checkpoint, tmp_path):
+    """The published Qwen2.5-VL folders have transformers 4's files: same limits, same answers."""
+    folder = tmp_path / "published"
+    shutil.copytree(small_checkpoint, folder)
+    (folder / "processor_config.json").unlink()
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    settings = {
+        "min_pixels": 3136,
+        "max_pixels": 12845056,
+        "patch_size": 14,
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "processor_class": "Qwen2_5_VLProcessor",
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    options = {"min_pixels": None, "max_pixels": None}
+    old, new = (build(FullResolution, pretrained=str(path), **options) for path in (folder, small_checkpoint))
+    assert old._chat.pixel_limits == (3136, 12845056)
+    assert texts(answers(old, docs)) == texts(answers(new, docs))
 
 
 def test_beam_search_is_refused(build, docs):

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -19,7 +19,12 @@ from lmms_awares.views import ViewPlan, render_crop, render_lowres
 
 
 class Awares(QwenVL):
-    """The two-turn policy. A call that names nothing usable gets the whole image and is traced as `invalid`."""
+    """The two-turn policy.
+
+    Whether a first turn is a call is known only when it has been said: it may run to 64 tokens even where the task
+    allows fewer, and a direct answer is then cut to the task's limit. A call that names nothing usable gets the whole
+    image and is traced as `invalid`.
+    """
 
     model_id = "awares"
     args: AwaresArgs
@@ -32,9 +37,10 @@ class Awares(QwenVL):
         """N_low."""
         return plan.lowres_tokens
 
-    def plan(self, image: Image.Image) -> ViewPlan:
-        """Views under this model's limits, minimum crop side included."""
-        return replace(super().plan(image), min_crop_side=self.args.min_crop_side)
+    @property
+    def min_crop_side(self) -> int:
+        """The argument of that name."""
+        return self.args.min_crop_side
 
     def check(self, doc: dict[str, Any], images: Sequence[Image.Image], task: str) -> None:
         """Crops are regions of *the* image, so there must be exactly one."""

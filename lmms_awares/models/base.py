@@ -23,6 +23,7 @@ from tqdm import tqdm
 from lmms_awares import __version__
 from lmms_awares.chat import ChatFormat, Message
 from lmms_awares.conversation import Conversation, Segment
+from lmms_awares.crops import MIN_CROP_SIDE
 from lmms_awares.journal import Entry, Journal, digest
 from lmms_awares.models import checkpoint, records
 from lmms_awares.models.config import CommonArgs, ConfigError, parse_args
@@ -89,11 +90,21 @@ class QwenVL(lmms):
     def first_tokens(self, plan: ViewPlan) -> int:
         """Visual tokens of that view."""
 
+    @property
+    def min_crop_side(self) -> int:
+        """Px that a crop's side has at least."""
+        return MIN_CROP_SIDE
+
     def plan(self, image: Image.Image) -> ViewPlan:
         """Views of an image under this model's limits."""
         low, high = self._chat.pixel_limits
-        base = self.args.lowres_base
-        return plan_views(*image.size, min_pixels=low, max_pixels=high, lowres_base=base)
+        return plan_views(
+            *image.size,
+            min_pixels=low,
+            max_pixels=high,
+            lowres_base=self.args.lowres_base,
+            min_crop_side=self.min_crop_side,
+        )
 
     def check(self, doc: dict[str, Any], images: Sequence[Image.Image], task: str) -> None:
         """Refuse samples that this model cannot answer.
