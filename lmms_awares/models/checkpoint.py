@@ -15,7 +15,8 @@ MODEL_TYPE = "qwen2_5_vl"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # What decides answers: weights, configuration, tokenizer, template. Everything else may change freely.
-_CONTENT = ("*.safetensors", "*.bin", "*.json", "*.jinja", "merges.txt")
+_CONTENT = ("*.safetensors", "*.json", "*.jinja", "merges.txt")
+_OLD_WEIGHTS = "*.bin"
 
 
 def check_checkpoint(pretrained: str, adapter: str | None = None) -> None:
@@ -29,7 +30,7 @@ def check_checkpoint(pretrained: str, adapter: str | None = None) -> None:
     found = config.get("model_type")
     if found != MODEL_TYPE:
         raise ConfigError(f"pretrained={pretrained} is a {found!r} model; this plugin runs {MODEL_TYPE!r} only")
-    weights = [file for pattern in ("*.safetensors", "*.bin") for file in Path(pretrained).glob(pattern)]
+    weights = [file for pattern in (_CONTENT[0], _OLD_WEIGHTS) for file in Path(pretrained).glob(pattern)]
     if Path(pretrained).is_dir() and not weights:
         raise ConfigError(f"pretrained={pretrained} holds no weights (*.safetensors); copy them there")
     if adapter is not None:
@@ -67,9 +68,14 @@ def fingerprint(pretrained: str, adapter: str | None = None) -> str:
         if location is None:
             continue
         folder = _folder(location)
-        for file in sorted({file for pattern in _CONTENT for file in folder.glob(pattern)}):
+        for file in sorted({file for pattern in _patterns(location) for file in folder.glob(pattern)}):
             sha.update(f"{file.name}\0{_file_hash(file)}\n".encode())
     return sha.hexdigest()
+
+
+def _patterns(location: str) -> tuple[str, ...]:
+    # Hub repositories may hold old weights beside the new ones, which nobody loads: they are neither fetched nor read.
+    return (*_CONTENT, _OLD_WEIGHTS) if Path(location).is_dir() else _CONTENT
 
 
 def _folder(location: str) -> Path:
@@ -77,7 +83,7 @@ def _folder(location: str) -> Path:
         return Path(location)
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(location, allow_patterns=list(_CONTENT)))
+    return Path(snapshot_download(location, allow_patterns=list(_patterns(location))))
 
 
 def _file_hash(file: Path) -> str:
