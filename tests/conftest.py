@@ -9,6 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+# No deadlines: another worker may hold the core. In CI the same examples every time; at a desk new ones.
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 torch.set_num_threads(1)  # tests run in two workers on two cores; also makes sums reproducible
 

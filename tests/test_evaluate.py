@@ -41,12 +41,12 @@ def environment(data_root, tmp_path):
 def awares(environment, small_checkpoint, tmp_path):
     """Run `awares eval`; unset arguments get defaults that work."""
 
-    def run(*extra, model="awares", args="", tasks="awares_pope", out=None, env=None, **options):
+    def run(*extra, model="awares", checkpoint=None, args="", tasks="awares_pope", out=None, env=None):
         command = [BIN / "awares", "eval", "--model", model, "--tasks", tasks, "--device", "cpu"]
-        command += ["--model_args", f"pretrained={small_checkpoint}{args}"]
+        command += ["--model_args", f"pretrained={checkpoint or small_checkpoint}{args}"]
         command += ["--output_path", str(out or tmp_path / "out"), *extra]
         return subprocess.run(
-            command, env=environment | (env or {}), capture_output=True, text=True, timeout=300, check=False, **options
+            command, env=environment | (env or {}), capture_output=True, text=True, timeout=300, check=False
         )
 
     return run
@@ -77,8 +77,10 @@ BAD = {
     "hub": ({"env": {"AWARES_DATA_ROOT": ""}}, "lmms-lab-encoder/POPE"),
     "output": ({"out": "/proc/nope/out"}, "cannot be written"),
     "prompt": ({"args": ",prompt=awares-adapter"}, "awares prompts import awares-adapter"),
-    "batch size": ({"args": ",dtype=float32", "tasks": "awares_pope"}, "--batch_size auto"),
-    "oracle": ({"args": ",policy=oracle", "tasks": "awares_pope"}, "evidence_box"),
+    "batch size": ({}, "--batch_size auto"),
+    "oracle": ({"args": ",policy=oracle"}, "evidence_box"),
+    "column": ({}, "lacks column question_id"),
+    "other checkpoint": ({}, "is a 'bert' model"),
 }
 
 
@@ -86,8 +88,12 @@ BAD = {
 def test_bad_input_is_one_line_and_exit_2(name, awares, tmp_path):
     options, words = BAD[name]
     extra = ("--batch_size", "auto") if name == "batch size" else ()
-    if name == "oracle":
-        options = {**options, "env": {"AWARES_DATA_ROOT": str(without_evidence(tmp_path))}}
+    if name in ("oracle", "column"):
+        column = {"oracle": "evidence_box", "column": "question_id"}[name]
+        options = {**options, "env": {"AWARES_DATA_ROOT": str(data_without(column, tmp_path))}}
+    if name == "other checkpoint":
+        (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+        options = {"checkpoint": tmp_path}
     result = awares(*extra, **options)
     assert result.returncode == 2
     lines = [line for line in result.stderr.splitlines() if line.startswith("awares: error:")]
@@ -97,12 +103,12 @@ def test_bad_input_is_one_line_and_exit_2(name, awares, tmp_path):
     assert "Loading weights" not in result.stderr, "the model must not be loaded first"
 
 
-def without_evidence(folder):
+def data_without(column, folder):
     import datasets
 
     smoke_data.write(folder, documents=2)
     file = folder / "pope" / "test-00000-of-00001.parquet"
-    data = datasets.Dataset.from_parquet(str(file), cache_dir=str(folder)).remove_columns("evidence_box")
+    data = datasets.Dataset.from_parquet(str(file), cache_dir=str(folder)).remove_columns(column)
     data.to_parquet(file)
     return folder
 
