@@ -32,8 +32,10 @@ awares_setup
 
 # Prints the command, and the plain lmms-eval command behind it.
 announce() {
-    echo "+ awares eval $*"
-    echo "  which runs: lmms-eval $* --include_path $(awares tasks path) --log_samples"
+    local shown
+    shown=$(printf ' %q' "$@")
+    echo "+ awares eval$shown"
+    echo "  which runs: lmms-eval$shown --include_path $(awares tasks path) --log_samples"
 }
 
 if [ $# -eq 0 ]; then
@@ -63,6 +65,10 @@ fi
 args=() model_args='' tasks=awares_suite
 while [ $# -gt 0 ]; do
     case $1 in
+        --pretrained=* | --model_args=* | --tasks=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
+        --pretrained | --model_args | --tasks)
+            [ $# -gt 1 ] || { echo "run_eval.sh: $1 needs a value; see --help" >&2 && exit 2; }
+            ;;&
         --pretrained) model_args="pretrained=$2${model_args:+,$model_args}" && shift 2 ;;
         --model_args) model_args="${model_args:+$model_args,}$2" && shift 2 ;;
         --tasks) tasks=$2 && shift 2 ;;

@@ -27,7 +27,7 @@ def evaluate(context: typer.Context) -> None:
 
     Takes lmms-eval's arguments, e.g. `awares eval --model awares --model_args pretrained=DIR --tasks awares_suite`.
     """
-    if not context.args or context.args[0] in ("--help", "-h"):
+    if not context.args or {"--help", "-h"} & set(context.args):
         typer.echo(EVAL_HELP)
         return
     from lmms_awares.evaluate import run
@@ -81,7 +81,8 @@ def compare(runs: Annotated[list[Path], typer.Argument(help="result folders; eac
     from lmms_awares.report.runs import newest_run, summarize
     from lmms_awares.report.terminal import print_comparison
 
-    print_comparison(pd.concat([summarize(newest_run(folder)) for folder in runs], ignore_index=True))
+    tables = [summarize(newest_run(folder)).assign(run=str(folder)) for folder in runs]
+    print_comparison(pd.concat(tables, ignore_index=True))
 
 
 @app.command()

@@ -131,7 +131,10 @@ def _contains(outer: tuple[float, ...], inner: tuple[float, ...]) -> bool:
 
 
 def target_crops(
-    box: tuple[float, float, float, float], size: tuple[int, int], tau: float = IOU_THRESHOLD
+    box: tuple[float, float, float, float],
+    size: tuple[int, int],
+    tau: float = IOU_THRESHOLD,
+    min_crop_side: int = MIN_CROP_SIDE,
 ) -> tuple[tuple[str, ...], str]:
     """Crops to ask for when the evidence lies in `box` (paper Eq. 3, with a fallback for small boxes).
 
@@ -139,6 +142,7 @@ def target_crops(
         box: (left, top, right, bottom) in pixels of the image.
         size: (width, height) of the image.
         tau: IoU at which a crop counts as a target.
+        min_crop_side: as in `Crop.box`.
 
     Returns:
         (ids, rule). rule `iou`: every crop with IoU >= tau. Where there is none, `contains`: the smallest crop that
@@ -152,7 +156,7 @@ def target_crops(
         raise ValueError(f"the evidence box {box} has no area; expected left < right and top < bottom")
     if box_iou(box, (0, 0, width, height)) == 0:
         raise ValueError(f"the evidence box {box} lies outside the {width}x{height} image")
-    boxes = {id: crop.box(width, height) for id, crop in CROPS.items()}
+    boxes = {id: crop.box(width, height, min_crop_side) for id, crop in CROPS.items()}
     # On small images several crops show the same pixels: that is one target, named by the last, largest of them.
     named = {pixels: id for id, pixels in boxes.items()}
     boxes = {id: pixels for id, pixels in boxes.items() if named[pixels] == id}

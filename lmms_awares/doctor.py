@@ -150,4 +150,4 @@ def checkpoint(pretrained: str, adapter: str | None) -> Finding:
         check_checkpoint(pretrained, adapter)
     except ConfigError as error:
         return Finding("checkpoint", "fail", str(error))
-    return Finding("checkpoint", "ok", f"{pretrained}: rev={fingerprint(pretrained, adapter)[:12]}")
+    return Finding("checkpoint", "ok", f"{pretrained}: rev=sha-{fingerprint(pretrained, adapter)[:12]}")

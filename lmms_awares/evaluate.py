@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from lmms_awares.plugin import tasks_dir
 from lmms_awares.tasks import data
 
 DEFAULT_OUTPUT = "results/runs"
-_OWN_TASKS = {*data.TASKS, "awares_suite"}
+SUITE = "awares_suite"
+_OWN_TASKS = {*data.TASKS, SUITE}
 _LISTINGS = ("list", "list_groups", "list_tags", "list_subtasks")
 
 
@@ -43,10 +45,13 @@ class Plan:
     @property
     def benchmarks(self) -> list[str]:
         """Our benchmarks among the tasks, groups opened."""
-        names = self.tasks.split(",")
-        if "awares_suite" in names:
-            names += data.TASKS
-        return [name for name in data.BENCHMARKS if data.PREFIX + name in names]
+        patterns = self.tasks.split(",")
+        everything = any(fnmatch(SUITE, pattern) for pattern in patterns)
+        return [
+            name
+            for name in data.BENCHMARKS
+            if everything or any(fnmatch(data.PREFIX + name, pattern) for pattern in patterns)
+        ]
 
 
 def plan_of(arguments: Sequence[str]) -> tuple[Plan, list[str]]:
@@ -55,19 +60,30 @@ def plan_of(arguments: Sequence[str]) -> tuple[Plan, list[str]]:
     Raises:
         ConfigError: a missing --model or --tasks, or a --config file that cannot be read.
     """
-    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    # Abbreviations are allowed as lmms-eval allows them.
+    parser = argparse.ArgumentParser(prog="awares eval", add_help=False, exit_on_error=False)
     for name in ("--config", "--model", "--model_args", "--tasks", "--output_path", "--include_path"):
         parser.add_argument(name)
     parser.add_argument("--batch_size", "-b")
     parser.add_argument("--use_cache", "-c")
-    found, rest = parser.parse_known_args(list(arguments))
+    try:
+        found, rest = parser.parse_known_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from None
     given = {key: value for key, value in vars(found).items() if value is not None}
     if "config" in given:
         given = _from_config(Path(given.pop("config")), rest) | given
-    for name in ("model", "tasks"):
+    given["tasks"] = ",".join(name.strip() for name in given.get("tasks", "").split(",") if name.strip())
+    for name in ("tasks",) if given["tasks"] in _LISTINGS else ("model", "tasks"):
         if not given.get(name):
             raise ConfigError(f"--{name} is missing; e.g. awares eval --model awares --tasks awares_suite ...")
+    # lmms-eval reads the path as a setting: a bare number would become one, and a comma ends it.
+    given["output_path"] = str(Path(given.get("output_path") or DEFAULT_OUTPUT).absolute())
+    if "," in given["output_path"]:
+        raise ConfigError(f"--output_path {given['output_path']} holds a comma, which lmms-eval cannot take")
     own = given.pop("include_path", None)
+    if own and not Path(own).is_dir():
+        raise ConfigError(f"--include_path {own} is no folder")
     return Plan(**given, include_path=[*([own] if own else []), tasks_dir()]), rest
 
 
@@ -81,13 +97,24 @@ def _from_config(file: Path, rest: list[str]) -> dict[str, str]:
         settings = settings[0]
     if not isinstance(settings, dict):
         raise ConfigError(f"--config {file} must hold the settings of one run; run several one by one")
-    os.environ.update({key: os.path.expandvars(str(value)) for key, value in settings.pop("env", {}).items()})
+    environment = settings.pop("env", {})
+    if not isinstance(environment, dict):
+        raise ConfigError(f"--config {file}: env must map names to values")
+    os.environ.update({key: os.path.expandvars(str(value)) for key, value in environment.items()})
     known = set(Plan.__dataclass_fields__)
-    for key in set(settings) - known:
+    for key in settings.keys() - known:
         value = settings[key]
-        if f"--{key}" not in rest and value not in (False, None):
-            rest += [f"--{key}"] if value is True else [f"--{key}", str(value)]
-    return {key: str(settings[key]) for key in settings.keys() & known}
+        given = any(argument == f"--{key}" or argument.startswith(f"--{key}=") for argument in rest)
+        if not given and value not in (False, None):
+            rest += [f"--{key}"] if value is True else [f"--{key}", _as_argument(value)]
+    return {key: _as_argument(settings[key]) for key in settings.keys() & known}
+
+
+def _as_argument(value: Any) -> str:
+    """A YAML value as it would be written on the command line."""
+    if isinstance(value, dict):
+        return ",".join(f"{key}={item}" for key, item in value.items())
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def preflight(plan: Plan) -> None:
@@ -111,7 +138,7 @@ def preflight(plan: Plan) -> None:
 def _check_model(plan: Plan) -> CommonArgs:
     from lmms_eval.utils import simple_parse_args_string
 
-    from lmms_awares.models.checkpoint import check_checkpoint, fingerprint
+    from lmms_awares.models.checkpoint import check_checkpoint, check_hashes, fingerprint, setup_hash
     from lmms_awares.prompts import load_prompt
 
     try:
@@ -121,16 +148,21 @@ def _check_model(plan: Plan) -> CommonArgs:
     args = parse_args(plan.model, arguments)
     if not plan.batch_size.isdigit() or int(plan.batch_size) < 1:
         raise ConfigError(f"--batch_size {plan.batch_size} is not supported; give a number such as 1 or 8")
-    load_prompt(args.prompt_spec)
+    prompt = load_prompt(args.prompt_spec)
     check_checkpoint(args.pretrained, args.adapter)
+    _check_writable(Path(plan.output_path), "--output_path")
     if args.journal is None:
         args.journal = Path(plan.output_path) / "journal.jsonl"
         plan.model_args += f",journal={args.journal}"
     _check_writable(args.journal.parent, "journal")
-    if plan.use_cache and args.rev is None:
-        # lmms-eval's response cache does not look at the checkpoint's content; as an argument it becomes part of
-        # its key, so that a retrained checkpoint at the same path gets no stale answers.
-        plan.model_args += f",rev={fingerprint(args.pretrained, args.adapter)[:12]}"
+    if plan.use_cache or args.rev or args.setup:
+        revision, setup = fingerprint(args.pretrained, args.adapter), setup_hash(prompt.text)
+        check_hashes(args, revision, setup)
+        # lmms-eval's response cache does not look at the content of checkpoint and prompt; as arguments their hashes
+        # become part of its key, so that a retrained checkpoint at the same path gets no stale answers.
+        missing = {"rev": revision} if args.rev is None else {}
+        missing |= {"setup": setup} if args.setup is None else {}
+        plan.model_args += "".join(f",{name}=sha-{value[:12]}" for name, value in missing.items())
     return args
 
 
@@ -197,6 +229,9 @@ def run(arguments: Sequence[str]) -> int:
         preflight(plan)
     started = time.time()
     errors = _run_host(plan, rest)
+    for error in errors:
+        if type(error).__module__.startswith("lmms_awares"):
+            raise error  # ours: one line says it, below lmms-eval's traceback
     if int(os.environ.get("RANK", "0")) != 0:
         return 1 if errors else 0
     if plan.tasks in _LISTINGS:
@@ -204,11 +239,11 @@ def run(arguments: Sequence[str]) -> int:
     return 1 if errors else _report(Path(plan.output_path), started)
 
 
-def _run_host(plan: Plan, rest: list[str]) -> list[BaseException]:
+def _run_host(plan: Plan, rest: list[str]) -> list[Exception]:
     """lmms-eval's own command in this process; returns what it caught."""
     from lmms_eval import __main__ as host
 
-    errors: list[BaseException] = []
+    errors: list[Exception] = []
     evaluate = host.cli_evaluate_single
 
     def recorded(*args: Any, **kwargs: Any) -> Any:

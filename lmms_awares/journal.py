@@ -54,6 +54,8 @@ class Journal:
     def __init__(self, path: Path, rank: int = 0) -> None:
         if path.is_dir():
             path = path / "journal.jsonl"
+        if path.exists() and not path.is_file():
+            raise OSError(f"the journal {path} is no regular file")
         path.parent.mkdir(parents=True, exist_ok=True)
         entries = (entry for file in _shards(path) for entry in _read(file))
         self._done = {entry.key: entry for entry in entries if entry.trace.failed is None}

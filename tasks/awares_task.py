@@ -7,7 +7,7 @@ import datasets
 from lmms_eval import utils
 from lmms_eval.api.metrics import mean
 from lmms_eval.api.task import ConfigurableMessagesTask
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from lmms_awares.tasks.data import BENCHMARKS, base_yaml_path, check_columns, local_files
 from lmms_awares.trace import unseal
@@ -42,14 +42,7 @@ class AwaresTask(ConfigurableMessagesTask):
         Raises:
             OSError: an image that cannot be read.
         """
-        stored = doc["image"]
-        source = io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]
-        try:
-            image = Image.open(source)
-        except UnidentifiedImageError:
-            raise OSError("the document's image is in no format that Pillow reads") from None
-        with image:
-            image.load()
+        with _decode(doc["image"]) as image:
             visuals: list[Image.Image] = super().doc_to_visual({**doc, "image": image})
         return visuals
 
@@ -57,13 +50,14 @@ class AwaresTask(ConfigurableMessagesTask):
         """lmms-eval's metrics of the answer, and ours of its trace."""
         answer, trace = unseal(results[0])
         if trace is not None and trace.failed is not None:
-            return {"failed": 1, "awares": trace.model_dump(mode="json")}
+            return {"failed": 1, "answer": answer, "awares": trace.model_dump(mode="json")}
         scores = dict(super().process_results(doc, [answer], full_docs))
-        headline = scores[BENCHMARKS[self.benchmark].headline]
-        scores["score"] = float(headline["score"] if isinstance(headline, dict) else headline)
+        headline = scores.get(BENCHMARKS[self.benchmark].headline)
+        if headline is not None:  # --predict_only scores nothing
+            scores["score"] = float(headline["score"] if isinstance(headline, dict) else headline)
         if trace is not None:
             scores |= {"rtr": trace.rtr, "call_rate": float(trace.called), "failed": 0}
-            scores["awares"] = trace.model_dump(mode="json")
+            scores |= {"answer": answer, "awares": trace.model_dump(mode="json")}
         return scores
 
     def _prepare_metric_and_aggregation(self) -> None:
@@ -71,6 +65,23 @@ class AwaresTask(ConfigurableMessagesTask):
         super()._prepare_metric_and_aggregation()
         self._aggregation_list |= {"rtr": mean, "call_rate": mean, "failed": sum}
         self._higher_is_better |= {"rtr": False, "call_rate": False, "failed": False}
+
+
+def _decode(stored: dict[str, Any] | None) -> Image.Image:
+    if not stored or (stored["bytes"] is None and stored["path"] is None):
+        raise OSError("the document has no image")
+    # lmms-eval tells Pillow to fill in what a truncated file lacks; a benchmark's image must be whole.
+    lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        image = Image.open(io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"])
+        image.load()
+    except UnidentifiedImageError:
+        raise OSError("the document's image is in no format that Pillow reads") from None
+    except Exception as error:  # Pillow's plugins raise whatever their codecs do: all of it means a broken image
+        raise OSError(f"the document's image cannot be read: {error}") from error
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+    return ImageOps.exif_transpose(image)  # as `datasets` does when it decodes
 
 
 def _full_config(benchmark: str, task: str) -> dict[str, Any]:

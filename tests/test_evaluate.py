@@ -77,6 +77,10 @@ BAD = {
     "hub": ({"env": {"AWARES_DATA_ROOT": ""}}, "lmms-lab-encoder/POPE"),
     "output": ({"out": "/proc/nope/out"}, "cannot be written"),
     "prompt": ({"args": ",prompt=awares-adapter"}, "awares prompts import awares-adapter"),
+    "limits": ({"args": ",min_pixels=9000,max_pixels=4000"}, "needs min_pixels <= max_pixels"),
+    "revision": ({"args": ",rev=sha-0123"}, "rev=sha-0123 was expected"),
+    "comma": ({"out": "a,b"}, "holds a comma"),
+    "no task": ({"tasks": ","}, "--tasks is missing"),
     "batch size": ({}, "--batch_size auto"),
     "oracle": ({"args": ",policy=oracle"}, "evidence_box"),
     "column": ({}, "lacks column question_id"),
@@ -164,9 +168,15 @@ def test_the_script_passes_its_arguments_on(environment, small_checkpoint, tmp_p
 
 def test_a_run_that_dies_exits_1(awares):
     """lmms-eval itself would exit 0 here."""
-    result = awares("--gen_kwargs", "num_beams=3")
+    result = awares("--offset", "100")
     assert result.returncode == 1
-    assert "num_beams=3 is not supported" in result.stdout + result.stderr
+    assert "did not find any docs" in result.stdout + result.stderr
+
+
+def test_our_own_errors_in_a_run_are_one_line_too(awares):
+    result = awares("--gen_kwargs", "num_beams=3")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("awares: error: num_beams=3 is not supported")
 
 
 def test_settings_from_a_file(environment, small_checkpoint, tmp_path):
@@ -196,16 +206,19 @@ def test_two_processes_equal_one(awares, environment, small_checkpoint, tmp_path
     command += ["--model_args", f"pretrained={small_checkpoint},policy=random", "--output_path", str(tmp_path / "two")]
     command += ["--use_cache", str(tmp_path / "cache2")] if cached else []
     repeats = 2 if cached else 1  # the second run of a cached pair is all hits
-    for _ in range(repeats):
+    for run in range(repeats):
         two = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
         assert two.returncode == 0, two.stderr[-3000:]
         assert stable(samples(tmp_path / "two")) == stable(samples(tmp_path / "one"))
         first, second = (find_runs(tmp_path / name)[-1].results["results"]["awares_pope"] for name in ("one", "two"))
         for metric in ("pope_accuracy,none", "rtr,none", "call_rate,none", "failed,none"):
             assert first[metric] == second[metric]
-        for journal in (tmp_path / "two").glob("journal*"):
-            journal.unlink()  # the cache alone must answer the next time
-    assert "rev=" in one.stdout or not cached
+        journals = list((tmp_path / "two").glob("journal*"))
+        generated = sum(len(journal.read_text().splitlines()) for journal in journals)
+        assert generated == (DOCUMENTS if run == 0 else 0), "the second time the cache alone must answer"
+        for journal in journals:
+            journal.unlink()
+    assert ("rev=sha-" in one.stdout and "setup=sha-" in one.stdout) or not cached
 
 
 def test_kill_and_resume(environment, small_checkpoint, tmp_path):

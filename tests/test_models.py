@@ -134,6 +134,21 @@ def test_oracle_asks_for_the_evidence(build):
         answers(build(policy="oracle"), [document((800, 600))])
 
 
+@pytest.mark.parametrize("box", [[10, 10, 10, 20], [900, 10, 950, 20], [None] * 4, [1, 2, 3], "box"], ids=str)
+def test_oracle_with_a_bad_box_fails_that_sample_only(build, box):
+    docs = [document((800, 600), 0, evidence_box=box), document((800, 600), 1, evidence_box=[10, 10, 60, 40])]
+    (_, bad), (_, good) = answers(build(policy="oracle", batch_size=2), docs)
+    assert "evidence_box" in bad.failed
+    assert good.tool_call.ids == ["0"]
+
+
+def test_oracle_follows_the_minimum_crop_side(build):
+    docs = [document((112, 112), 0, evidence_box=[0, 0, 50, 50])]
+    ((_, trace),) = answers(build(policy="oracle", min_crop_side=28, min_pixels=784), docs)
+    assert trace.tool_call.ids == ["0"]
+    assert trace.crops[0].tokens == 4
+
+
 def test_batches_equal_singles(build, docs, calling):
     docs = [*docs, *(document(size, 50 + seed) for seed, size in enumerate(SIZES))]
     single, batched = answers(build(), docs), answers(build(batch_size=4), docs)
@@ -353,6 +368,25 @@ class TestJournal:
         retrain(folder)
         assert self.count_generated(build(**same), docs[:2])[0] == 2
 
+    def test_another_evidence_box_reuses_nothing(self, build, tmp_path):
+        journal = tmp_path / "journal.jsonl"
+        asked = []
+        for box in ([0, 0, 80, 60], [500, 400, 560, 440], None):
+            doc = document((640, 480), 0, evidence_box=box)
+            ((_, trace),) = answers(build(policy="oracle", journal=journal), [doc])
+            asked.append(trace.tool_call and trace.tool_call.ids)
+        assert asked == [["0"], ["3"], None]
+
+
+def test_repeated_sampling_differs(build, docs):
+    """lmms-eval's --repeats hands over the same request several times."""
+    model = build(FullResolution)
+    model.task_dict = {TASK: {"test": docs}}
+    (request,) = requests(docs[:1], temperature=1.5, envelope=False)
+    said = [text for text, _ in model.generate_until([request] * 3)]
+    assert len(set(said)) == 3
+    assert said == [text for text, _ in model.generate_until([request] * 3)]
+
 
 def retrain(folder):
     """Change one weight in place, same path, same size."""
@@ -365,9 +399,13 @@ def retrain(folder):
 
 def test_rev_pins_the_content(build, small_checkpoint):
     revision = build()._revision
-    build(rev=revision[:12])
-    with pytest.raises(ConfigError, match="rev=0123"):
-        build(rev="0123")
+    build(rev=f"sha-{revision[:12]}")
+    with pytest.raises(ConfigError, match="rev=sha-0123 was expected, but this is rev=sha-"):
+        build(rev="sha-0123")
+    with pytest.raises(ConfigError, match="setup=sha-0123 was expected"):
+        build(setup="sha-0123")
+    with pytest.raises(ConfigError, match="rev"):
+        build(rev=12345)  # what lmms-eval's parser makes of digits without the prefix
 
 
 def test_adapter_is_merged(build, docs, small_checkpoint, tmp_path):
@@ -450,9 +488,20 @@ def test_published_processor_layout(build, docs, small_checkpoint, tmp_path):
     assert texts(answers(old, docs)) == texts(answers(new, docs))
 
 
-def test_beam_search_is_refused(build, docs):
-    with pytest.raises(ConfigError, match="num_beams=4"):
-        answers(build(), docs[:1], num_beams=4)
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"num_beams": 4}, "num_beams=4"),
+        ({"max_new_tokens": 0}, "max_new_tokens >= 1"),
+        ({"temperature": -1}, "temperature >= 0"),
+        ({"top_p": 1.5}, "top_p <= 1"),
+        ({"temperature": "hot"}, "no number"),
+    ],
+    ids=str,
+)
+def test_bad_generation_arguments(build, docs, kwargs, words):
+    with pytest.raises(ConfigError, match=words):
+        answers(build(), docs[:1], **kwargs)
 
 
 def test_wrong_checkpoints(build, small_checkpoint, tmp_path):
@@ -462,7 +511,22 @@ def test_wrong_checkpoints(build, small_checkpoint, tmp_path):
     (tmp_path / "lora" / "adapter_config.json").write_text("{}")
     (tmp_path / "hollow").mkdir()
     shutil.copy(small_checkpoint / "config.json", tmp_path / "hollow")
-    for folder, words in (("bert", "'bert' model"), ("lora", "PEFT adapter"), ("hollow", "no weights")):
+    for name in ("torn", "mute"):
+        shutil.copytree(small_checkpoint, tmp_path / name)
+    (tmp_path / "torn" / "config.json").write_text('{"model_type"')
+    (tmp_path / "mute" / "tokenizer.json").unlink()
+    (tmp_path / "light").mkdir()
+    (tmp_path / "light" / "adapter_config.json").write_text("{}")
+    reasons = {
+        "bert": "'bert' model",
+        "lora": "PEFT adapter",
+        "hollow": "no weights",
+        "torn": "not a JSON object",
+        "mute": "has no tokenizer",
+    }
+    with pytest.raises(ConfigError, match="adapter=.* holds no weights"):
+        build(adapter=str(tmp_path / "light"))
+    for folder, words in reasons.items():
         with pytest.raises(ConfigError, match=words):
             build(pretrained=str(tmp_path / folder))
     with pytest.raises(ConfigError, match="adapter=.*no adapter_config.json"):

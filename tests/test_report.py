@@ -36,10 +36,11 @@ ROWS = [
 
 def write_run(folder, rows, *, task="awares_pope", model="awares", stamp="1"):
     folder.mkdir(parents=True, exist_ok=True)
+    ours = task.startswith("awares_")
     results = {
         "config": {"model": model},
         "results": {task: {"pope_accuracy,none": 0.25}, "awares_suite": {"rtr,none": 1}},
-        "configs": {task: {"metric_list": [{"metric": "pope_accuracy"}]}},
+        "configs": {task: {"metric_list": [{"metric": "pope_accuracy"}], "metadata": {"awares_envelope": ours}}},
     }
     (folder / f"{stamp}_results.json").write_text(json.dumps(results))
     lines = [json.dumps({"doc_id": i, **row}) for i, row in enumerate(rows)]
@@ -81,11 +82,26 @@ def test_printed_tables(tmp_path, capsys):
     shown = capsys.readouterr().out
     for words in ("pope", "66.67", "0.500", "0.625", "0.333", "1 of 4 samples of awares_pope failed", "names no crop"):
         assert words in " ".join(shown.split())
-    other = table.assign(method="awares:never", task="awares_chartqa")
-    print_comparison(pd.concat([table, other]))
+    other = table.assign(method="awares:never", task="awares_chartqa", run="b")
+    print_comparison(pd.concat([table.assign(run="a"), other]))
     lines = capsys.readouterr().out.splitlines()
     never = next(line.split() for line in lines if "awares:never" in line)
     assert never == ["awares:never", "-", "-", "66.67", "0.500", "66.67", "0.500", "2.000", "1/4"]
+    print_comparison(pd.concat([table.assign(run="a"), table.assign(run="b")]))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines if " (" in line] == [["awares", "(a)"], ["awares", "(b)"]]
+
+
+def test_stock_tasks_count_samples_without_input(tmp_path):
+    rows = [{"token_counts": [{"input_tokens": n}]} for n in (0, 12, 0)] + [{"token_counts": [None]}]
+    (row,) = summarize(newest_run(write_run(tmp_path, rows, task="pope"))).to_dict("records")
+    assert row["failed"] == 2
+
+
+def test_method_of_a_run_that_failed_entirely(tmp_path):
+    failed = {"awares": trace(failed="OSError: no", policy="random")}
+    (row,) = summarize(newest_run(write_run(tmp_path, [failed]))).to_dict("records")
+    assert (row["method"], row["failed"]) == ("awares:random", 1)
 
 
 def test_broken_folders_are_named(tmp_path):

@@ -138,7 +138,38 @@ def test_a_broken_image_counts_as_failed_and_in_no_mean(local_data, small_checkp
     assert "score" not in broken
 
 
-def write_pope(root, *, break_first=False, drop=None, images=None):
+def encoded(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_images_are_whole_and_upright(local_data):
+    """lmms-eval lets Pillow fill in truncated files, and `datasets` turns photographs upright: neither is lost here."""
+    task = build_task()
+
+    def decode(data):
+        return task.doc_to_visual({"image": {"bytes": data, "path": None}})[0]
+
+    upright = Image.Exif()
+    upright[0x0112] = 6  # lying on its side
+    assert decode(encoded(picture((300, 200)), "JPEG", exif=upright)).size == (200, 300)
+    for kind in ("JPEG", "PNG"):
+        with pytest.raises(OSError, match="cannot be read"):
+            decode(encoded(picture((300, 200)), kind)[:-2000])
+    for nothing in (None, {"bytes": None, "path": None}):
+        with pytest.raises(OSError, match="has no image"):
+            task.doc_to_visual({"image": nothing})
+
+
+def test_predict_only(local_data, small_checkpoint, tmp_path):
+    model = Scripted(pretrained=str(small_checkpoint), device="cpu")
+    model.says = ["yes"] * DOCUMENTS
+    rows = run_tasks(model, ["awares_pope"], tmp_path, predict_only=True)["samples"]["awares_pope"]
+    assert [row["answer"] for row in rows] == ["yes"] * DOCUMENTS
+
+
+def write_pope(root, *, break_first=False, drop=None):
     rows = [
         {"image": picture_bytes(i), "question": "Is it red?", "answer": ("yes", "no")[i % 2], "question_id": str(i)}
         for i in range(3)
@@ -155,9 +186,7 @@ def write_pope(root, *, break_first=False, drop=None, images=None):
 
 
 def picture_bytes(seed):
-    buffer = io.BytesIO()
-    picture((200, 160), seed).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encoded(picture((200, 160), seed))
 
 
 def build_task(name="awares_pope"):
@@ -212,6 +241,7 @@ def test_reasoning_tags_do_not_reach_the_trace(local_data, said):
     scores = task.process_results(task.eval_docs_no_media[0], [response])
     assert parse_trace(scores["awares"]) == trace
     assert scores["rtr"] == 0.5
+    assert scores["answer"].strip() == said.rpartition("</think>")[2].strip()
 
 
 @pytest.mark.parametrize("limits", [(4 * 784, 16384 * 784), (256 * 784, 400 * 784)], ids=["wide", "capped"])

@@ -12,7 +12,7 @@ from lmms_awares.conversation import Reply, Segment
 from lmms_awares.models.base import QwenVL, check_grids
 from lmms_awares.models.config import AwaresArgs
 from lmms_awares.models.policies import CONTROLS, require_evidence
-from lmms_awares.models.sample import Outcome, Sample, SampleError
+from lmms_awares.models.sample import Address, Outcome, Sample, SampleError
 from lmms_awares.protocol import CALL_BUDGET, ToolCall, format_call, parse_reply
 from lmms_awares.trace import CropTrace, ToolCallTrace, TurnTrace
 from lmms_awares.views import ViewPlan, render_crop, render_lowres
@@ -49,16 +49,17 @@ class Awares(QwenVL):
         if len(images) != 1:
             raise SampleError(f"awares needs exactly one image per sample, this one has {len(images)}")
 
+    def control(self, doc: dict[str, Any], plans: Sequence[ViewPlan], at: Address) -> tuple[str, ...] | None:
+        """What a control policy asks for; where the low-res view is the full view there is nothing to fetch."""
+        if self.args.policy == "model":
+            return None
+        return () if plans[0].lowres_is_full else CONTROLS[self.args.policy](doc, plans[0], self.sample_seed(at))
+
     def answer(self, samples: Sequence[Sample]) -> list[Outcome]:
         """Let the policy decide on each sample of the batch, then answer."""
         if self.args.policy == "model":
             return self._ask_model(samples)
-        decide = CONTROLS[self.args.policy]
-        requests = [
-            # Where the low-res view is the full view there is nothing to fetch.
-            () if s.plans[0].lowres_is_full else decide(s.doc, s.images[0].size, self.sample_seed(s.at))
-            for s in samples
-        ]
+        requests = [sample.request or () for sample in samples]
         direct = [row for row, ids in enumerate(requests) if not ids]
         forced = [row for row, ids in enumerate(requests) if ids]
         outcomes: dict[int, Outcome] = {}

@@ -6,6 +6,7 @@ A model says how the first turn looks (`first_view`) and how a batch is answered
 import itertools
 import time
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -27,7 +28,7 @@ from lmms_awares.crops import MIN_CROP_SIDE
 from lmms_awares.journal import Entry, Journal, digest
 from lmms_awares.models import checkpoint, records
 from lmms_awares.models.config import CommonArgs, ConfigError, parse_args
-from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, read_images
+from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, SampleError, read_images
 from lmms_awares.prompts import load_prompt, published_prompt_for
 from lmms_awares.tokens import MERGE
 from lmms_awares.trace import Conditions, TurnTrace, seal
@@ -74,8 +75,7 @@ class QwenVL(lmms):
         self._model, processor = checkpoint.load(self.args, str(self._device))
         self._chat = ChatFormat(processor)
         self._revision = checkpoint.fingerprint(self.args.pretrained, self.args.adapter)
-        if self.args.rev and not self._revision.startswith(self.args.rev):
-            raise ConfigError(f"rev={self.args.rev} is not this checkpoint's content, which is {self._revision[:12]}")
+        checkpoint.check_hashes(self.args, self._revision, checkpoint.setup_hash(self._prompt.text))
         self._journal = Journal(self.args.journal, self._rank) if self.args.journal else None
         if self._journal and self._rank == 0:
             logger.info(f"journal {self.args.journal}: {self._journal.reusable} finished samples can be reused")
@@ -114,6 +114,10 @@ class QwenVL(lmms):
             ConfigError: the whole run makes no sense.
         """
 
+    def control(self, doc: dict[str, Any], plans: Sequence[ViewPlan], at: Address) -> tuple[str, ...] | None:
+        """Crops that something else than the model decides on; None where nothing does."""
+        return None
+
     def answer(self, samples: Sequence[Sample]) -> list[Outcome]:
         """Answer a batch in one turn; models with more turns override this."""
         conversation = self._converse(samples)
@@ -144,14 +148,15 @@ class QwenVL(lmms):
     def generate_until(self, requests: list[Instance]) -> list[tuple[str, dict[str, int]]]:
         """Answer requests; each result is (text, token counts), the documented form that survives lmms-eval's cache."""
         entries: list[Entry] = []
+        tokens = 0
         started = time.perf_counter()
         progress = tqdm(total=len(requests), disable=self.rank != 0, desc=self.model_id)
         for batch in _batches(requests, self.batch_size):
-            done = self._run_batch(batch)
+            done, generated = self._run_batch(batch)
             entries.extend(done)
+            tokens += generated
             progress.update(len(done))
         progress.close()
-        tokens = sum(entry.output_tokens for entry in entries)
         elapsed = time.perf_counter() - started
         log_metrics(
             total_elapsed_time=elapsed,
@@ -169,11 +174,12 @@ class QwenVL(lmms):
 
     # Plumbing -----------------------------------------------------------------------------------------------------
 
-    def _run_batch(self, requests: Sequence[Instance]) -> list[Entry]:
+    def _run_batch(self, requests: Sequence[tuple[Instance, int]]) -> tuple[list[Entry], int]:
+        """Entries of a batch of (request, how often its document came before), and the tokens generated for them."""
         finished: dict[int, Entry] = {}
         waiting: dict[int, tuple[str, Sample]] = {}
-        for index, request in enumerate(requests):
-            result = self._prepare(request)
+        for index, (request, repeat) in enumerate(requests):
+            result = self._prepare(request, repeat)
             if isinstance(result, Entry):
                 finished[index] = result
             else:
@@ -183,10 +189,11 @@ class QwenVL(lmms):
             outcomes = self._seeded_answer(samples)
             for (index, (key, sample)), outcome in zip(waiting.items(), outcomes, strict=True):
                 finished[index] = records.finished(key, sample, outcome, self._identity(), len(samples))
-        for index, request in enumerate(requests):
-            if self._journal and index in waiting and not request.metadata.get("__padding_only__"):
+        for index in waiting:
+            if self._journal and not requests[index][0].metadata.get("__padding_only__"):
                 self._journal.add(finished[index])
-        return [finished[index] for index in range(len(requests))]
+        generated = sum(finished[index].output_tokens for index in waiting)
+        return [finished[index] for index in range(len(requests))], generated
 
     def _seeded_answer(self, samples: Sequence[Sample]) -> list[Outcome]:
         if samples[0].decoding.temperature == 0:
@@ -200,13 +207,13 @@ class QwenVL(lmms):
 
     def sample_seed(self, at: Address) -> str:
         """Hex digest that seeds whatever is random about a sample."""
-        return digest(self.args.seed, at.task, at.split, at.doc_id)
+        return digest(self.args.seed, asdict(at))
 
-    def _prepare(self, request: Instance) -> Entry | tuple[str, Sample]:
+    def _prepare(self, request: Instance, repeat: int) -> Entry | tuple[str, Sample]:
         """A sample to generate with its key; or the finished entry: from the journal, or failed."""
         _, doc_to_messages, gen_kwargs, doc_id, task, split = request.args
-        at = Address(task, split, doc_id)
         decoding = Decoding.from_task(gen_kwargs)
+        at = Address(task, split, doc_id, repeat if decoding.temperature else 0)
         started = time.perf_counter()
         images: list[Image.Image] = []
         try:
@@ -215,7 +222,8 @@ class QwenVL(lmms):
             self.check(doc, images, task)
             plans = [self.plan(image) for image in images]
             text = self._chat.render(messages, self._prompt.text)
-            key = self._key(at, decoding, text, images)
+            request_ids = self.control(doc, plans, at)
+            key = self._key(at, decoding, text, images, request_ids)
             if self._journal and (entry := self._journal.get(key)):
                 return entry
             prompt = self._first_segment(text, images, plans)
@@ -223,14 +231,17 @@ class QwenVL(lmms):
             raise
         except _UNREADABLE as error:
             return self._failed(at, error, images)
-        sample = Sample(at, doc, images, plans, prompt, decoding, time.perf_counter() - started)
+        sample = Sample(at, doc, images, plans, prompt, request_ids, decoding, time.perf_counter() - started)
         return key, sample
 
     def _load(
         self, at: Address, doc_to_messages: Callable[[dict[str, Any]], list[Message]]
     ) -> tuple[dict[str, Any], list[Message]]:
         doc = self.task_dict[at.task][at.split][at.doc_id]
-        return doc, [dict(message) for message in doc_to_messages(doc)]
+        try:
+            return doc, [dict(message) for message in doc_to_messages(doc)]
+        except (AttributeError, KeyError, TypeError) as error:  # a null where the task expects text
+            raise SampleError(f"the task cannot make a prompt of its document: {error!r}") from None
 
     def _first_segment(self, text: str, images: list[Image.Image], plans: list[ViewPlan]) -> Segment:
         views = [self.first_view(image, plan) for image, plan in zip(images, plans, strict=True)]
@@ -238,7 +249,14 @@ class QwenVL(lmms):
         check_grids(segment, [self.first_tokens(plan) for plan in plans])
         return segment
 
-    def _key(self, at: Address, decoding: Decoding, text: str, images: list[Image.Image]) -> str:
+    def _key(
+        self,
+        at: Address,
+        decoding: Decoding,
+        text: str,
+        images: list[Image.Image],
+        request_ids: tuple[str, ...] | None,
+    ) -> str:
         return digest(
             __version__,
             self._revision,
@@ -246,9 +264,11 @@ class QwenVL(lmms):
             self.args.answer_settings(),
             self._chat.pixel_limits,
             str(self._model.dtype),
+            self._model.config._attn_implementation,
             asdict(at),
             asdict(decoding),
             text,
+            request_ids,
             *(part for image in images for part in (image.size, image.tobytes())),
         )
 
@@ -292,7 +312,7 @@ class QwenVL(lmms):
         return records.conditions(self._model, self._revision, self._chat.pixel_limits, self.args.lowres_base)
 
     def _warn_of_foreign_prompt(self) -> None:
-        published = published_prompt_for(self.args.pretrained)
+        published = published_prompt_for(self.args.adapter or "") or published_prompt_for(self.args.pretrained)
         if published and self._prompt.label != published and self._rank == 0:
             logger.warning(
                 f"{self.args.pretrained} was trained with a prompt of its authors; this run uses "
@@ -316,9 +336,15 @@ def _wants_trace(request: Instance) -> bool:
     return bool(request.metadata.get("awares_envelope"))
 
 
-def _batches(requests: Sequence[Instance], size: int) -> Iterator[list[Instance]]:
-    """Runs of up to `size` requests that decode alike; order is kept."""
-    for _, group in itertools.groupby(requests, key=lambda request: request.args[2]):
+def _batches(requests: Sequence[Instance], size: int) -> Iterator[list[tuple[Instance, int]]]:
+    """Runs of up to `size` requests that decode alike, in order; with each, how often its document came before."""
+    seen: Counter[tuple[str, str, int]] = Counter()
+    numbered = []
+    for request in requests:
+        _, _, _, doc_id, task, split = request.args
+        numbered.append((request, seen[task, split, doc_id]))
+        seen[task, split, doc_id] += 1
+    for _, group in itertools.groupby(numbered, key=lambda pair: pair[0].args[2]):
         run = list(group)
         for start in range(0, len(run), size):
             yield run[start : start + size]

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmms_awares import __version__
+from lmms_awares.journal import digest
 from lmms_awares.models.config import CommonArgs, ConfigError
 
 if TYPE_CHECKING:
@@ -17,6 +19,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 # What decides answers: weights, configuration, tokenizer, template. Everything else may change freely.
 _CONTENT = ("*.safetensors", "*.json", "*.jinja", "merges.txt")
 _OLD_WEIGHTS = "*.bin"
+_PARTS = {
+    "tokenizer": ("tokenizer.json", "vocab.json"),
+    "processor": ("processor_config.json", "preprocessor_config.json"),
+}
 
 
 def check_checkpoint(pretrained: str, adapter: str | None = None) -> None:
@@ -26,15 +32,39 @@ def check_checkpoint(pretrained: str, adapter: str | None = None) -> None:
         ConfigError: nothing there, not a Qwen2.5-VL, no weights, an adapter given as checkpoint or the reverse.
     """
     config_file = _find(pretrained, "config.json", "pretrained")
-    config = json.loads(config_file.read_text(encoding="utf-8"))
-    found = config.get("model_type")
+    try:
+        found = json.loads(config_file.read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError):
+        raise ConfigError(f"{config_file} is not a JSON object; copy the checkpoint again") from None
     if found != MODEL_TYPE:
         raise ConfigError(f"pretrained={pretrained} is a {found!r} model; this plugin runs {MODEL_TYPE!r} only")
     weights = [file for pattern in (_CONTENT[0], _OLD_WEIGHTS) for file in Path(pretrained).glob(pattern)]
     if Path(pretrained).is_dir() and not weights:
         raise ConfigError(f"pretrained={pretrained} holds no weights (*.safetensors); copy them there")
+    if Path(pretrained).is_dir():
+        for part, names in _PARTS.items():
+            if not any((Path(pretrained) / name).is_file() for name in names):
+                raise ConfigError(f"pretrained={pretrained} has no {part} ({' or '.join(names)}); copy it there")
     if adapter is not None:
         _find(adapter, "adapter_config.json", "adapter")
+        if Path(adapter).is_dir() and not list(Path(adapter).glob("adapter_model.*")):
+            raise ConfigError(f"adapter={adapter} holds no weights (adapter_model.safetensors); copy them there")
+
+
+def check_hashes(args: CommonArgs, revision: str, setup: str) -> None:
+    """Compare `rev` and `setup` with what is really there.
+
+    Raises:
+        ConfigError: one differs.
+    """
+    for name, wanted, found in (("rev", args.rev, revision), ("setup", args.setup, setup)):
+        if wanted and not found.startswith(wanted.removeprefix("sha-")):
+            raise ConfigError(f"{name}={wanted} was expected, but this is {name}=sha-{found[:12]}")
+
+
+def setup_hash(prompt_text: str | None) -> str:
+    """Hex digest of what else decides answers besides the checkpoint: the plugin's version and the system prompt."""
+    return digest(__version__, prompt_text)
 
 
 def _find(location: str, name: str, argument: str) -> Path:
@@ -106,6 +136,12 @@ def load(args: CommonArgs, device: str) -> "tuple[Qwen2_5_VLForConditionalGenera
     check_checkpoint(args.pretrained, args.adapter)
     from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
+    processor = AutoProcessor.from_pretrained(args.pretrained)
+    size = processor.image_processor.size
+    limits = (args.min_pixels or size["shortest_edge"], args.max_pixels or size["longest_edge"])
+    if not 0 < limits[0] <= limits[1]:
+        raise ConfigError(f"pixel limits need 0 < min_pixels <= max_pixels, got {limits[0]} and {limits[1]}")
+    processor.image_processor.size = {"shortest_edge": limits[0], "longest_edge": limits[1]}
     options: dict[str, Any] = {"dtype": args.dtype, "device_map": args.device_map or device}
     if args.attn_implementation:
         options["attn_implementation"] = args.attn_implementation
@@ -115,10 +151,4 @@ def load(args: CommonArgs, device: str) -> "tuple[Qwen2_5_VLForConditionalGenera
 
         model = PeftModel.from_pretrained(model, args.adapter).merge_and_unload()
     model.generation_config = GenerationConfig()
-    processor = AutoProcessor.from_pretrained(args.pretrained)
-    size = processor.image_processor.size
-    limits = (args.min_pixels or size["shortest_edge"], args.max_pixels or size["longest_edge"])
-    if not 0 < limits[0] <= limits[1]:
-        raise ConfigError(f"pixel limits need 0 < min_pixels <= max_pixels, got {limits[0]} and {limits[1]}")
-    processor.image_processor.size = {"shortest_edge": limits[0], "longest_edge": limits[1]}
     return model.eval(), processor

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lmms_awares.crops import MIN_CROP_SIDE
 from lmms_awares.views import LowresBase
 
+# The prefix keeps lmms-eval's argument parser from reading hex digits as a number.
+_HASH = r"^sha-[0-9a-f]{4,64}$"
 Policy = Literal["model", "never", "always_full", "oracle", "random"]
 
 
@@ -29,7 +31,10 @@ class CommonArgs(BaseModel):
         prompt: system prompt: `own`, `default` (the template's), a published name, or a file.
         seed: of sampling (temperature > 0) and of policy=random.
         journal: file (or folder) that records finished samples; a rerun with the same one resumes.
-        rev: expected content hash of checkpoint and adapter, as `awares doctor` prints it; loading another fails.
+        rev: expected content hash of checkpoint and adapter, `sha-` and hex as `awares doctor` prints it; loading
+            another fails.
+        setup: expected hash of plugin version and system prompt, likewise. `awares eval --use_cache` sets both, which
+            makes them part of the key of lmms-eval's response cache.
     """
 
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
@@ -40,13 +45,20 @@ class CommonArgs(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device_map: str | None = None
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] | None = None
-    min_pixels: int | None = None
-    max_pixels: int | None = None
+    min_pixels: int | None = Field(default=None, ge=1)
+    max_pixels: int | None = Field(default=None, ge=1)
     lowres_base: LowresBase = "processed"
     prompt: str | None = None
     seed: int = 0
     journal: Path | None = None
-    rev: str | None = None
+    rev: str | None = Field(default=None, pattern=_HASH)
+    setup: str | None = Field(default=None, pattern=_HASH)
+
+    @model_validator(mode="after")
+    def _limits_agree(self) -> "CommonArgs":
+        if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
+            raise ValueError(f"needs min_pixels <= max_pixels, got {self.min_pixels} and {self.max_pixels}")
+        return self
 
     @property
     def prompt_spec(self) -> str:
@@ -54,8 +66,10 @@ class CommonArgs(BaseModel):
         return self.prompt or self.default_prompt
 
     def answer_settings(self) -> dict[str, Any]:
-        """Every setting that an answer depends on, apart from the checkpoint, for the journal's key."""
-        return self.model_dump(mode="json", exclude={"pretrained", "adapter", "device_map", "journal", "rev", "prompt"})
+        """Settings that an answer depends on, for the journal's key; what loading resolves is added there."""
+        resolved = {"pretrained", "adapter", "prompt", "dtype", "attn_implementation", "min_pixels", "max_pixels"}
+        without_effect = {"device_map", "journal", "rev", "setup"}
+        return self.model_dump(mode="json", exclude=resolved | without_effect)
 
 
 class AwaresArgs(CommonArgs):
@@ -71,7 +85,7 @@ class AwaresArgs(CommonArgs):
 
     policy: Policy = "model"
     reuse_cache: bool = True
-    min_crop_side: int = MIN_CROP_SIDE
+    min_crop_side: int = Field(default=MIN_CROP_SIDE, ge=1)
 
     @property
     def prompt_spec(self) -> str:
@@ -104,4 +118,6 @@ def parse_args(model: str, arguments: dict[str, Any]) -> CommonArgs:
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] == "missing":
             raise ConfigError(f"model argument {name} of {model} is missing; add {name}=... to --model_args") from None
+        if not name:  # several arguments together
+            raise ConfigError(f"model arguments of {model}: {first['ctx']['error']}") from None
         raise ConfigError(f"model argument {name} of {model}: {first['msg']} (got {first['input']!r})") from None

@@ -6,39 +6,48 @@ from typing import Any
 
 from lmms_awares.crops import CROPS, target_crops
 from lmms_awares.models.config import ConfigError
+from lmms_awares.models.sample import SampleError
+from lmms_awares.views import ViewPlan
 
 EVIDENCE = "evidence_box"  # document column: left, top, right, bottom in px, or null where no region is needed
 SUFFICES = "lowres_suffices"  # document column: the low-res view is enough
 
-# (document, image size, seed of the sample) -> crop ids to ask for, or () for a direct answer
-Decide = Callable[[dict[str, Any], tuple[int, int], str], tuple[str, ...]]
+# (document, views of its image, seed of the sample) -> crop ids to ask for, or () for a direct answer
+Decide = Callable[[dict[str, Any], ViewPlan, str], tuple[str, ...]]
 
 
-def never(doc: dict[str, Any], size: tuple[int, int], seed: str) -> tuple[str, ...]:
+def never(doc: dict[str, Any], plan: ViewPlan, seed: str) -> tuple[str, ...]:
     """Always the low-res view alone."""
     return ()
 
 
-def always_full(doc: dict[str, Any], size: tuple[int, int], seed: str) -> tuple[str, ...]:
+def always_full(doc: dict[str, Any], plan: ViewPlan, seed: str) -> tuple[str, ...]:
     """Always the whole image."""
     return ("all",)
 
 
-def at_random(doc: dict[str, Any], size: tuple[int, int], seed: str) -> tuple[str, ...]:
+def at_random(doc: dict[str, Any], plan: ViewPlan, seed: str) -> tuple[str, ...]:
     """No call half of the time, else one of the ten crops, each equally likely."""
     generator = random.Random(seed)
     return () if generator.random() < 0.5 else (generator.choice(list(CROPS)),)
 
 
-def oracle(doc: dict[str, Any], size: tuple[int, int], seed: str) -> tuple[str, ...]:
+def oracle(doc: dict[str, Any], plan: ViewPlan, seed: str) -> tuple[str, ...]:
     """The target crops of the document's evidence box (Eq. 3), unless the low-res view suffices.
 
     Of several targets with enough overlap the smallest is asked for.
+
+    Raises:
+        SampleError: an evidence box that is none.
     """
     box = doc[EVIDENCE]
     if not box or doc.get(SUFFICES):
         return ()
-    ids, _ = target_crops(tuple(box), size)
+    try:
+        left, top, right, bottom = (float(side) for side in box)
+        ids, _ = target_crops((left, top, right, bottom), (plan.width, plan.height), min_crop_side=plan.min_crop_side)
+    except (TypeError, ValueError) as error:
+        raise SampleError(f"its {EVIDENCE} {box} cannot be used: {error}") from None
     return (min(ids, key=lambda id: CROPS[id].mask.bit_count()),)
 
 

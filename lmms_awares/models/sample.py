@@ -1,7 +1,7 @@
 """One request of lmms-eval, made ready: document, images, views, prompt."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from PIL import Image
@@ -31,17 +31,27 @@ class Decoding:
         """Read lmms-eval's `generation_kwargs`; absent values take lmms-eval's defaults.
 
         Raises:
-            ConfigError: beam search, which cannot continue on a shared cache.
+            ConfigError: a value out of range; beam search, which cannot continue on a shared cache.
         """
-        beams = kwargs.get("num_beams") or 1
-        if beams != 1:
-            raise ConfigError(f"num_beams={beams} is not supported; remove it from gen_kwargs")
-        return cls(
-            max_new_tokens=int(kwargs.get("max_new_tokens") or 128),
-            temperature=float(kwargs.get("temperature") or 0.0),
-            top_p=float(kwargs.get("top_p") or 1.0),
-            top_k=int(kwargs.get("top_k") or 0),
-        )
+        given = {"max_new_tokens": 128, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "num_beams": 1}
+        given |= {key: value for key, value in kwargs.items() if key in given and value is not None}
+        if given["num_beams"] != 1:
+            raise ConfigError(f"num_beams={given['num_beams']} is not supported; remove it from gen_kwargs")
+        try:
+            decoding = cls(
+                max_new_tokens=int(given["max_new_tokens"]),
+                temperature=float(given["temperature"]),
+                top_p=float(given["top_p"]),
+                top_k=int(given["top_k"]),
+            )
+        except (TypeError, ValueError):
+            raise ConfigError(f"gen_kwargs {kwargs} hold a value that is no number") from None
+        if decoding.max_new_tokens < 1 or decoding.temperature < 0 or decoding.top_k < 0 or not 0 < decoding.top_p <= 1:
+            raise ConfigError(
+                "gen_kwargs need max_new_tokens >= 1, temperature >= 0, 0 < top_p <= 1 and top_k >= 0, "
+                f"got {asdict(decoding)}"
+            )
+        return decoding
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ class Address:
     task: str
     split: str
     doc_id: int
+    repeat: int = 0  # of sampled generations of the same document (lmms-eval's --repeats)
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,7 @@ class Sample:
         images: RGB originals.
         plans: one per image.
         prompt: turn 1, tokenised with its views.
+        request: crops that a control policy asks for, () for a direct answer; None where the model decides.
         preprocess_s: loading, resizing and tokenising, seconds.
     """
 
@@ -69,6 +81,7 @@ class Sample:
     images: list[Image.Image]
     plans: list[ViewPlan]
     prompt: Segment
+    request: tuple[str, ...] | None
     decoding: Decoding
     preprocess_s: float
 

@@ -80,7 +80,9 @@ def newest_run(folder: Path) -> Run:
     Raises:
         RunError: there is none.
     """
-    runs = find_runs(folder)
+    runs = find_runs(folder) if folder.is_dir() else []
+    if not folder.is_dir():
+        raise RunError(f"{folder} is no folder; give an --output_path")
     if not runs:
         raise RunError(f"{folder} holds no results (*{_RESULTS}); is it an --output_path?")
     return runs[-1]
@@ -88,9 +90,12 @@ def newest_run(folder: Path) -> Run:
 
 def _read(file: Path) -> Run:
     try:
-        return Run(file, json.loads(file.read_text(encoding="utf-8")))
+        results = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise RunError(f"{file} is not JSON ({error.msg}); is it truncated?") from None
+    if not isinstance(results, dict) or not {"config", "configs", "results"} <= set(results):
+        raise RunError(f"{file} is no results file of lmms-eval")
+    return Run(file, results)
 
 
 def summarize(run: Run) -> pd.DataFrame:
@@ -113,22 +118,29 @@ def _row(run: Run, task: str) -> dict[str, Any]:
     good = [trace for trace in traces if trace.failed is None]
     metric, score = _headline(run, task, samples)
     row = {
-        "method": run.model,
+        "method": _method(traces[0]) if traces else run.model,
         "task": task,
         "metric": metric,
         "score": score,
         "n": len(samples),
-        "failed": len(traces) - len(good),
+        "failed": len(traces) - len(good) if traces else sum(map(_without_input, samples)),
     }
     return row | _token_figures(good) if good else row
 
 
+def _method(trace: Trace) -> str:
+    return trace.model + (f":{trace.policy}" if trace.policy not in (None, "model") else "")
+
+
+def _without_input(sample: dict[str, Any]) -> bool:
+    """True for a sample of a stock task that one of our models could not answer: it was given no token."""
+    counts = sample.get("token_counts") or [None]
+    return counts[0] is not None and counts[0].get("input_tokens") == 0
+
+
 def _token_figures(traces: list[Trace]) -> dict[str, Any]:
     count = len(traces)
-    policy = traces[0].policy
-    method = traces[0].model + (f":{policy}" if policy not in (None, "model") else "")
     return {
-        "method": method,
         "rtr": sum(trace.rtr or 0.0 for trace in traces) / count,
         "rtr_pooled": sum(t.visual_tokens for t in traces) / sum(t.full_tokens for t in traces),
         "call_rate": sum(trace.called for trace in traces) / count,
@@ -139,9 +151,11 @@ def _token_figures(traces: list[Trace]) -> dict[str, Any]:
 
 def _headline(run: Run, task: str, samples: list[dict[str, Any]]) -> tuple[str, float | None]:
     """Name and value of the task's headline metric; 0..100 where the samples carry a `score`."""
-    metric = str((run.results["configs"][task].get("metric_list") or [{"metric": "score"}])[0]["metric"])
+    config = run.results["configs"][task]
+    metric = str((config.get("metric_list") or [{"metric": "score"}])[0]["metric"])
     scores = [sample["score"] for sample in samples if isinstance(sample.get("score"), int | float)]
-    if scores:
+    metadata = config.get("metadata")
+    if scores and isinstance(metadata, dict) and metadata.get("awares_envelope"):  # our tasks: 0..1
         return metric, 100 * sum(scores) / len(scores)
     value = run.results["results"][task].get(f"{metric},none")
     return metric, value if isinstance(value, int | float) else None

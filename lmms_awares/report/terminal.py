@@ -40,16 +40,21 @@ def print_summary(table: pd.DataFrame, source: Path) -> None:
 
 
 def print_comparison(table: pd.DataFrame) -> None:
-    """Print runs side by side: a row per method, score and RTR per task, and their means."""
+    """Print runs side by side: a row per run, score and RTR per task, and their means.
+
+    `table` has a column `run` beside those of `summarize`; it tells runs of the same method apart.
+    """
     tasks = list(dict.fromkeys(table["task"]))
     headers = ["method"]
     for name in [*(task.removeprefix("awares_") for task in tasks), "mean"]:
         headers += [f"{name}\nscore", "\nRTR"]
     rows = []
-    for method, group in table.groupby("method", sort=False):
-        by_task = group.drop_duplicates("task", keep="last").set_index("task").reindex(tasks)
+    methods = table.drop_duplicates("run").set_index("run")["method"]
+    for run, group in table.groupby("run", sort=False):
+        method = methods[run]
+        by_task = group.set_index("task").reindex(tasks)
         means = by_task[["score", "rtr", "latency_s"]].apply(pd.to_numeric).mean()
-        row = [str(method)]
+        row = [f"{method} ({run})" if (methods == method).sum() > 1 else str(method)]
         for values in [*(by_task.loc[task] for task in tasks), means]:
             row += [_cell("score", values["score"]), _cell("rtr", values["rtr"])]
         failed = f"{by_task['failed'].sum():.0f}/{by_task['n'].sum():.0f}"
