@@ -150,13 +150,12 @@ class QwenVL(lmms):
         entries: list[Entry] = []
         tokens = 0
         started = time.perf_counter()
-        progress = tqdm(total=len(requests), disable=self.rank != 0, desc=self.model_id)
-        for batch in _batches(requests, self.batch_size):
-            done, generated = self._run_batch(batch)
-            entries.extend(done)
-            tokens += generated
-            progress.update(len(done))
-        progress.close()
+        with tqdm(total=len(requests), disable=self.rank != 0, desc=self.model_id) as progress:
+            for batch in _batches(requests, self.batch_size):
+                done, generated = self._run_batch(batch)
+                entries.extend(done)
+                tokens += generated
+                progress.update(len(done))
         elapsed = time.perf_counter() - started
         log_metrics(
             total_elapsed_time=elapsed,
