@@ -1,13 +1,26 @@
-"""Driving the lmms-eval models in process, without lmms-eval's evaluator."""
+"""What several tests share: driving the models in process without lmms-eval's evaluator, and a run's conditions."""
 
 from types import SimpleNamespace
 
 import torch
 from PIL import Image
 
-from lmms_awares.trace import unseal
+from lmms_awares.trace import Conditions, unseal
 
 TASK, SPLIT = "toy", "test"
+CONDITIONS = Conditions(
+    revision="0123456789ab",
+    dtype="float32",
+    attention="sdpa",
+    min_pixels=3136,
+    max_pixels=1605632,
+    lowres_base="processed",
+    device="cpu",
+    lmms_awares="0",
+    lmms_eval="0.7.3",
+    transformers="5.23.0",
+    torch="2.13.0",
+)
 
 
 def picture(size, seed=0):

@@ -4,25 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from harness import CONDITIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmms_awares.journal import Entry, Journal, digest
-from lmms_awares.trace import Conditions, Trace, TurnTrace
-
-CONDITIONS = Conditions(
-    revision="0123456789ab",
-    dtype="float32",
-    attention="sdpa",
-    min_pixels=3136,
-    max_pixels=1605632,
-    lowres_base="processed",
-    device="cpu",
-    lmms_awares="0",
-    lmms_eval="0.7.3",
-    transformers="5.23.0",
-    torch="2.13.0",
-)
+from lmms_awares.trace import Trace, TurnTrace
 
 
 def make_entry(key: str, answer: str = "5", failed: str | None = None) -> Entry:

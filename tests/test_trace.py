@@ -4,13 +4,13 @@ import json
 import re
 
 import pytest
+from harness import CONDITIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lmms_eval.api.reasoning import strip_reasoning_tags
 
 from lmms_awares.trace import (
     SCHEMA_VERSION,
-    Conditions,
     CropTrace,
     ToolCallTrace,
     Trace,
@@ -22,19 +22,6 @@ from lmms_awares.trace import (
 )
 
 TAGS = [["<think>", "</think>"], ["<analysis>", "</analysis>"]]
-CONDITIONS = Conditions(
-    revision="0123456789ab",
-    dtype="bfloat16",
-    attention="sdpa",
-    min_pixels=3136,
-    max_pixels=1605632,
-    lowres_base="processed",
-    device="cpu",
-    lmms_awares="0",
-    lmms_eval="0.7.3",
-    transformers="5.23.0",
-    torch="2.13.0",
-)
 
 
 def make_trace(text: str = "GET_CROPS: ['0', '5']", **changes: object) -> Trace:

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from lmms_awares.conversation import Reply, Segment
-from lmms_awares.models.base import QwenVL, check_grids
+from lmms_awares.models.base import QwenVL
 from lmms_awares.models.config import AwaresArgs
 from lmms_awares.models.policies import CONTROLS, require_evidence
-from lmms_awares.models.sample import Address, Outcome, Sample, SampleError
+from lmms_awares.models.sample import Address, Outcome, Sample, SampleError, check_grids
 from lmms_awares.protocol import CALL_BUDGET, ToolCall, format_call, parse_reply
 from lmms_awares.trace import CropTrace, ToolCallTrace, TurnTrace
 from lmms_awares.views import ViewPlan, render_crop, render_lowres

@@ -3,11 +3,9 @@
 A model says how the first turn looks (`first_view`) and how a batch is answered (`answer`).
 """
 
-import itertools
 import time
 from abc import abstractmethod
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any, NoReturn
@@ -27,10 +25,10 @@ from lmms_awares.conversation import Conversation, Segment
 from lmms_awares.crops import MIN_CROP_SIDE
 from lmms_awares.journal import Entry, Journal, digest
 from lmms_awares.models import checkpoint, records
+from lmms_awares.models.batching import batches, wants_trace
 from lmms_awares.models.config import CommonArgs, ConfigError, parse_args
-from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, SampleError, read_images
+from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, SampleError, check_grids, read_images
 from lmms_awares.prompts import load_prompt, published_prompt_for
-from lmms_awares.tokens import MERGE
 from lmms_awares.trace import Conditions, TurnTrace, seal
 from lmms_awares.views import ViewPlan, plan_views
 
@@ -151,7 +149,7 @@ class QwenVL(lmms):
         tokens = 0
         started = time.perf_counter()
         with tqdm(total=len(requests), disable=self.rank != 0, desc=self.model_id) as progress:
-            for batch in _batches(requests, self.batch_size):
+            for batch in batches(requests, self.batch_size):
                 done, generated = self._run_batch(batch)
                 entries.extend(done)
                 tokens += generated
@@ -165,7 +163,7 @@ class QwenVL(lmms):
         )
         return [
             (
-                seal(entry.answer, entry.trace) if _wants_trace(request) else entry.answer,
+                seal(entry.answer, entry.trace) if wants_trace(request) else entry.answer,
                 {"input_tokens": entry.input_tokens, "output_tokens": entry.output_tokens},
             )
             for request, entry in zip(requests, entries, strict=True)
@@ -318,32 +316,3 @@ class QwenVL(lmms):
                 f"'{self._prompt.label}' and its scores will suffer. Run `awares prompts import {published}` and pass "
                 f"prompt={published}."
             )
-
-
-def check_grids(segment: Segment, expected: Sequence[int]) -> None:
-    """Compare the processor's grids with the planned token counts.
-
-    Raises:
-        RuntimeError: they differ, so the installed transformers counts otherwise than this plugin.
-    """
-    found = (segment.grids.prod(1) // MERGE**2).tolist()
-    if found != list(expected):
-        raise RuntimeError(f"planned {list(expected)} visual tokens, the image processor made {found}")
-
-
-def _wants_trace(request: Instance) -> bool:
-    return bool(request.metadata.get("awares_envelope"))
-
-
-def _batches(requests: Sequence[Instance], size: int) -> Iterator[list[tuple[Instance, int]]]:
-    """Runs of up to `size` requests that decode alike, in order; with each, how often its document came before."""
-    seen: Counter[tuple[str, str, int]] = Counter()
-    numbered = []
-    for request in requests:
-        _, _, _, doc_id, task, split = request.args
-        numbered.append((request, seen[task, split, doc_id]))
-        seen[task, split, doc_id] += 1
-    for _, group in itertools.groupby(numbered, key=lambda pair: pair[0].args[2]):
-        run = list(group)
-        for start in range(0, len(run), size):
-            yield run[start : start + size]

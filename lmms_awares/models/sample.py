@@ -9,6 +9,7 @@ from PIL import Image
 from lmms_awares.chat import Message
 from lmms_awares.conversation import Segment
 from lmms_awares.models.config import ConfigError
+from lmms_awares.tokens import MERGE
 from lmms_awares.trace import CropTrace, ToolCallTrace, TurnTrace
 from lmms_awares.views import ViewPlan, to_rgb
 
@@ -99,6 +100,17 @@ class Outcome:
     visual_tokens_processed: int
     tool_call: ToolCallTrace | None = None
     crops: list[CropTrace] = field(default_factory=list)
+
+
+def check_grids(segment: Segment, expected: Sequence[int]) -> None:
+    """Compare the processor's grids with the planned token counts.
+
+    Raises:
+        RuntimeError: they differ, so the installed transformers counts otherwise than this plugin.
+    """
+    found = (segment.grids.prod(1) // MERGE**2).tolist()
+    if found != list(expected):
+        raise RuntimeError(f"planned {list(expected)} visual tokens, the image processor made {found}")
 
 
 def read_images(messages: Sequence[Message]) -> list[Image.Image]:
