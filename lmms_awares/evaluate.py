@@ -203,14 +203,12 @@ def check_tasks(plan: Plan) -> None:
 
 
 def _check_data(plan: Plan, *, oracle: bool) -> None:
-    from lmms_awares.models.policies import EVIDENCE
-
     for benchmark in plan.benchmarks:
         files = data.local_files(benchmark)
         if files is None:
             data.check_hub(benchmark)
         elif oracle:
-            data.require_column(files, EVIDENCE, "policy=oracle")
+            data.require_column(files, data.EVIDENCE, "policy=oracle")
 
 
 def _check_writable(folder: Path, what: str) -> None:

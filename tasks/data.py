@@ -11,6 +11,9 @@ from pathlib import Path
 
 DATA_ROOT = "AWARES_DATA_ROOT"
 PREFIX = "awares_"
+# Optional columns, for policy=oracle.
+EVIDENCE = "evidence_box"  # left, top, right, bottom in px; null where no region is needed
+SUFFICES = "lowres_suffices"  # the low-res view is enough
 
 
 class DataError(ValueError):

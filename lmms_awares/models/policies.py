@@ -7,10 +7,8 @@ from typing import Any
 from lmms_awares.crops import CROPS, target_crops
 from lmms_awares.models.config import ConfigError
 from lmms_awares.models.sample import SampleError
+from lmms_awares.tasks.data import EVIDENCE, SUFFICES
 from lmms_awares.views import ViewPlan
-
-EVIDENCE = "evidence_box"  # document column: left, top, right, bottom in px, or null where no region is needed
-SUFFICES = "lowres_suffices"  # document column: the low-res view is enough
 
 # (document, views of its image, seed of the sample) -> crop ids to ask for, or () for a direct answer
 Decide = Callable[[dict[str, Any], ViewPlan, str], tuple[str, ...]]
