@@ -125,6 +125,7 @@ def preflight(plan: Plan) -> None:
         DataError: documents.
         PromptError: the system prompt.
     """
+    _check_writable(Path(plan.output_path), "--output_path")
     args = None
     if plan.model in MODELS:
         args = _check_model(plan)
@@ -132,7 +133,6 @@ def preflight(plan: Plan) -> None:
         _check_host_model(plan.model)
     check_tasks(plan)
     _check_data(plan, oracle=isinstance(args, AwaresArgs) and args.policy == "oracle")
-    _check_writable(Path(plan.output_path), "--output_path")
 
 
 def _check_model(plan: Plan) -> CommonArgs:
@@ -150,7 +150,6 @@ def _check_model(plan: Plan) -> CommonArgs:
         raise ConfigError(f"--batch_size {plan.batch_size} is not supported; give a number such as 1 or 8")
     prompt = load_prompt(args.prompt_spec)
     check_checkpoint(args.pretrained, args.adapter)
-    _check_writable(Path(plan.output_path), "--output_path")
     if args.journal is None:
         args.journal = Path(plan.output_path) / "journal.jsonl"
         plan.model_args += f",journal={args.journal}"

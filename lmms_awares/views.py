@@ -76,7 +76,7 @@ class ViewPlan:
 
     def crop_tokens(self, id: str) -> int:
         """Visual tokens of crop `id`; errors as `crop_box`."""
-        return self.full_tokens if self._is_whole(id) else self._count(self.crop_size(id))
+        return self.full_tokens if self.is_whole(id) else self._count(self.crop_size(id))
 
     def requested(self, ids: tuple[str, ...]) -> tuple[str, ...]:
         """The crops that a request really yields, each piece of the image once.
@@ -85,10 +85,11 @@ class ViewPlan:
         """
         pieces: dict[Box, str] = {}
         for id in check_ids(ids):
-            pieces.setdefault(self.crop_box(id), "all" if self._is_whole(id) else id)
+            pieces.setdefault(self.crop_box(id), "all" if self.is_whole(id) else id)
         return tuple(pieces.values())
 
-    def _is_whole(self, id: str) -> bool:
+    def is_whole(self, id: str) -> bool:
+        """True where crop `id` shows the whole image; it is then the full view."""
         return self.crop_box(id) == (0, 0, self.width, self.height)
 
     def _count(self, size: Size) -> int:
@@ -145,7 +146,7 @@ def render_lowres(image: Image.Image, plan: ViewPlan) -> Image.Image:
 
 def render_crop(image: Image.Image, plan: ViewPlan, id: str) -> Image.Image:
     """Crop `id`, cut from the original pixels, ready for the image processor."""
-    if plan.crop_box(id) == (0, 0, plan.width, plan.height):
+    if plan.is_whole(id):
         return render_full(image, plan)
     crop = image.crop(plan.crop_box(id))
     if plan.lowres_base == "raw":

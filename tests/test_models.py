@@ -1,6 +1,7 @@
 """The lmms-eval models: token counts, policies, batching, limits, failures, journal, adapters."""
 
 import json
+import re
 import shutil
 import zlib
 
@@ -256,7 +257,7 @@ def test_one_bad_sample_does_not_stop_the_others(build, docs):
     assert reasons[5] is None
     for reason, words in zip(reasons[1:5], ["truncated", "exactly one image.*has 2", "no image", "ratio"], strict=True):
         assert reason
-        assert __import__("re").search(words, reason)
+        assert re.search(words, reason)
     assert pairs[1][1].rtr is None
 
 

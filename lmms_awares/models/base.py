@@ -228,7 +228,7 @@ class QwenVL(lmms):
             raise
         except _UNREADABLE as error:
             return self._failed(at, error, images)
-        sample = Sample(at, doc, images, plans, prompt, request_ids, decoding, time.perf_counter() - started)
+        sample = Sample(at, images, plans, prompt, request_ids, decoding, time.perf_counter() - started)
         return key, sample
 
     def _load(

@@ -78,7 +78,6 @@ class Sample:
     """
 
     at: Address
-    doc: dict[str, Any]
     images: list[Image.Image]
     plans: list[ViewPlan]
     prompt: Segment

@@ -80,9 +80,9 @@ def newest_run(folder: Path) -> Run:
     Raises:
         RunError: there is none.
     """
-    runs = find_runs(folder) if folder.is_dir() else []
     if not folder.is_dir():
         raise RunError(f"{folder} is no folder; give an --output_path")
+    runs = find_runs(folder)
     if not runs:
         raise RunError(f"{folder} holds no results (*{_RESULTS}); is it an --output_path?")
     return runs[-1]
