@@ -16,7 +16,9 @@ app = typer.Typer(
 tasks_app = typer.Typer(help="The tasks that this package adds to lmms-eval.", no_args_is_help=True)
 prompts_app = typer.Typer(help="System prompts, own and published.", no_args_is_help=True)
 app.add_typer(tasks_app, name="tasks")
+mini_app = typer.Typer(help="The mini suite: six small synthetic benchmarks.", no_args_is_help=True)
 app.add_typer(prompts_app, name="prompts")
+app.add_typer(mini_app, name="mini")
 
 
 @app.command(
@@ -71,6 +73,17 @@ def prompts_import(
     from lmms_awares.prompts import import_prompts
 
     typer.echo(import_prompts(name, source))
+
+
+@mini_app.command("build")
+def mini_build(
+    root: Annotated[Path, typer.Argument(help="folder to write; AWARES_DATA_ROOT=FOLDER/test then evaluates on it")],
+) -> None:
+    """Draw the train, validation and test sets of the mini suite as parquet files; always the same bytes."""
+    from lmms_awares.mini.suite import build
+
+    for file in build(root):
+        typer.echo(file)
 
 
 @app.command()

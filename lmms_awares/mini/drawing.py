@@ -1,0 +1,193 @@
+"""Pictures of the mini suite: items on a 56-px grid, drawn from plain shapes and the font of `glyphs`.
+
+Everything that must be read fits one 28-px cell, which is one visual token of the full view. Small text is 5 px high,
+legible at full resolution and 2.5 px high in the low-res view; large text is twice that. The background is shaded from
+edge to edge, less red to the right and less blue downwards, so that every patch shows where it lies. A scene gives the
+same pixels everywhere.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from lmms_awares.mini.glyphs import PITCH, SIDE, glyph
+from lmms_awares.tokens import TOKEN_SIDE as CELL
+
+SLOT = 2 * CELL  # an item's square, px
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (214, 39, 40),
+    "orange": (245, 130, 20),
+    "green": (40, 140, 50),
+    "blue": (30, 90, 205),
+    "purple": (130, 60, 175),
+    "brown": (120, 75, 40),
+    "pink": (240, 110, 185),
+    "black": (30, 30, 30),
+}
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
+LABELS = tuple("EFGHKLMPRSTW")  # letters that name a bar or a field; A to D name options
+LETTERS = (*LABELS, *"JNVX")  # letters that texts are made of
+DIGITS = tuple("0123456789")
+FRAME = "frame"  # a coloured frame around the slot in place of a symbol
+_INK = (25, 25, 45)
+_POLYGONS = {  # corners on the unit circle's square, y downwards
+    "square": ((-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)),
+    "triangle": ((0, -0.95), (0.95, 0.85), (-0.95, 0.85)),
+    "star": tuple(
+        (r * math.sin(math.pi * i / 5), -r * math.cos(math.pi * i / 5))
+        for i in range(10)
+        for r in ((1.0, 0.42)[i % 2],)
+    ),
+    "cross": tuple(
+        (x, y)
+        for x, y in (
+            *((-0.3, -0.95), (0.3, -0.95), (0.3, -0.3), (0.95, -0.3), (0.95, 0.3), (0.3, 0.3)),
+            *((0.3, 0.95), (-0.3, 0.95), (-0.3, 0.3), (-0.95, 0.3), (-0.95, -0.3), (-0.3, -0.3)),
+        )
+    ),
+}
+Style = Literal["chart", "page", "labels", "scene"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing in a picture: a symbol in one cell of its slot, and maybe a text in another.
+
+    Attributes:
+        row, column: the slot.
+        symbol: a letter of LABELS (white on a coloured box), a shape, FRAME, or '' for a bare text.
+        colour: a key of COLOURS.
+        text: '' or up to two characters per cell, one or two cells side by side ('K7', 'K74M').
+        small: the text is legible at full resolution only.
+        symbol_cell: (row, column) within the slot, each 0 or 1.
+        text_cell: the text's first cell.
+        radius: of the symbol, px.
+        shift: of the text within its cell, px (right, down).
+    """
+
+    row: int
+    column: int
+    symbol: str
+    colour: str
+    text: str = ""
+    small: bool = False
+    symbol_cell: tuple[int, int] = (1, 0)
+    text_cell: tuple[int, int] = (0, 0)
+    radius: int = 12
+    shift: tuple[int, int] = (0, 0)
+
+    @property
+    def groups(self) -> list[str]:
+        """The text, cell by cell."""
+        return [self.text[i : i + 2] for i in range(0, len(self.text), 2)]
+
+    @property
+    def text_box(self) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) px of the cells that hold the text."""
+        left, top = self._corner(self.text_cell)
+        return left, top, left + CELL * len(self.groups), top + CELL
+
+    @property
+    def slot_box(self) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) px of the whole slot."""
+        left, top = self._corner((0, 0))
+        return left, top, left + SLOT, top + SLOT
+
+    def _corner(self, cell: tuple[int, int]) -> tuple[int, int]:
+        return self.column * SLOT + cell[1] * CELL, self.row * SLOT + cell[0] * CELL
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture to be drawn: its size in px (multiples of 112), what kind it is, and what it holds."""
+
+    width: int
+    height: int
+    style: Style
+    items: tuple[Item, ...]
+    brightness: int = 0
+
+    @property
+    def slots(self) -> tuple[int, int]:
+        """(rows, columns) of the slot grid."""
+        return self.height // SLOT, self.width // SLOT
+
+
+def draw(scene: Scene) -> Image.Image:
+    """Draw a scene; the same scene gives the same pixels."""
+    page = Image.fromarray((_shading(scene.width, scene.height) + scene.brightness).astype(np.uint8))
+    pen = ImageDraw.Draw(page)
+    _decorate(pen, scene)
+    for item in scene.items:
+        _draw_symbol(pen, item)
+        _draw_text(pen, item)
+    return page
+
+
+@cache
+def _shading(width: int, height: int) -> np.ndarray:
+    """[height, width, 3] int64: red falls from left to right by 70, blue from top to bottom."""
+    page = np.full((height, width, 3), 240)
+    page[..., 0] -= np.arange(width) * 70 // width
+    page[..., 2] -= (np.arange(height) * 70 // height)[:, None]
+    return page
+
+
+def _decorate(pen: ImageDraw.ImageDraw, scene: Scene) -> None:
+    """What makes a chart a chart and a page a page; carries no answer."""
+    width, height = scene.width, scene.height
+    if scene.style == "chart":
+        pen.line((1, 2, 1, height - 3, width - 2, height - 3), fill=(90, 90, 90), width=2)
+        for y in range(SLOT, height, SLOT):
+            pen.line((1, y, 6, y), fill=(90, 90, 90), width=1)
+            for x in range(8, width, 8):
+                pen.point((x, y), fill=(150, 150, 150))
+        for item in scene.items:  # the bar below the name
+            left, top = item.column * SLOT + item.symbol_cell[1] * CELL, (item.row + 1) * SLOT - 3
+            if top < height - 4:
+                pen.rectangle((left + 2, top, left + CELL - 3, height - 4), fill=COLOURS[item.colour])
+    elif scene.style == "page":
+        pen.rectangle((2, 2, width - 3, height - 3), outline=(120, 120, 120))
+        for y in range(SLOT, height, SLOT):
+            pen.line((6, y, width - 7, y), fill=(170, 170, 170), width=1)
+
+
+def _draw_symbol(pen: ImageDraw.ImageDraw, item: Item) -> None:
+    left, top = item.column * SLOT, item.row * SLOT
+    ink = COLOURS[item.colour]
+    if item.symbol == FRAME:
+        pen.rectangle((left, top, left + SLOT - 1, top + SLOT - 1), outline=ink, width=3)
+        return
+    x, y = left + item.symbol_cell[1] * CELL + CELL // 2, top + item.symbol_cell[0] * CELL + CELL // 2
+    r = item.radius
+    if item.symbol in LABELS:
+        pen.rectangle((x - r, y - r, x + r - 1, y + r - 1), fill=ink)
+        letter = glyph(item.symbol, 3)
+        pen.bitmap((x - letter.width // 2, y - letter.height // 2), letter, fill=(255, 255, 255))
+    elif item.symbol == "circle":
+        pen.ellipse((x - r, y - r, x + r - 1, y + r - 1), fill=ink)
+    elif item.symbol == "ring":
+        pen.ellipse((x - r, y - r, x + r - 1, y + r - 1), outline=ink, width=r // 3)
+    elif item.symbol:
+        pen.polygon([(round(x + r * a), round(y + r * b)) for a, b in _POLYGONS[item.symbol]], fill=ink)
+
+
+def _draw_text(pen: ImageDraw.ImageDraw, item: Item) -> None:
+    scale = 1 if item.small else 2
+    left, top, _, _ = item.text_box
+    for index, group in enumerate(item.groups):
+        width = scale * (PITCH * len(group) - 1)
+        # On multiples of the scale, so that halving large text gives small text, not a blur of two pixel rows.
+        x = left + index * CELL + _snap((CELL - width) // 2 + item.shift[0], scale)
+        y = top + _snap((CELL - scale * SIDE) // 2 + item.shift[1], scale)
+        for character in group:
+            pen.bitmap((x, y), glyph(character, scale), fill=_INK)
+            x += scale * PITCH
+
+
+def _snap(offset: int, scale: int) -> int:
+    return offset // scale * scale

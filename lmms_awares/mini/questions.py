@@ -1,0 +1,203 @@
+"""Questions about a scene: the six benchmarks' own, each with its answer, its evidence and whether low-res suffices."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from lmms_awares.mini import scenes
+from lmms_awares.mini.drawing import COLOURS, LETTERS, SHAPES, Item, Scene
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a scene.
+
+    Attributes:
+        text: what is asked, without options.
+        answer: the answer in words; for multiple choice one of `options`.
+        kind: its sort within the benchmark, a name of its own.
+        read: items whose text must be read to answer.
+        options: multiple choice, in the order shown.
+    """
+
+    text: str
+    answer: str
+    kind: str
+    read: tuple[Item, ...] = ()
+    options: tuple[str, ...] = field(default=())
+
+    @property
+    def letter(self) -> str:
+        """The right option's letter."""
+        return "ABCD"[self.options.index(self.answer)]
+
+    @property
+    def suffices(self) -> bool:
+        """The low-res view is enough: nothing small must be read."""
+        return not any(item.small for item in self.read)
+
+    @property
+    def evidence(self) -> Box | None:
+        """(left, top, right, bottom) px around the slots whose small text must be read; None where low-res will do."""
+        boxes = [item.slot_box for item in self.read if item.small]
+        if not boxes:
+            return None
+        lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+        return min(lefts), min(tops), max(rights), max(bottoms)
+
+
+Asker = Callable[[random.Random, Scene], Question]
+
+
+def chart_value(generator: random.Random, scene: Scene) -> Question:
+    """The number above a bar."""
+    bar = generator.choice(scene.items)
+    return Question(f"What is the value of bar {bar.symbol}?", bar.text, "value", (bar,))
+
+
+def chart_colour(generator: random.Random, scene: Scene) -> Question:
+    """A bar's colour."""
+    bar = generator.choice(scene.items)
+    return Question(f"What is the color of bar {bar.symbol}?", bar.colour, "colour")
+
+
+def page_code(generator: random.Random, scene: Scene) -> Question:
+    """A field's code."""
+    entry = generator.choice(scene.items)
+    return Question(f"What is the code of field {entry.symbol}?", entry.text, "code", (entry,))
+
+
+def page_codes(generator: random.Random, scene: Scene) -> Question:
+    """Two fields' codes, in the order asked."""
+    first, second = generator.sample(scene.items, 2)
+    text = f"What are the codes of fields {first.symbol} and {second.symbol}?"
+    return Question(text, f"{first.text} {second.text}", "codes", (first, second))
+
+
+def line_text(generator: random.Random, scene: Scene) -> Question:
+    """What stands in a frame, or the only text there is."""
+    line = generator.choice(scene.items)
+    text = f"what is written in the {line.colour} frame?" if line.symbol else "what is written in the image?"
+    return Question(text, " ".join(line.groups), "framed" if line.symbol else "alone", (line,))
+
+
+def presence(generator: random.Random, scene: Scene) -> Question:
+    """Whether a coloured shape is there. The absent ones share colour or shape with one that is."""
+    there = {(item.colour, item.symbol) for item in scene.items}
+    if generator.random() < 0.5:
+        colour, shape = generator.choice(sorted(there))
+        return Question(f"Is there a {colour} {shape} in the image?", "yes", "presence")
+    near = [
+        (colour, shape)
+        for colour in COLOURS
+        for shape in SHAPES
+        if (colour, shape) not in there and any(colour == c or shape == s for c, s in there)
+    ]
+    colour, shape = generator.choice(near)
+    return Question(f"Is there a {colour} {shape} in the image?", "no", "presence")
+
+
+def plate_letter_presence(generator: random.Random, scene: Scene) -> Question:
+    """Whether a certain letter stands beside a shape."""
+    item = generator.choice(scene.items)
+    yes = generator.random() < 0.5
+    letter = item.text if yes else generator.choice([other for other in LETTERS if other != item.text])
+    text = f"Is there a letter {letter} beside the {item.colour} {item.symbol} in the image?"
+    return Question(text, "yes" if yes else "no", "letter", (item,))
+
+
+def plate_number(generator: random.Random, scene: Scene) -> Question:
+    """The number beside a shape, among three that share no digit in the same place."""
+    item = generator.choice(scene.items)
+    options = [item.text]
+    while len(options) < 3:
+        other = scenes.number(generator)
+        if all(other[0] != option[0] and other[1] != option[1] for option in options):
+            options.append(other)
+    text = f"What number is beside the {item.colour} {item.symbol}?"
+    return Question(text, item.text, "number", (item,), shuffled(generator, options))
+
+
+def shape_colour(generator: random.Random, scene: Scene) -> Question:
+    """The colour of the only shape of its sort; where no sort is the only one, which half a shape lies in."""
+    names = [item.symbol for item in scene.items]
+    single = [item for item in scene.items if names.count(item.symbol) == 1]
+    if not single:
+        return half(generator, scene)
+    item = generator.choice(single)
+    others = [colour for colour in COLOURS if colour != item.colour]
+    options = [item.colour, *generator.sample(others, 2)]
+    return Question(
+        f"What is the color of the {item.symbol}?", item.colour, "colour", options=shuffled(generator, options)
+    )
+
+
+def plate_letter(generator: random.Random, scene: Scene) -> Question:
+    """The letter beside a shape, among four."""
+    item = generator.choice(scene.items)
+    others = [letter for letter in LETTERS if letter != item.text]
+    options = [item.text, *generator.sample(others, 3)]
+    text = f"What letter is beside the {item.colour} {item.symbol}?"
+    return Question(text, item.text, "letter", (item,), shuffled(generator, options))
+
+
+def half(generator: random.Random, scene: Scene) -> Question:
+    """Whether a shape lies in the left or the right half."""
+    item = generator.choice(scene.items)
+    side = "left" if item.column < scene.slots[1] // 2 else "right"
+    text = f"In which half of the image is the {item.colour} {item.symbol}?"
+    return Question(text, side, "half", options=shuffled(generator, ["left", "right"]))
+
+
+def shuffled(generator: random.Random, options: Sequence[str]) -> tuple[str, ...]:
+    """The options in random order."""
+    return tuple(generator.sample(list(options), len(options)))
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """How one mini benchmark draws its scenes and asks about them.
+
+    Attributes:
+        draw: (generator, size) -> scene.
+        sizes: picture sizes in px.
+        askers: question makers with their weights.
+    """
+
+    draw: Callable[[random.Random, scenes.Size], Scene]
+    sizes: tuple[scenes.Size, ...]
+    askers: tuple[tuple[Asker, float], ...]
+
+    def ask(self, generator: random.Random, scene: Scene) -> Question:
+        """A random question about a scene."""
+        makers, weights = zip(*self.askers, strict=True)
+        return generator.choices(makers, weights)[0](generator, scene)
+
+    def sample(self, generator: random.Random) -> tuple[Scene, Question]:
+        """A random scene with a question."""
+        scene = self.draw(generator, generator.choice(self.sizes))
+        return scene, self.ask(generator, scene)
+
+
+def _numbered(generator: random.Random, size: scenes.Size) -> Scene:
+    return scenes.shapes(generator, size, digits=True)
+
+
+def _lettered(generator: random.Random, size: scenes.Size) -> Scene:
+    return scenes.shapes(generator, size, digits=False)
+
+
+def _tiny(generator: random.Random, size: scenes.Size) -> Scene:
+    return scenes.shapes(generator, size, digits=False, tiny=True)
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "chartqa": Benchmark(scenes.chart, scenes.SIZES, ((chart_value, 0.8), (chart_colour, 0.2))),
+    "docvqa_val": Benchmark(scenes.page, scenes.SIZES, ((page_code, 0.65), (page_codes, 0.35))),
+    "ocrbench": Benchmark(scenes.labels, scenes.SIZES, ((line_text, 1.0),)),
+    "pope": Benchmark(_lettered, scenes.SIZES, ((presence, 0.35), (plate_letter_presence, 0.65))),
+    "realworldqa": Benchmark(_numbered, scenes.SIZES, ((plate_number, 0.8), (shape_colour, 0.2))),
+    "vstar_bench": Benchmark(_tiny, scenes.WIDE_SIZES, ((plate_letter, 0.8), (half, 0.2))),
+}

@@ -1,0 +1,106 @@
+"""Random scenes of four kinds: bar charts, pages with fields, labels, and coloured shapes with plates."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lmms_awares.mini.drawing import COLOURS, DIGITS, FRAME, LABELS, LETTERS, SHAPES, SLOT, Item, Scene, Style
+
+SIZES = ((224, 224), (336, 224), (224, 336), (448, 224), (336, 336), (560, 224), (448, 336))  # px
+WIDE_SIZES = ((448, 224), (560, 224), (672, 224), (672, 336))  # px, of the tiny-object benchmark
+SMALL_SHARE = 0.6  # of texts that only the full view shows
+Size = tuple[int, int]
+
+
+def number(generator: random.Random) -> str:
+    """Two digits, 10 to 99."""
+    return str(generator.randrange(10, 100))
+
+
+def code(generator: random.Random) -> str:
+    """A letter and a digit."""
+    return generator.choice(LETTERS) + generator.choice(DIGITS)
+
+
+def chart(generator: random.Random, size: Size) -> Scene:
+    """A bar chart: a column per bar, its name at the bar's top, its value above; higher values stand higher."""
+    rows, columns = size[1] // SLOT, size[0] // SLOT
+    count = generator.randint(max(3, columns // 2), columns)
+    names = generator.sample(LABELS, count)
+    items = []
+    for column, name in zip(sorted(generator.sample(range(columns), count)), names, strict=True):
+        value = number(generator)
+        side = generator.randrange(2)
+        items.append(
+            Item(
+                row=rows - 1 - int(value) * rows // 100,
+                column=column,
+                symbol=name,
+                colour=generator.choice(list(COLOURS)),
+                text=value,
+                symbol_cell=(1, side),
+                text_cell=(0, side),
+            )
+        )
+    return _finish(generator, size, "chart", items)
+
+
+def page(generator: random.Random, size: Size) -> Scene:
+    """A page with fields: a letter in a box and the field's code to the right of it."""
+    slots = _some_slots(generator, size, 4, 8)
+    names = generator.sample(LABELS, len(slots))
+    items = []
+    for (row, column), name in zip(slots, names, strict=True):
+        line = generator.randrange(2)
+        colour = generator.choice(("black", "blue", "brown"))
+        items.append(Item(row, column, name, colour, code(generator), symbol_cell=(line, 0), text_cell=(line, 1)))
+    return _finish(generator, size, "page", items)
+
+
+def labels(generator: random.Random, size: Size) -> Scene:
+    """Text lines of one or two groups, each in a frame of its own colour; or a single one without a frame."""
+    alone = generator.random() < 0.4
+    slots = _some_slots(generator, size, 1, 1) if alone else _some_slots(generator, size, 2, 6)
+    colours = generator.sample(list(COLOURS), len(slots))
+    items = []
+    for (row, column), colour in zip(slots, colours, strict=True):
+        long = generator.random() < 0.5
+        text = code(generator) + (code(generator) if long else "")
+        cell = (generator.randrange(2), 0 if long else generator.randrange(2))
+        items.append(Item(row, column, "" if alone else FRAME, colour, text, text_cell=cell))
+    return _finish(generator, size, "labels", items, steady=not alone)
+
+
+def shapes(generator: random.Random, size: Size, *, digits: bool, tiny: bool = False) -> Scene:
+    """Coloured shapes, no two alike in both, each with a plate: two digits, or one letter."""
+    slots = _some_slots(generator, size, 3, 5 if tiny else 7)
+    kinds = generator.sample([(colour, shape) for colour in COLOURS for shape in SHAPES], len(slots))
+    items = []
+    for (row, column), (colour, shape) in zip(slots, kinds, strict=True):
+        symbol_cell = (generator.randrange(2), generator.randrange(2))
+        across = generator.random() < 0.5
+        text_cell = (symbol_cell[0] ^ (not across), symbol_cell[1] ^ across)
+        text = number(generator) if digits else generator.choice(LETTERS)
+        radius = 9 if tiny else 12
+        items.append(
+            Item(row, column, shape, colour, text, symbol_cell=symbol_cell, text_cell=text_cell, radius=radius)
+        )
+    return _finish(generator, size, "scene", items)
+
+
+def _some_slots(generator: random.Random, size: Size, least: int, most: int) -> list[tuple[int, int]]:
+    slots = [(row, column) for row in range(size[1] // SLOT) for column in range(size[0] // SLOT)]
+    return generator.sample(slots, generator.randint(least, most))
+
+
+def _finish(
+    generator: random.Random, size: Size, style: Style, items: Sequence[Item], *, steady: bool = False
+) -> Scene:
+    """Sizes and places of the texts within their cells, and the picture's brightness."""
+    finished = []
+    for item in items:
+        small = generator.random() < SMALL_SHARE
+        reach = (0, 0) if steady and not small else (4, 5) if small else (2, 4)
+        shift = generator.randint(-reach[0], reach[0]), generator.randint(-reach[1], reach[1])
+        finished.append(replace(item, small=small, shift=shift))
+    return Scene(*size, style, tuple(finished), generator.randint(-8, 8))

@@ -1,0 +1,167 @@
+"""Stage 1: the vision tower learns to read, on pictures full of items, through linear heads that are thrown away.
+
+Every visual token must tell all about the slot it lies in: symbol, colour, text and its size, and where in the
+picture it is. Small text in the low-res view is not asked for: nobody could read it.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn.functional import cross_entropy, mse_loss
+from transformers import Qwen2_5_VisionTransformerPretrainedModel
+
+from lmms_awares.mini import scenes
+from lmms_awares.mini.architecture import HIDDEN
+from lmms_awares.mini.drawing import COLOURS, DIGITS, FRAME, LABELS, LETTERS, SHAPES, SLOT, Item, Scene, Style, draw
+from lmms_awares.mini.training.features import encode, patchify
+from lmms_awares.mini.training.schedule import Schedule
+from lmms_awares.views import plan_views, render_crop, render_lowres
+
+_CHARACTERS = ("", *LETTERS, *DIGITS)
+_CLASSES: dict[str, tuple[str, ...]] = {
+    "symbol": ("", *LABELS, *SHAPES, FRAME),
+    "colour": tuple(COLOURS),
+    "size": ("none", "small", "large"),
+    **{f"character {i}": _CHARACTERS for i in range(4)},
+}
+_IGNORED = -100
+_SIZES = tuple(size for size in scenes.SIZES if size[0] * size[1] >= 224 * 336)
+
+
+class Heads(nn.Module):
+    """A linear head per attribute, and one for the place: (x, y) as fractions of the picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attributes = nn.ModuleDict({name: nn.Linear(HIDDEN, len(c)) for name, c in _CLASSES.items()})
+        self.place = nn.Linear(HIDDEN, 2)
+
+    def loss(self, tokens: torch.Tensor, targets: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Sum of the heads' mean losses; tokens [B, N, D], targets [B, N, attributes], places [B, N, 2]."""
+        total = 30 * mse_loss(self.place(tokens), places)
+        for index, head in enumerate(self.attributes.values()):
+            total = total + cross_entropy(head(tokens).flatten(0, 1), targets[..., index].flatten())
+        return total
+
+    @torch.no_grad()
+    def correct(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """[attributes] share of right answers among what is asked; 'none' is not counted for characters."""
+        shares = []
+        for index, (name, head) in enumerate(self.attributes.items()):
+            wanted = targets[..., index]
+            asked = wanted > 0 if name.startswith("character") else wanted != _IGNORED
+            shares.append((head(tokens).argmax(-1) == wanted)[asked].float().mean())
+        return torch.stack(shares)
+
+
+def train_tower(
+    visual: Qwen2_5_VisionTransformerPretrainedModel, *, steps: int, batch: int, seed: int
+) -> Iterator[dict[str, float]]:
+    """Train in place; yields a report every hundred steps.
+
+    Args:
+        visual: the tower, merger included.
+        steps: optimiser steps.
+        batch: pictures a step, each at full resolution (half the time one quadrant of four) and at low resolution.
+        seed: of the pictures and the heads.
+    """
+    torch.manual_seed(seed)
+    generator = random.Random(f"tower/{seed}")
+    heads = Heads()
+    schedule = Schedule([visual, heads], steps, rate=2e-3)
+    for step in range(1, steps + 1):
+        schedule.clear()
+        size = generator.choice(_SIZES)
+        pictures = [crowd(generator, size) for _ in range(batch)]
+        views = _views(pictures, whole=generator.random() < 0.5)
+        loss, shares = torch.zeros(()), []
+        for images, targets, places in views:
+            tokens = encode(visual, patchify(images), images[0].size)
+            loss = loss + heads.loss(tokens, targets, places)
+            shares.append(heads.correct(tokens, targets))
+        loss.backward()
+        schedule.step()
+        if step % 100 == 0 or step == steps:
+            report = {"step": step, "loss": loss.item()}
+            for view, found in zip(("full", "low"), shares, strict=True):
+                report |= {f"{view} {name}": value for name, value in zip(_CLASSES, found.tolist(), strict=True)}
+            yield report
+
+
+def crowd(generator: random.Random, size: scenes.Size) -> Scene:
+    """A scene with an item in most slots, items of every kind mixed; one in four is a real chart."""
+    if generator.random() < 0.25:
+        return scenes.chart(generator, size)
+    styles: tuple[Style, ...] = ("page", "labels", "scene")
+    style = generator.choice(styles)
+    parts = [
+        item
+        for row in range(size[1] // SLOT)
+        for column in range(size[0] // SLOT)
+        if generator.random() < 0.8
+        for item in [_any_item(generator, row, column)]
+    ]
+    return Scene(*size, style, tuple(parts), generator.randint(-8, 8))
+
+
+def _any_item(generator: random.Random, row: int, column: int) -> Item:
+    """An item as one of the suite's scenes has it, put into a slot."""
+    one = (4 * SLOT, 4 * SLOT)
+    make = generator.choice(
+        (
+            lambda: scenes.chart(generator, one),
+            lambda: scenes.page(generator, one),
+            lambda: scenes.labels(generator, one),
+            lambda: scenes.shapes(generator, one, digits=generator.random() < 0.5, tiny=generator.random() < 0.4),
+        )
+    )
+    return replace(generator.choice(make().items), row=row, column=column)
+
+
+def _views(pictures: Sequence[Scene], *, whole: bool) -> list[tuple[list[Image.Image], torch.Tensor, torch.Tensor]]:
+    """Views of equally large pictures, each with targets [B, N, attributes] and places [B, N, 2] of its tokens.
+
+    First the full view, or of each picture the top-left quadrant, all at full resolution; then the low-res view.
+    """
+    images = [draw(picture) for picture in pictures]
+    plan = plan_views(*images[0].size)
+    facts = torch.stack([_slot_facts(picture) for picture in pictures])
+    rows, columns = pictures[0].slots
+    fine, fine_places = facts.repeat_interleave(2, 1).repeat_interleave(2, 2), _places(rows * 2, columns * 2)
+    full = images
+    if not whole:
+        full = [render_crop(image, plan, "0") for image in images]
+        fine, fine_places = fine[:, :rows, :columns], fine_places[:rows, :columns]
+    coarse = facts.clone()
+    unreadable = coarse[..., 2] == _CLASSES["size"].index("small")
+    coarse[..., 3:][unreadable] = _IGNORED
+    low = [render_lowres(image, plan) for image in images]
+    return [
+        (views, targets.flatten(1, 2), places.flatten(0, 1).expand(len(pictures), -1, -1))
+        for views, targets, places in ((full, fine, fine_places), (low, coarse, _places(rows, columns)))
+    ]
+
+
+def _places(rows: int, columns: int) -> torch.Tensor:
+    """[rows, columns, 2] (x, y) of the cells' centres as fractions of the picture."""
+    y, x = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
+    return torch.stack([x, y], -1)
+
+
+def _slot_facts(scene: Scene) -> torch.Tensor:
+    """[rows, columns, attributes] int64: class of each attribute in each slot."""
+    facts = torch.zeros(*scene.slots, len(_CLASSES), dtype=torch.long)
+    facts[..., 1] = _IGNORED
+    for item in scene.items:
+        words = {"symbol": item.symbol, "size": "none" if not item.text else "small" if item.small else "large"}
+        words |= {f"character {i}": item.text[i : i + 1] for i in range(4)}
+        for index, (name, classes) in enumerate(_CLASSES.items()):
+            if name == "colour":
+                facts[item.row, item.column, index] = classes.index(item.colour) if item.symbol else _IGNORED
+            else:
+                facts[item.row, item.column, index] = classes.index(words[name])
+    return facts

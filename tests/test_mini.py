@@ -1,0 +1,173 @@
+"""The mini suite: what is drawn, what is asked, what is known about it, and the training's fast tower."""
+
+import hashlib
+import random
+from dataclasses import replace
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+from lmms_awares.crops import CROPS
+from lmms_awares.mini.architecture import new_model
+from lmms_awares.mini.drawing import COLOURS, SLOT, draw
+from lmms_awares.mini.questions import BENCHMARKS
+from lmms_awares.mini.random_checkpoint import byte_tokenizer
+from lmms_awares.mini.suite import ORACLE, build, document
+from lmms_awares.mini.tokenizer import train_tokenizer
+from lmms_awares.mini.training.features import encode, patchify
+from lmms_awares.mini.training.tower import train_tower
+from lmms_awares.views import plan_views, render_lowres
+
+PARTS = {"train": 40, "validation": 20, "test": 40}
+
+
+def samples(name, count=200):
+    generator = random.Random(f"test/{name}")
+    return [BENCHMARKS[name].sample(generator) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    root = tmp_path_factory.mktemp("suite")
+    return root, build(root, PARTS)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_questions_agree_with_their_scene(name):
+    kinds = set()
+    for scene, question in samples(name):
+        kinds.add(question.suffices)
+        assert question.suffices == (question.evidence is None)
+        if question.options:
+            assert question.options["ABCD".index(question.letter)] == question.answer
+            assert len(set(question.options)) == len(question.options)
+        for item in question.read:
+            assert item in scene.items
+        named = [item for item in scene.items if item.symbol and f"{item.colour} {item.symbol}" in question.text]
+        if question.read and named:  # the description fits one item only
+            assert named == list(question.read)
+    assert kinds == {True, False}
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_evidence_lies_in_the_image_and_in_its_crops(name):
+    for scene, question in samples(name):
+        if question.evidence:
+            left, top, right, bottom = question.evidence
+            assert 0 <= left < right <= scene.width and 0 <= top < bottom <= scene.height
+    for index in range(40):
+        row = document(name, "train", index)
+        assert bool(row[ORACLE]) == (not row["lowres_suffices"])
+        assert set(row[ORACLE]) <= set(CROPS)
+        for id in row[ORACLE]:  # a target crop meets the box; by the rule `contains` it holds all of it
+            box, crop = row["evidence_box"], CROPS[id].box(*row["image"].size)
+            assert crop[0] < box[2] and box[0] < crop[2] and crop[1] < box[3] and box[1] < crop[3]
+        if len(row[ORACLE]) == 1:
+            assert crop[0] <= box[0] and crop[1] <= box[1] and crop[2] >= box[2] and crop[3] >= box[3]
+
+
+def test_halving_takes_most_of_what_tells_small_texts_apart():
+    """Of the difference between two numbers in one place, the low-res view keeps more where they are large."""
+
+    def kept(small):
+        before, after = 0.0, 0.0
+        for scene, question in samples("chartqa", 100):
+            for bar in question.read:
+                if bar.small != small:
+                    continue
+                others = [replace(item, text="88") if item is bar else item for item in scene.items]
+                images = [draw(scene), draw(replace(scene, items=tuple(others)))]
+                plan = plan_views(*images[0].size)
+                before += _difference(images)
+                after += 4 * _difference([render_lowres(image, plan) for image in images])  # a quarter of the pixels
+        return after / before
+
+    assert kept(small=True) < 0.4
+    assert kept(small=False) > 0.55
+
+
+def _difference(images):
+    first, second = (np.asarray(image).astype(float) for image in images)
+    return ((first - second) ** 2).sum()
+
+
+def test_same_bytes_twice(suite, tmp_path):
+    root, files = suite
+    for first, second in zip(files, build(tmp_path, PARTS), strict=True):
+        assert first.relative_to(root) == second.relative_to(tmp_path)
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_parts_share_no_image(suite):
+    seen = {}
+    for file in suite[1]:
+        for row in datasets.Dataset.from_parquet(str(file)):
+            key = hashlib.sha256(repr(row["image"].size).encode() + row["image"].tobytes()).hexdigest()
+            assert seen.setdefault(key, file) == file
+    assert len(seen) > 0.95 * 6 * sum(PARTS.values())
+
+
+def test_scenes_vary_in_size_and_fit_the_slots():
+    for name in BENCHMARKS:
+        sizes = {(scene.width, scene.height) for scene, _ in samples(name)}
+        assert len(sizes) >= 4
+        assert all(width % (2 * SLOT) == 0 or width % SLOT == 0 for width, _ in sizes)
+
+
+@pytest.mark.parametrize("size", [(224, 224), (560, 224), (448, 336)])
+def test_fast_tower_equals_transformers(size):
+    tokenizer = byte_tokenizer()
+    visual = new_model(tokenizer, 0).model.visual.eval()
+    generator = random.Random(0)
+    images = [draw(BENCHMARKS["pope"].draw(generator, size)) for _ in range(3)]
+    from transformers import Qwen2VLImageProcessor
+
+    processed = Qwen2VLImageProcessor(min_pixels=784, max_pixels=10**7)(images, return_tensors="pt")
+    patches = patchify(images)
+    torch.testing.assert_close(patches.flatten(0, 1), processed["pixel_values"], atol=1e-5, rtol=0)
+    with torch.no_grad():
+        expected = visual(processed["pixel_values"], processed["image_grid_thw"]).pooler_output
+        found = encode(visual, patches, size)
+    torch.testing.assert_close(found.flatten(0, 1), expected, atol=2e-5, rtol=1e-4)
+
+
+def test_tower_training_lowers_the_loss_and_repeats():
+    def losses():
+        visual = new_model(byte_tokenizer(), 0).model.visual
+        return [report["loss"] for report in train_tower(visual, steps=6, batch=2, seed=1)], visual
+
+    (first, visual), (second, _) = losses(), losses()
+    assert first == second
+    fresh = new_model(byte_tokenizer(), 0).model.visual
+    assert not torch.equal(visual.merger.mlp[2].weight, fresh.merger.mlp[2].weight)
+
+
+def test_tokenizer_spells_answers_out_and_reads_anything():
+    texts = [f"What is the value of bar {letter}?\nAnswer the question with a single word." for letter in "EFG"] * 50
+    tokenizer = train_tokenizer(texts)
+    for text in ("K7 4M", "What is the value of bar E?", "žluťoučký 汉字", *COLOURS):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert len(tokenizer.encode("K7")) == 2
+    assert len(tokenizer.encode("42")) == 2
+    assert len(tokenizer.encode(texts[0])) <= 6
+
+
+def test_build_command_names_the_folder_it_cannot_write(tmp_path, capsys):
+    from lmms_awares.cli import main
+
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as stopped, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["awares", "mini", "build", str(tmp_path / "file")])
+        main()
+    assert stopped.value.code == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_usual_tasks_and_policies_run_on_the_suite(suite, small_checkpoint, tmp_path, monkeypatch):
+    """The built files are what the tasks and `policy=oracle` expect; random weights, so only tokens are looked at."""
+    from harness import evaluate
+
+    pytest.importorskip("lmms_eval")
+    assert evaluate is not None
