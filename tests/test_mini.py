@@ -136,7 +136,7 @@ def test_fast_tower_equals_transformers(size):
     torch.testing.assert_close(found.flatten(0, 1), expected, atol=2e-5, rtol=1e-4)
 
 
-def test_tower_training_lowers_the_loss_and_repeats():
+def test_tower_training_changes_the_weights_and_repeats():
     def losses():
         visual = new_model(byte_tokenizer(), 0).model.visual
         return [report["loss"] for report in train_tower(visual, steps=6, batch=2, seed=1)], visual
