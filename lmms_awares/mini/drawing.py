@@ -160,7 +160,7 @@ def _draw_symbol(pen: ImageDraw.ImageDraw, item: Item) -> None:
     left, top = item.column * SLOT, item.row * SLOT
     ink = COLOURS[item.colour]
     if item.symbol == FRAME:
-        pen.rectangle((left, top, left + SLOT - 1, top + SLOT - 1), outline=ink, width=3)
+        pen.rectangle((left, top, left + SLOT - 1, top + SLOT - 1), outline=ink, width=2)
         return
     x, y = left + item.symbol_cell[1] * CELL + CELL // 2, top + item.symbol_cell[0] * CELL + CELL // 2
     r = item.radius

@@ -68,7 +68,7 @@ def labels(generator: random.Random, size: Size) -> Scene:
         text = code(generator) + (code(generator) if long else "")
         cell = (generator.randrange(2), 0 if long else generator.randrange(2))
         items.append(Item(row, column, "" if alone else FRAME, colour, text, text_cell=cell))
-    return _finish(generator, size, "labels", items, steady=not alone)
+    return _finish(generator, size, "labels", items)
 
 
 def shapes(generator: random.Random, size: Size, *, digits: bool, tiny: bool = False) -> Scene:
@@ -93,14 +93,20 @@ def _some_slots(generator: random.Random, size: Size, least: int, most: int) -> 
     return generator.sample(slots, generator.randint(least, most))
 
 
-def _finish(
-    generator: random.Random, size: Size, style: Style, items: Sequence[Item], *, steady: bool = False
-) -> Scene:
+def _finish(generator: random.Random, size: Size, style: Style, items: Sequence[Item]) -> Scene:
     """Sizes and places of the texts within their cells, and the picture's brightness."""
     finished = []
     for item in items:
         small = generator.random() < SMALL_SHARE
-        reach = (0, 0) if steady and not small else (4, 5) if small else (2, 4)
-        shift = generator.randint(-reach[0], reach[0]), generator.randint(-reach[1], reach[1])
-        finished.append(replace(item, small=small, shift=shift))
+        finished.append(replace(item, small=small, shift=_shift(generator, item, small)))
     return Scene(*size, style, tuple(finished), generator.randint(-8, 8))
+
+
+def _shift(generator: random.Random, item: Item, small: bool) -> tuple[int, int]:
+    """A text's place: no character lies across two of the 14-px patches that the tower cuts a picture into."""
+    down = generator.choice((-7, 7)) + generator.randint(-2, 2)
+    if item.symbol == FRAME:
+        down = min(max(down, -5), 5)
+    if not small and len(item.groups[0]) == 2:
+        return 0, down  # as wide as its cell
+    return generator.choice((-6, -5, 6, 7)), down

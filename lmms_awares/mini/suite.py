@@ -41,8 +41,8 @@ def _pope(question: Question, index: int) -> Document:
 
 def _realworldqa(question: Question, index: int) -> Document:
     options = "".join(f"{letter}. {option}\n" for letter, option in zip("ABCD", question.options, strict=False))
-    text = f"{question.text}\n\n{options}Please answer directly with only the letter of the correct option."
-    return {"question": text, "answer": question.letter}
+    order = "Please answer directly with only the letter of the correct option and nothing else."
+    return {"question": f"{question.text}\n\n{options}{order}", "answer": question.letter}
 
 
 def _vstar(question: Question, index: int) -> Document:

@@ -1,12 +1,14 @@
 """Stage 1: the vision tower learns to read, on pictures full of items, through linear heads that are thrown away.
 
-Every visual token must tell all about the slot it lies in: symbol, colour, text and its size, and where in the
-picture it is. Small text in the low-res view is not asked for: nobody could read it.
+Every visual token must tell about the slot that it lies in: symbol, colour, and the size of its text; what is written
+in the token's own cell; and where in the picture it is. Small text in the low-res view is not asked for: nobody could
+read it.
 """
 
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from PIL import Image
@@ -24,11 +26,12 @@ from lmms_awares.views import plan_views, render_crop, render_lowres
 _CHARACTERS = ("", *LETTERS, *DIGITS)
 _CLASSES: dict[str, tuple[str, ...]] = {
     "symbol": ("", *LABELS, *SHAPES, FRAME),
-    "colour": tuple(COLOURS),
+    "colour": ("", *COLOURS),
     "size": ("none", "small", "large"),
     **{f"character {i}": _CHARACTERS for i in range(4)},
 }
 _IGNORED = -100
+_NONE_WEIGHT = 0.2  # most slots and cells are empty
 _SIZES = tuple(size for size in scenes.SIZES if size[0] * size[1] >= 224 * 336)
 
 
@@ -44,7 +47,9 @@ class Heads(nn.Module):
         """Sum of the heads' mean losses; tokens [B, N, D], targets [B, N, attributes], places [B, N, 2]."""
         total = 30 * mse_loss(self.place(tokens), places)
         for index, head in enumerate(self.attributes.values()):
-            total = total + cross_entropy(head(tokens).flatten(0, 1), targets[..., index].flatten())
+            weights = torch.ones(head.out_features, device=tokens.device)
+            weights[0] = _NONE_WEIGHT
+            total = total + cross_entropy(head(tokens).flatten(0, 1), targets[..., index].flatten(), weights)
         return total
 
     @torch.no_grad()
@@ -129,17 +134,13 @@ def _views(pictures: Sequence[Scene], *, whole: bool) -> list[tuple[list[Image.I
     """
     images = [draw(picture) for picture in pictures]
     plan = plan_views(*images[0].size)
-    facts = torch.stack([_slot_facts(picture) for picture in pictures])
     rows, columns = pictures[0].slots
-    fine, fine_places = facts.repeat_interleave(2, 1).repeat_interleave(2, 2), _places(rows * 2, columns * 2)
+    fine, fine_places = torch.stack([_facts(p, 2) for p in pictures]), _places(rows * 2, columns * 2)
     full = images
     if not whole:
         full = [render_crop(image, plan, "0") for image in images]
         fine, fine_places = fine[:, :rows, :columns], fine_places[:rows, :columns]
-    coarse = facts.clone()
-    unreadable = coarse[..., 2] == _CLASSES["size"].index("small")
-    coarse[..., 3:][unreadable] = _IGNORED
-    low = [render_lowres(image, plan) for image in images]
+    coarse, low = torch.stack([_facts(p, 1) for p in pictures]), [render_lowres(image, plan) for image in images]
     return [
         (views, targets.flatten(1, 2), places.flatten(0, 1).expand(len(pictures), -1, -1))
         for views, targets, places in ((full, fine, fine_places), (low, coarse, _places(rows, columns)))
@@ -152,16 +153,24 @@ def _places(rows: int, columns: int) -> torch.Tensor:
     return torch.stack([x, y], -1)
 
 
-def _slot_facts(scene: Scene) -> torch.Tensor:
-    """[rows, columns, attributes] int64: class of each attribute in each slot."""
-    facts = torch.zeros(*scene.slots, len(_CLASSES), dtype=torch.long)
-    facts[..., 1] = _IGNORED
+def _facts(scene: Scene, cells: Literal[1, 2]) -> torch.Tensor:
+    """[rows, columns, attributes] int64: class of each attribute in each cell; `cells` along a slot's side.
+
+    With one cell a slot, the low-res view, small text is not asked for.
+    """
+    rows, columns = scene.slots
+    facts = torch.zeros(rows * cells, columns * cells, len(_CLASSES), dtype=torch.long)
     for item in scene.items:
-        words = {"symbol": item.symbol, "size": "none" if not item.text else "small" if item.small else "large"}
-        words |= {f"character {i}": item.text[i : i + 1] for i in range(4)}
-        for index, (name, classes) in enumerate(_CLASSES.items()):
-            if name == "colour":
-                facts[item.row, item.column, index] = classes.index(item.colour) if item.symbol else _IGNORED
-            else:
-                facts[item.row, item.column, index] = classes.index(words[name])
+        top, left = item.row * cells, item.column * cells
+        words = {
+            "symbol": item.symbol,
+            "colour": item.colour if item.symbol else "",
+            "size": "none" if not item.text else "small" if item.small else "large",
+        }
+        for index, (name, word) in enumerate(words.items()):
+            facts[top : top + cells, left : left + cells, index] = _CLASSES[name].index(word)
+        for index, character in enumerate(item.text):
+            row, column = top + item.text_cell[0] // (3 - cells), left + (item.text_cell[1] + index // 2) // (3 - cells)
+            unreadable = item.small and cells == 1
+            facts[row, column, 3 + index] = _IGNORED if unreadable else _CHARACTERS.index(character)
     return facts
