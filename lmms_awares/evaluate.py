@@ -25,8 +25,7 @@ from lmms_awares.plugin import tasks_dir
 from lmms_awares.tasks import data
 
 DEFAULT_OUTPUT = "results/runs"
-SUITE = "awares_suite"
-_OWN_TASKS = {*data.TASKS, SUITE}
+_OWN_TASKS = {*data.TASKS, *data.MINI_TASKS, *data.SUITES}
 _LISTINGS = ("list", "list_groups", "list_tags", "list_subtasks")
 
 
@@ -43,15 +42,14 @@ class Plan:
     use_cache: str | None = None
 
     @property
-    def benchmarks(self) -> list[str]:
-        """Our benchmarks among the tasks, groups opened."""
+    def own_tasks(self) -> list[str]:
+        """Our tasks among those asked for, groups opened."""
         patterns = self.tasks.split(",")
-        everything = any(fnmatch(SUITE, pattern) for pattern in patterns)
-        return [
-            name
-            for name in data.BENCHMARKS
-            if everything or any(fnmatch(data.PREFIX + name, pattern) for pattern in patterns)
-        ]
+
+        def asked(name: str) -> bool:
+            return any(fnmatch(name, pattern) for pattern in patterns)
+
+        return [task for group, tasks in data.SUITES.items() for task in tasks if asked(group) or asked(task)]
 
 
 def plan_of(arguments: Sequence[str]) -> tuple[Plan, list[str]]:
@@ -202,10 +200,10 @@ def check_tasks(plan: Plan) -> None:
 
 
 def _check_data(plan: Plan, *, oracle: bool) -> None:
-    for benchmark in plan.benchmarks:
-        files = data.local_files(benchmark)
+    for task in plan.own_tasks:
+        files = data.task_files(task)
         if files is None:
-            data.check_hub(benchmark)
+            data.check_hub(data.TASKS[task])
         elif oracle:
             data.require_column(files, data.EVIDENCE, "policy=oracle")
 
