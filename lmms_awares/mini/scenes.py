@@ -85,9 +85,10 @@ def labels(generator: random.Random, size: Size) -> Scene:
 
 
 def shapes(generator: random.Random, size: Size, *, digits: bool, tiny: bool = False) -> Scene:
-    """Coloured shapes, no two alike in both, each with a plate: two digits, or one letter."""
+    """Shapes, each of a colour of its own, each with a plate: two digits, or one letter."""
     slots = _some_slots(generator, size, 3, 5 if tiny else 7)
-    kinds = generator.sample([(colour, shape) for colour in COLOURS for shape in SHAPES], len(slots))
+    colours = generator.sample(list(COLOURS), len(slots))
+    kinds = [(colour, generator.choice(SHAPES)) for colour in colours]
     items = []
     for (row, column), (colour, shape) in zip(slots, kinds, strict=True):
         symbol_cell = (generator.randrange(2), generator.randrange(2))

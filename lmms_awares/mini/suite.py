@@ -26,12 +26,12 @@ from lmms_awares.tasks.data import EVIDENCE, SUFFICES, DataError
 Document = dict[str, Any]
 ORACLE = "oracle_crops"  # ids of the target crops; empty where the low-res view suffices
 TEST_HASHES = {  # of `digest`
-    "chartqa": "abb4f488f6681249e7cec321aeb995396b892f3773f80d36ca82b341bb7946ae",
-    "docvqa_val": "352a89d81a82b7b5afa4d2d96294aead35eb162b2e2b76a9c3d74fb49ef4ef37",
-    "ocrbench": "d6d6e4898cc8b7ee48cbae1dd2ab45a6ecf7a0a11bb2e519ca02c9d0fb2a0304",
-    "pope": "d6fe45149ca021af615bb233f3705b81ac28e836c98c5962448ba2d513c77313",
-    "realworldqa": "8d15da753c1a5b62dcec0856d5040635e19257b0efd6803ab10bd87b35993fc5",
-    "vstar_bench": "44b2e594ce00635bd9025339a39416637d7ac33514b387ba9017efc49770f33f",
+    "chartqa": "24214b963dd2830cbf09683c027f829b81ff558402223ee43d02561ac8614fb8",
+    "docvqa_val": "cf76bde4e09eb8efe1fbb36b8bf2da889a87c06435cb7e9838d4dda9e27fcc45",
+    "ocrbench": "993476564105e55f63d6aafe2c2b3f1988c64d9aead3e460cf8e81f6893b2445",
+    "pope": "bbd59d49ff645a91cae4cfe38d2c62ce19a9ff45fba9338367e596ee4995fe2c",
+    "realworldqa": "3699c349b00c5a60989e21f388f167e04a71651aeca0461d07e1d2e7876c5f30",
+    "vstar_bench": "fb7f92c4f8719153682321749da9188e7e5a4bb068cd61a5dca5f62979a2b3dc",
 }
 PARTS = {"train": 256, "validation": 64, "test": 80}  # documents per benchmark
 

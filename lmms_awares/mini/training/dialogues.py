@@ -93,12 +93,8 @@ class Asker:
 
     def ask(self, count: int, where: Callable[[Question], bool] = lambda question: True) -> list[Question]:
         """Up to `count` random questions that `where` accepts, no two alike: the second could be copied."""
-        drawn = (BENCHMARKS[self.benchmark].ask(self._generator, self.scene) for _ in range(count * 3))
+        drawn = (BENCHMARKS[self.benchmark].ask(self._generator, self.scene) for _ in range(count * 4))
         return list({question.text: question for question in drawn if where(question)}.values())[:count]
-
-    def flip(self) -> bool:
-        """A coin."""
-        return self._generator.random() < 0.5
 
     def target(self, question: Question) -> str:
         """Id of the crop that the oracle asks for."""
@@ -114,15 +110,23 @@ class Asker:
 Maker = Callable[[Asker, int], Dialogue]
 
 
-def bare(asker: Asker, count: int) -> Dialogue:
-    """Questions and answers alone, on either view: the shortest form in which the lookup can be learnt."""
-    if asker.flip():
-        view, questions = render_full(asker.image, asker.plan), asker.ask(count)
-    else:
-        view, questions = render_lowres(asker.image, asker.plan), asker.ask(count, lambda question: question.suffices)
-    turns = [Turn(question.text, (), answer(question)) for question in questions]
+def bare_full(asker: Asker, count: int) -> Dialogue:
+    """Questions and answers alone, on the full view: the shortest form in which the lookup can be learnt."""
+    return _bare(asker, render_full(asker.image, asker.plan), asker.ask(count))
+
+
+def bare_low(asker: Asker, count: int) -> Dialogue:
+    """The same on the low-res view, where it suffices."""
+    questions = asker.ask(count, lambda question: question.suffices)
+    return _bare(asker, render_lowres(asker.image, asker.plan), questions)
+
+
+def _bare(asker: Asker, view: Image.Image, questions: Sequence[Question]) -> Dialogue:
+    """Answers in words, as no options are shown; without its mark a question ends in the name to be looked up."""
+    texts = [question.text.removesuffix("?") for question in questions]
+    turns = [Turn(text, (), question.answer) for text, question in zip(texts, questions, strict=True)]
     if turns:
-        turns[0] = Turn(IMAGE + questions[0].text, (view,), answer(questions[0]))
+        turns[0] = Turn(IMAGE + texts[0], (view,), questions[0].answer)
     return tuple(turns)
 
 
@@ -185,3 +189,8 @@ def _talk(system: str, view: Image.Image, texts: Sequence[str], replies: Sequenc
     if turns:
         turns[0] = Turn(opening(system, IMAGE + texts[0]), (view,), replies[0])
     return tuple(turns)
+
+
+MAKERS: dict[str, Maker] = {
+    maker.__name__: maker for maker in (bare_full, bare_low, full_view, low_view, decisions, crops, whole)
+}

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGenera
 
 from lmms_awares.mini.questions import BENCHMARKS
 from lmms_awares.mini.training.batches import Row, collate, loss, tokenize
-from lmms_awares.mini.training.dialogues import Asker, Maker
+from lmms_awares.mini.training.dialogues import MAKERS, Asker, Maker
 from lmms_awares.mini.training.schedule import Schedule
 
 
@@ -25,25 +25,27 @@ class Stage:
         steps: optimiser steps.
         rate: peak learning rate.
         questions: per dialogue.
-        mix: dialogue makers with their weights.
+        mix: kinds of dialogue, keys of `MAKERS`, with their weights.
         tower: train the vision tower too.
         benchmarks: whose scenes are drawn.
+        decay_from: share of the steps after which the rate falls.
         tokens: about how many a step takes, padding included.
     """
 
     steps: int
     rate: float
     questions: int
-    mix: Mapping[Maker, float]
+    mix: Mapping[str, float]
     tower: bool = False
     benchmarks: tuple[str, ...] = tuple(BENCHMARKS)
+    decay_from: float = 1.0
     tokens: int = 3000
 
 
 def train_language(
     model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, stage: Stage, *, seed: str
 ) -> Iterator[dict[str, float]]:
-    """Train in place; yields a report every fifty steps: of each maker, loss and share of replies right.
+    """Train in place; yields a report every fifty steps: of each kind of dialogue, loss and share of replies right.
 
     Args:
         model: in float32.
@@ -53,18 +55,18 @@ def train_language(
     """
     generator = random.Random(f"language/{seed}")
     model.model.visual.requires_grad_(stage.tower)
-    schedule = Schedule([model], stage.steps, rate=stage.rate)
-    makers, weights = zip(*stage.mix.items(), strict=True)
+    schedule = Schedule([model], stage.steps, rate=stage.rate, decay_from=stage.decay_from)
+    kinds, weights = zip(*stage.mix.items(), strict=True)
     seen: dict[str, list[float]] = defaultdict(list)
     for step in range(1, stage.steps + 1):
         schedule.clear()
-        maker = generator.choices(makers, weights)[0]
-        rows = _rows(generator, tokenizer, maker, stage)
+        kind = generator.choices(kinds, weights)[0]
+        rows = _rows(generator, tokenizer, MAKERS[kind], stage)
         value, right = loss(model, collate(tokenizer, rows), tower=stage.tower)
         value.backward()
         schedule.step()
-        seen[f"{maker.__name__} loss"].append(value.item())
-        seen[f"{maker.__name__} right"].append(right)
+        seen[f"{kind} loss"].append(value.item())
+        seen[f"{kind} right"].append(right)
         if step % 50 == 0 or step == stage.steps:
             yield {"step": step} | {name: fmean(values) for name, values in sorted(seen.items())}
             seen.clear()
