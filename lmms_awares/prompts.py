@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -186,8 +186,9 @@ def load_prompt(
     if spec == "default":
         return Prompt("default", None)
     if spec in PUBLISHED:
-        label, texts = spec, _cached(spec, cache_dir)[0]
-    elif spec == "own":
+        _require(part, spec, PUBLISHED[spec])
+        return Prompt(spec, _cached(spec, cache_dir)[0][part])
+    if spec == "own":
         label, texts = spec, own
     # not pathlib: it raises for a whole prompt given in place of a path
     elif os.path.isfile(os.path.expanduser(spec)):  # noqa: PTH111, PTH113
@@ -196,9 +197,13 @@ def load_prompt(
     else:
         choices = ", ".join(("own", "default", *PUBLISHED, "or a text file's path"))
         raise PromptError(f"no prompt {spec[:80]!r}: choose from {choices}")
-    if part not in texts:
-        raise PromptError(f"prompt {spec} has no part {part!r}: it has {', '.join(texts)}")
+    _require(part, spec, texts)
     return Prompt(label, texts[part])
+
+
+def _require(part: str, spec: str, parts: Collection[str]) -> None:
+    if part not in parts:
+        raise PromptError(f"prompt {spec} has no part {part!r}: it has {', '.join(parts)}")
 
 
 def published_prompt_for(checkpoint: str) -> str | None:
