@@ -164,6 +164,36 @@ def test_extract_constant_refuses(source: str, named: str) -> None:
     assert list(Path().iterdir()) == []  # nothing was run
 
 
+LOCALS = """
+N = 'b'
+class A:
+    X = 'member'
+    def f(self):
+        if self.x:
+            X = 'a ' + N
+        else:
+            X = self.x
+        X += 'c'
+        Y = self.y
+"""
+
+
+@pytest.mark.parametrize(("name", "text"), [("A.f.X", "a b"), ("A.X", "member")])
+def test_extract_a_local_constant(name: str, text: str) -> None:
+    assert extract_constant(LOCALS, name) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [("A.f.Z", "no such"), ("A.g.X", "no such"), ("f.X", "no such"), ("A.f.Y", "Attribute `self.y`")],
+)
+def test_extract_a_local_constant_refuses(name: str, named: str) -> None:
+    with pytest.raises(LiteralError) as error:
+        extract_constant(LOCALS, name)
+    assert f"constant {name}" in one_line(error)
+    assert named in one_line(error)
+
+
 def test_first_python_block() -> None:
     assert first_python_block(MARKDOWN) == "GUIDE = 'Read the map.'\n"
     assert first_python_block("```python\r\na = 1\r\n```\r\n") == "a = 1\n"

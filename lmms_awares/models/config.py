@@ -107,11 +107,9 @@ class VisionThinkArgs(CommonArgs):
     def load_prompts(self) -> dict[str, Prompt]:
         """The system prompt, and what the user turns say: fields of `visionthink_protocol.Wording`."""
         published = self.prompt_spec in PUBLISHED
-        turns = self.prompt_spec if published else "own"
-        return {
-            part: load_prompt(self.prompt_spec if part == "system" else turns, part, own=OWN_PROMPTS)
-            for part in (PUBLISHED["visionthink"] if published else OWN_PROMPTS)
-        }
+        parts, spec = (PUBLISHED["visionthink"], self.prompt_spec) if published else (OWN_PROMPTS, "own")
+        turns = {part: load_prompt(spec, part, own=OWN_PROMPTS) for part in parts if part != "system"}
+        return {"system": load_prompt(self.prompt_spec, own=OWN_PROMPTS), **turns}
 
 
 ARGS: dict[str, type[CommonArgs]] = {
