@@ -137,7 +137,6 @@ def _check_model(plan: Plan) -> CommonArgs:
     from lmms_eval.utils import simple_parse_args_string
 
     from lmms_awares.models.checkpoint import check_checkpoint, check_hashes, fingerprint, setup_hash
-    from lmms_awares.prompts import load_prompt
 
     try:
         arguments = simple_parse_args_string(plan.model_args)
@@ -146,14 +145,14 @@ def _check_model(plan: Plan) -> CommonArgs:
     args = parse_args(plan.model, arguments)
     if not plan.batch_size.isdigit() or int(plan.batch_size) < 1:
         raise ConfigError(f"--batch_size {plan.batch_size} is not supported; give a number such as 1 or 8")
-    prompt = load_prompt(args.prompt_spec)
+    prompts = args.load_prompts()
     check_checkpoint(args.pretrained, args.adapter)
     if args.journal is None:
         args.journal = Path(plan.output_path) / "journal.jsonl"
         plan.model_args += f",journal={args.journal}"
     _check_writable(args.journal.parent, "journal")
     if plan.use_cache or args.rev or args.setup:
-        revision, setup = fingerprint(args.pretrained, args.adapter), setup_hash(prompt.text)
+        revision, setup = fingerprint(args.pretrained, args.adapter), setup_hash(prompts)
         check_hashes(args, revision, setup)
         # lmms-eval's response cache does not look at the content of checkpoint and prompt; as arguments their hashes
         # become part of its key, so that a retrained checkpoint at the same path gets no stale answers.
