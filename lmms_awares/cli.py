@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from lmms_awares.report import commands
+
 app = typer.Typer(
     help="Measure how much a vision-language model really needs to see.",
     no_args_is_help=True,
@@ -19,6 +21,7 @@ app.add_typer(tasks_app, name="tasks")
 mini_app = typer.Typer(help="The mini suite: six small synthetic benchmarks.", no_args_is_help=True)
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(mini_app, name="mini")
+app.command()(commands.compare)
 
 
 @app.command(
@@ -84,18 +87,6 @@ def mini_build(
 
     for file in build(root):
         typer.echo(file)
-
-
-@app.command()
-def compare(runs: Annotated[list[Path], typer.Argument(help="result folders; each one's newest run counts")]) -> None:
-    """Print runs side by side: score and RTR per task."""
-    import pandas as pd
-
-    from lmms_awares.report.runs import newest_run, summarize
-    from lmms_awares.report.terminal import print_comparison
-
-    tables = [summarize(newest_run(folder)).assign(run=str(folder)) for folder in runs]
-    print_comparison(pd.concat(tables, ignore_index=True))
 
 
 @app.command()
