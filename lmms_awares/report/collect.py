@@ -21,7 +21,7 @@ TITLES = {  # as the paper's Table 1 heads its columns
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
     """One run on the command line.
 
@@ -64,7 +64,23 @@ def collect(paths: Iterable[Path], report: Callable[[str], None] | None = None) 
             report(str(error))
     if not sources:
         raise RunError("no run is left to show")
-    return sources
+    strangers = _strangers(sources)
+    for source in strangers:
+        message = (
+            f"{source.name} shares no task with {sources[0].name}: {', '.join(source.frames)} there, "
+            f"{', '.join(sources[0].frames)} here"
+        )
+        if report is None:
+            raise RunError(message)
+        report(message)
+    return [source for source in sources if source not in strangers]
+
+
+def _strangers(sources: list[Source]) -> list[Source]:
+    """Runs whose row has no task in common with the first one's."""
+    rows = by_row(sources)
+    names = labels(sources)
+    return [source for row, source in zip(names, sources, strict=True) if not rows[row].keys() & rows[names[0]].keys()]
 
 
 def read_source(path: Path) -> Source:
@@ -97,6 +113,14 @@ def summary_of(sources: list[Source]) -> pd.DataFrame:
     """`summarize` of all sources, with the row's name in a column `row`."""
     named = zip(labels(sources), sources, strict=True)
     return pd.concat([source.summary.assign(row=label) for label, source in named], ignore_index=True)
+
+
+def by_row(sources: list[Source]) -> dict[str, dict[str, pd.DataFrame]]:
+    """The samples by row and task."""
+    rows: dict[str, dict[str, pd.DataFrame]] = {}
+    for label, source in zip(labels(sources), sources, strict=True):
+        rows.setdefault(label, {}).update(source.frames)
+    return rows
 
 
 def is_mini(task: str) -> bool:

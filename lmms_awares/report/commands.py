@@ -1,4 +1,4 @@
-"""`awares compare`. Light to import; what is heavy waits until a command runs."""
+"""The commands `compare`, `diagnose` and `plot`. Light to import; what is heavy waits until one runs."""
 
 import sys
 from enum import StrEnum
@@ -7,7 +7,12 @@ from typing import Annotated
 
 import typer
 
-Runs = Annotated[list[Path], typer.Argument(help="result folders (each one's newest run counts) or *_results.json")]
+Runs = Annotated[
+    list[Path] | None, typer.Argument(help="result folders (each one's newest run counts) or *_results.json files")
+]
+KeepGoing = Annotated[bool, typer.Option("--keep-going", help="leave unreadable runs out; still exits 2")]
+Labels = Annotated[str | None, typer.Option(help="LR/HR labels: a .jsonl or .parquet file, or 'mini'")]
+Data = Annotated[Path | None, typer.Option(help="with --labels mini: folder with <benchmark>/*.parquet")]
 
 
 class Format(StrEnum):
@@ -20,30 +25,88 @@ class Format(StrEnum):
     html = "html"
 
 
+FormatOption = Annotated[Format, typer.Option("--format", help="what is printed")]
+
+
+class Kind(StrEnum):
+    """What a comparison shows; the paper's table in brackets."""
+
+    main = "main"
+    latency = "latency"
+    length = "length"
+    cdp = "cdp"
+    calls = "calls"
+    form = "format"  # `format` is a method of str
+    hard = "hard"
+
+
 def compare(
-    runs: Runs,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="folder for table.md, .csv, .tex, .html")
-    ] = None,
-    form: Annotated[Format, typer.Option("--format", help="what is printed")] = Format.terminal,
-    keep_going: Annotated[bool, typer.Option(help="leave unreadable runs out of the table; still exits 2")] = False,
+    runs: Runs = None,
+    *,
+    table: Annotated[Kind, typer.Option(help="paper's Table 1, 5, 6, 7, 8, 9, or the hard split")] = Kind.main,
+    ci: Annotated[bool, typer.Option("--ci", help="95 % bootstrap intervals of the scores")] = False,
+    paper: Annotated[bool, typer.Option("--paper", help="the published rows beside them")] = False,
+    paper_only: Annotated[bool, typer.Option("--paper-only", help="the published table alone; takes no run")] = False,
+    group: Annotated[Path | None, typer.Option(help="CSV of an ablation: columns run, block, and the settings")] = None,
+    labels: Labels = None,
+    data: Data = None,
+    form: FormatOption = Format.terminal,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="folder to write the table to")] = None,
+    keep_going: KeepGoing = False,
 ) -> None:
-    """Lay runs side by side: score and RTR per benchmark.
+    """Lay runs side by side: score and RTR per benchmark, and what could make them incomparable.
 
     `-o DIR` writes table.md, table.tex, table.html, table_wide.csv with the same cells, and table.csv in long format:
-    method, nominal, benchmark, score, rtr, call_rate, latency_s, n.
+    method, nominal, benchmark, score, rtr, call_rate, latency_s, n. With --group the runs may be left to the CSV.
     """
-    from lmms_awares.report import render, tables
+    from lmms_awares.report import ablation, render, tables
     from lmms_awares.report.collect import collect, summary_of
+    from lmms_awares.report.compare import Request, tables_of
+    from lmms_awares.report.paper import published
 
+    if paper_only:
+        print(render.FORMATS[form](published(table)))
+        return
+    settings = None if group is None else ablation.read_settings(group)
+    if not runs and settings is not None:
+        runs = [Path(run) for run in settings[ablation.RUN]]
     errors: list[str] = []
-    summary = summary_of(collect(runs, errors.append if keep_going else None))
-    table = tables.main_table(summary)
-    print(render.FORMATS[form](table))
+    sources = collect(_given(runs), errors.append if keep_going else None)
+    shown = tables_of(sources, Request(table, ci, paper, settings, labels, data))
+    print("\n\n".join(render.FORMATS[form](part) for part in shown))
     if output is not None:
-        render.write(table, output)
-        tables.long_table(summary).to_csv(output / "table.csv", index=False)
+        render.write(shown, output)
+        tables.long_table(summary_of(sources)).to_csv(output / "table.csv", index=False)
     _leave(errors)
+
+
+def diagnose(
+    run: Annotated[Path, typer.Argument(help="result folder (its newest run counts) or *_results.json")],
+    *,
+    labels: Labels = None,
+    data: Data = None,
+    form: FormatOption = Format.terminal,
+) -> None:
+    """What the crop policy does: when it calls, where it looks, how its calls are written, per benchmark.
+
+    With --labels also whether it calls when it must (Supp. 9.1). A line of a labels file:
+    {"task": "awares_chartqa", "doc_id": 0, "label": "HR", "targets": ["0", "7"]}
+    """
+    from lmms_awares.report import kinds, render
+    from lmms_awares.report.collect import read_source
+    from lmms_awares.report.compare import labels_from
+
+    source = read_source(run)
+    tables = [kinds.policy_table(source), kinds.form_by_benchmark(source)]
+    if labels is not None:
+        tables.insert(0, kinds.cdp_by_benchmark(source, labels_from(labels, data)(source)))
+    print("\n\n".join(render.FORMATS[form](table) for table in tables))
+
+
+def _given(runs: list[Path] | None) -> list[Path]:
+    if not runs:
+        raise typer.BadParameter("give at least one result folder")
+    return runs
 
 
 def _leave(errors: list[str]) -> None:

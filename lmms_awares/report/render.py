@@ -63,7 +63,8 @@ def html_table(table: Table) -> str:
 def _merged(table: Table) -> list[tuple[str, str]]:
     """Headings with each group named at its first column only."""
     columns = list(table.frame.columns)
-    return [(group if i == 0 or columns[i - 1][0] != group else "", name) for i, (group, name) in enumerate(columns)]
+    before = [None, *(column[0] for column in columns)]
+    return [("" if column[0] == last else column[0], column[1]) for column, last in zip(columns, before, strict=False)]
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {
@@ -76,8 +77,9 @@ FORMATS: dict[str, Callable[[Table], str]] = {
 FILES = {"markdown": "table.md", "csv": "table_wide.csv", "latex": "table.tex", "html": "table.html"}
 
 
-def write(table: Table, folder: Path) -> None:
-    """Write `FILES` into `folder`, which is made where missing.
+def write(tables: list[Table], folder: Path) -> None:
+    """Write the first table as `FILES` into `folder`, which is made where missing; the others stand below it in the
+    files that can hold several.
 
     Raises:
         RunError: it cannot be written.
@@ -85,6 +87,8 @@ def write(table: Table, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, file in FILES.items():
-            (folder / file).write_text(FORMATS[name](table) + "\n", encoding="utf-8")
+            held = tables[:1] if name == "csv" else tables
+            text = "\n\n".join(FORMATS[name](table) for table in held)
+            (folder / file).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise RunError(f"{folder} cannot be written: {error.strerror}; give another folder") from None

@@ -77,7 +77,9 @@ def read_samples(file: Path, *, scored: bool) -> pd.DataFrame:
     if set(versions) - {SCHEMA_VERSION}:
         table = _line_by_line(file, schema)  # names the version, as every reader of traces does
     frame = _flatten(table.combine_chunks())
-    _check(frame, file)
+    # Rows that all lack a score are a run with --predict_only; NaN is something else.
+    has_scores = scored and table["score"].null_count < len(table)
+    _check(frame, file, ("score", "rtr") if has_scores else ("rtr",))
     return frame
 
 
@@ -151,7 +153,7 @@ def _sum_of(lists: pa.Array, field: str) -> np.ndarray[Any, Any]:
     return totals[ends] - totals[ends - lengths]
 
 
-def _check(frame: pd.DataFrame, file: Path) -> None:
+def _check(frame: pd.DataFrame, file: Path, finite: tuple[str, ...]) -> None:
     """Refuse what would spoil a mean without showing.
 
     Raises:
@@ -161,13 +163,11 @@ def _check(frame: pd.DataFrame, file: Path) -> None:
     if twice.any():
         raise RunError(f"{file} holds document {frame['doc_id'][twice].iloc[0]} twice; were two runs written into it?")
     answered = frame[frame["failed"].isna()]
-    # Rows without any score are a run with --predict_only.
-    scores = answered["score"] if answered["score"].notna().any() else answered["score"].iloc[:0]
-    for name, values in (("score", scores), ("rtr", answered.loc[answered["traced"], "rtr"])):
-        wrong = ~np.isfinite(values.astype(float))
-        if wrong.any():
-            value = values[wrong].iloc[0]
-            raise RunError(f"{file}: document {answered['doc_id'][wrong.index[wrong][0]]} has {name} {value}")
+    for name in finite:
+        rows = answered[answered["traced"]] if name == "rtr" else answered
+        wrong = rows[~np.isfinite(rows[name].to_numpy(dtype=float))]
+        if len(wrong):
+            raise RunError(f"{file}: document {wrong['doc_id'].iloc[0]} has {name} {wrong[name].iloc[0]}, no number")
 
 
 __all__ = ["CONDITIONS", "RunError", "TraceError", "read_samples"]
