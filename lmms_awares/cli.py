@@ -22,7 +22,7 @@ app.add_typer(tasks_app, name="tasks")
 mini_app = typer.Typer(help="The mini suite: six small synthetic benchmarks.", no_args_is_help=True)
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(mini_app, name="mini")
-for _command in (commands.compare, commands.diagnose):
+for _command in (commands.compare, commands.diagnose, commands.plot):
     app.command()(_command)
 
 

@@ -103,6 +103,38 @@ def diagnose(
     print("\n\n".join(render.FORMATS[form](table) for table in tables))
 
 
+def plot(
+    runs: Runs = None,
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="folder to write the figures to")],
+    paper: Annotated[bool, typer.Option("--paper", help="the published averages in the Pareto plot")] = False,
+    labels: Labels = None,
+    data: Data = None,
+    keep_going: KeepGoing = False,
+) -> None:
+    """Draw pareto, latency, crops and resolutions, each as PNG, SVG and PDF.
+
+    With --labels the crop distribution shows the oracle's targets first, for the first run's samples.
+    """
+    from lmms_awares.report import plots
+    from lmms_awares.report.collect import collect
+    from lmms_awares.report.compare import labels_from
+    from lmms_awares.report.labels import labelled
+
+    errors: list[str] = []
+    sources = collect(_given(runs), errors.append if keep_going else None)
+    oracle = None if labels is None else labelled(sources[0], labels_from(labels, data)(sources[0]))
+    figures = {
+        "pareto": plots.pareto(sources, paper=paper),
+        "latency": plots.latency(sources),
+        "crops": plots.crops(sources, oracle),
+        "resolutions": plots.resolutions(sources),
+    }
+    for file in plots.save(figures, output):
+        print(file)
+    _leave(errors)
+
+
 def _given(runs: list[Path] | None) -> list[Path]:
     if not runs:
         raise typer.BadParameter("give at least one result folder")

@@ -17,9 +17,11 @@ def conditions_of(source: Source) -> _Values:
     """Each condition's values in one run; more than one where it was resumed under other conditions."""
     found: dict[str, dict[str, None]] = {name: {} for name in (*_TRACED, *_SETTINGS)}
     for frame in source.frames.values():
-        traced = frame.loc[frame["traced"], list(_TRACED)].drop_duplicates()
-        for name in _TRACED:
-            found[name].update(dict.fromkeys(map(str, traced[name])))
+        for name in _TRACED:  # null where there is no trace
+            values = frame[name].dropna().unique()
+            found[name].update(
+                dict.fromkeys(str(int(value)) if isinstance(value, float) else str(value) for value in values)
+            )
     for name in _SETTINGS:
         value = source.run.results["config"].get(name) or "none"
         found[name][f"{value:g}" if isinstance(value, float) else str(value)] = None

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -27,6 +26,8 @@ def interval(samples: Sequence[Values], seed: int = 0) -> tuple[float, float] | 
     if sum(np.ptp(values) for values in samples) == 0:  # nothing to resample; SciPy would warn
         mean = float(np.mean([values[0] for values in samples]))
         return mean, mean
+
+    from scipy import stats  # takes a second to import, and most tables show no interval
 
     def statistic(*drawn: Values, axis: int) -> Values:
         total: Values = sum(np.mean(values, axis=axis) for values in drawn) / len(drawn)

@@ -117,14 +117,17 @@ def _labels_of(source: Source, task: str, data_root: Path | None) -> pd.DataFram
 
 
 def _check_documents(source: Source, task: str, questions: pd.Series, folder: Path) -> None:
-    """Other documents than the run's would give other labels: the first line of each question must be in the prompt.
+    """Other documents than the run's would give other labels: each question must be in the prompt.
+
+    Only its first line, up to the options, which lmms-eval writes in its own way.
 
     Raises:
         RunError: they are others.
     """
     for row in source.run.samples(task):
         index = row["doc_id"]
-        if index >= len(questions) or str(questions[index]).strip().splitlines()[0] not in str(row["input"]):
+        asked = str(questions[index]).split("(A)", 1)[0].strip().splitlines()[0] if index < len(questions) else None
+        if asked is None or asked not in str(row["input"]):
             raise RunError(
                 f"{folder} holds other documents than those that {source.name} was run on (document {index} of {task})"
             )

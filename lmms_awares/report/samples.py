@@ -39,6 +39,7 @@ _ROW = {
     "awares": _TRACE,
 }
 _COPIED = ("model", "policy", "prompt", "full_tokens", "visual_tokens", "rtr", "latency_s", "response_chars")
+_FEW_VALUES = ("model", "policy", "prompt", "status", *(name for name in CONDITIONS if name not in _NUMBERS))
 _BLOCK = 16 << 20  # bytes; a longer line does not fit, and goes through `_line_by_line`
 
 
@@ -127,7 +128,9 @@ def _flatten(table: pa.Table) -> pd.DataFrame:
         "forced": pc.fill_null(pc.struct_field(call, "forced"), False),
         **{name: pc.struct_field(trace, ["conditions", name]) for name in CONDITIONS},
     }
-    frame = pa.table(columns).to_pandas(strings_to_categorical=False)
+    for name in _FEW_VALUES:
+        columns[name] = columns[name].dictionary_encode()
+    frame = pa.table(columns).to_pandas()
     frame["called"] = frame["status"].isin(["valid", "recovered"])
     return frame
 
