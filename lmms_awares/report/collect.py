@@ -66,10 +66,7 @@ def collect(paths: Iterable[Path], report: Callable[[str], None] | None = None) 
         raise RunError("no run is left to show")
     strangers = _strangers(sources)
     for source in strangers:
-        message = (
-            f"{source.name} shares no task with {sources[0].name}: {', '.join(source.frames)} there, "
-            f"{', '.join(sources[0].frames)} here"
-        )
+        message = f"{source.name} shares no task with the other runs; its tasks: {', '.join(source.frames)}"
         if report is None:
             raise RunError(message)
         report(message)
@@ -77,10 +74,12 @@ def collect(paths: Iterable[Path], report: Callable[[str], None] | None = None) 
 
 
 def _strangers(sources: list[Source]) -> list[Source]:
-    """Runs whose row has no task in common with the first one's."""
+    """Runs whose row has no task in common with any other row; where that is all of them, the first row is none."""
     rows = by_row(sources)
-    names = labels(sources)
-    return [source for row, source in zip(names, sources, strict=True) if not rows[row].keys() & rows[names[0]].keys()]
+    alone = [row for row in rows if not any(rows[row].keys() & rows[other].keys() for other in rows if other != row)]
+    if len(alone) == len(rows):
+        alone = alone[1:]
+    return [source for row, source in zip(labels(sources), sources, strict=True) if row in alone]
 
 
 def read_source(path: Path) -> Source:

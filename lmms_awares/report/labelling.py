@@ -1,7 +1,7 @@
 """Labels beside points, none upon another."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 Pixels = np.ndarray[Any, np.dtype[np.float64]]
+Point = tuple[float, float]
 _MARKER = 5.0  # half of a marker's side, pt
 _GAP = 1.0  # around a text, pt
 _RADII = (9, 16, 26, 38, 52, 70, 90, 115, 145)  # distances to try, pt
-_ANGLES = np.radians([0, 180, 90, 270, 45, 135, 315, 225])
-
-
-Point = tuple[float, float]
+# Beside, above and below first, then ever more oblique.
+_ANGLES = np.radians([0, 180, 90, 270, 45, 135, 315, 225, 22.5, 157.5, 337.5, 202.5, 67.5, 112.5, 292.5, 247.5])
+_CROWD = 60.0  # points nearer than this compete for room, px
 
 
 def place_labels(
@@ -25,8 +25,8 @@ def place_labels(
 ) -> list[Annotation]:
     """Write a text beside each point: clear of all points, other texts and lines, inside the axes.
 
-    A text that is not next to its point is tied to it by a thin line. Where no place is free, the last one tried is
-    taken. The axes' limits must be final.
+    A text that is not next to its point is tied to it by a thin line. Where no place is free, the one with the least
+    conflicts is taken. Crowded points choose first. The axes' limits must be final.
 
     Args:
         axes: where the points are.
@@ -39,40 +39,61 @@ def place_labels(
     canvas = FigureCanvasAgg(figure.get_figure(root=True))
     canvas.draw()  # lays the figure out
     renderer, scale = canvas.get_renderer(), figure.dpi / 72  # pixels per point
-    centres = [np.asarray(centre) for centre in axes.transData.transform(points)]
-    corners = [np.asarray(corner) for corner in axes.transData.transform(line)]
-    markers = [_around(centre, _MARKER * scale) for centre in centres]
-    lines = [_around(spot, scale) for pair in itertools.pairwise(corners) for spot in _along(*pair)]
     inside = axes.get_window_extent(renderer)
-    placed: list[Annotation] = []
+    centres = [np.asarray(centre) for centre in axes.transData.transform(points)]
+    markers = [_around(centre, _MARKER * scale) for centre in centres]
+    corners = [np.asarray(corner) for corner in axes.transData.transform(line)]
+    lines = [_around(spot, scale) for pair in itertools.pairwise(corners) for spot in _along(*pair)]
     extents: list[Bbox] = []
-    for point, text, centre in zip(points, texts, centres, strict=True):
-        label = axes.annotate(text, point, (0, 0), textcoords="offset points", fontsize=size, zorder=4)
-        extent, tie = Bbox.null(), []
-        for offset, (across, up) in _candidates():
-            label.set(position=offset, horizontalalignment=across, verticalalignment=up)
+    placed: dict[int, Annotation] = {}
+    for index in _crowded_first(centres):
+        label = axes.annotate(texts[index], points[index], (0, 0), textcoords="offset points", fontsize=size, zorder=4)
+        others = [marker for i, marker in enumerate(markers) if i != index]
+        best: tuple[int, dict[str, Any], Bbox, list[Bbox]] | None = None
+        for looks in _candidates():
+            label.set(**looks)
             extent = label.get_window_extent(renderer).padded(_GAP * scale)
-            far = np.hypot(*offset) > _RADII[0]
-            tie = [_around(spot, scale) for spot in _along(centre, centre + scale * np.asarray(offset))] if far else []
-            blocked = any(extent.overlaps(other) for other in (*markers, *extents, *lines))
-            if not blocked and not any(spot.overlaps(o) for spot in tie for o in extents) and _within(extent, inside):
+            tie = _tie(centres[index], scale * np.asarray(looks["position"]), scale)
+            # Text upon text is unreadable; a line through a text is bad; everything else is a blemish.
+            conflicts = 100 * (_hits([extent], extents) + (not _within(extent, inside)))
+            conflicts += 10 * (_hits(tie, extents) + (_hits([extent], lines) > 0))
+            conflicts += _hits([extent], markers) + _hits(tie, others)
+            if best is None or conflicts < best[0]:
+                best = conflicts, looks, extent, tie
+            if not conflicts:
                 break
-        if tie:
+        assert best is not None  # there are candidates
+        label.set(**best[1])
+        if best[3]:
             style = {"arrowstyle": "-", "lw": 0.5, "color": "0.3", "shrinkA": 0, "shrinkB": 0}
-            axes.annotate("", point, label.get_position(), textcoords="offset points", arrowprops=style)
-        extents.append(extent)
-        lines += tie[2:]
-        placed.append(label)
-    return placed
+            axes.annotate("", points[index], best[1]["position"], textcoords="offset points", arrowprops=style)
+        extents.append(best[2])
+        lines += best[3]
+        placed[index] = label
+    return [placed[index] for index in range(len(points))]
 
 
-def _candidates() -> Iterator[tuple[Point, tuple[str, str]]]:
-    """Offsets in pt, nearest first, each with the text's alignment: its near edge is at the offset."""
+def _crowded_first(centres: list[Pixels]) -> list[int]:
+    distances = np.array([[np.hypot(*(a - b)) for b in centres] for a in centres])
+    neighbours = (distances < _CROWD).sum(axis=1)
+    return sorted(range(len(centres)), key=lambda index: -neighbours[index])
+
+
+def _candidates() -> Iterator[dict[str, Any]]:
+    """Offsets in pt, nearest first, with the alignment that puts the text's near edge there."""
     for radius in _RADII:
         for angle in _ANGLES:
             x, y = radius * np.cos(angle), radius * np.sin(angle)
             across = "left" if x > 1 else "right" if x < -1 else "center"
-            yield (x, y), (across, "center" if abs(x) > 1 else "bottom" if y > 0 else "top")
+            up = "center" if abs(x) > 1 else "bottom" if y > 0 else "top"
+            yield {"position": (x, y), "horizontalalignment": across, "verticalalignment": up}
+
+
+def _tie(centre: Pixels, offset: Pixels, scale: float) -> list[Bbox]:
+    """The line from a point to its text, as small boxes; none where the text is next to it."""
+    if np.hypot(*offset) <= _RADII[0] * scale + 1:
+        return []
+    return [_around(spot, scale / 2) for spot in _along(centre, centre + offset)[1:-1]]
 
 
 def _along(start: Pixels, end: Pixels) -> list[Pixels]:
@@ -83,6 +104,12 @@ def _along(start: Pixels, end: Pixels) -> list[Pixels]:
 
 def _around(centre: Pixels, half: float) -> Bbox:
     return Bbox.from_extents(*(centre - half), *(centre + half))
+
+
+def _hits(boxes: Iterable[Bbox], others: Iterable[Bbox]) -> int:
+    """How many of `others` any of `boxes` overlaps."""
+    boxes = list(boxes)
+    return sum(any(box.overlaps(other) for box in boxes) for other in others)
 
 
 def _within(extent: Bbox, outer: Bbox) -> bool:
