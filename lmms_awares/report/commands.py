@@ -124,14 +124,11 @@ def plot(
     errors: list[str] = []
     sources = collect(_given(runs), errors.append if keep_going else None)
     oracle = None if labels is None else labelled(sources[0], labels_from(labels, data)(sources[0]))
-    figures = {
-        "pareto": plots.pareto(sources, paper=paper),
-        "latency": plots.latency(sources),
-        "crops": plots.crops(sources, oracle),
-        "resolutions": plots.resolutions(sources),
-    }
+    figures, missing = plots.draw(sources, paper=paper, oracle=oracle)
     for file in plots.save(figures, output):
         print(file)
+    for line in missing:
+        print(f"awares: {line}", file=sys.stderr)
     _leave(errors)
 
 

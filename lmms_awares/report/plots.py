@@ -19,12 +19,40 @@ from lmms_awares.report.paper import paper_table
 from lmms_awares.report.runs import RunError
 from lmms_awares.report.tables import numbers
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
+# In this order neighbours differ in brightness too.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#F0E442", "#CC79A7", "#333333")
 _ORACLE = "oracle (labels)"
 _HATCHES = ("", "///", "...", "\\\\\\", "xx", "---", "++", "oo")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _CROPS = ("no crop", *(crop.name for crop in CROPS.values()))
 FILE_TYPES = ("png", "svg", "pdf")
+
+
+def draw(
+    sources: list[Source], *, paper: bool = False, oracle: pd.DataFrame | None = None
+) -> tuple[dict[str, Figure], list[str]]:
+    """All figures by name, and why one could not be drawn.
+
+    Args:
+        sources, paper, oracle: as the figures' own functions take them.
+
+    Raises:
+        RunError: published points were asked for beside the mini suite.
+    """
+    if paper and any(is_mini(task) for source in sources for task in source.frames):
+        raise RunError("--paper: the published points are of the real benchmarks, these runs of the mini suite")
+    figures, missing = {}, []
+    for name, make in {
+        "pareto": lambda: pareto(sources, paper=paper),
+        "latency": lambda: latency(sources),
+        "crops": lambda: crops(sources, oracle),
+        "resolutions": lambda: resolutions(sources),
+    }.items():
+        try:
+            figures[name] = make()
+        except RunError as error:
+            missing.append(f"{name} is left out: {error}")
+    return figures, missing
 
 
 def pareto(sources: list[Source], *, paper: bool = False) -> Figure:
@@ -35,7 +63,7 @@ def pareto(sources: list[Source], *, paper: bool = False) -> Figure:
         paper: the published averages too, as open markers.
 
     Raises:
-        RunError: no row with all benchmarks, or published points beside the mini suite.
+        RunError: no row with all benchmarks.
     """
     points = averages(sources)
     if points.empty:
@@ -45,7 +73,7 @@ def pareto(sources: list[Source], *, paper: bool = False) -> Figure:
         axes.scatter(rtr, score, s=60, marker=_MARKERS[index % 8], color=COLOURS[index % 8], edgecolor="k", zorder=3)
     named = [points]
     if paper:
-        named.append(_published(sources))
+        named.append(_published())
         axes.scatter(
             named[1]["rtr"], named[1]["score"], s=40, zorder=2, facecolor="white", edgecolor="0.35", label="published"
         )
@@ -61,9 +89,7 @@ def pareto(sources: list[Source], *, paper: bool = False) -> Figure:
     return figure
 
 
-def _published(sources: list[Source]) -> pd.DataFrame:
-    if any(is_mini(task) for source in sources for task in source.frames):
-        raise RunError("--paper: the published points are of the real benchmarks, these runs of the mini suite")
+def _published() -> pd.DataFrame:
     table = paper_table(1).frame
     values = {"rtr": table["Average", "RTR"].astype(float), "score": table["Average", "Acc"].astype(float)}
     return pd.DataFrame(values).set_index(table["", "Model"] + " [paper]")
@@ -89,13 +115,20 @@ def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def latency(sources: list[Source]) -> Figure:
-    """Mean latency of each row, per benchmark and averaged, as bars (Fig. 4)."""
+    """Mean latency of each row, per benchmark and averaged, as bars (Fig. 4).
+
+    Raises:
+        RunError: no run was timed.
+    """
     rows = by_row(sources)
     tasks = in_order(task for frames in rows.values() for task in frames)
     bars = {}
     for row, frames in rows.items():
         means = [answered(frames[task])["latency_s"].mean() if task in frames else np.nan for task in tasks]
-        bars[row] = [*means, float(np.mean(means))]
+        if not np.isnan(means).all():
+            bars[row] = [*means, float(np.mean(means))]
+    if not bars:
+        raise RunError("no run has a trace, so there is no latency to plot")
     figure, axes = _figure(sources, 9.0, 4.2)
     _grouped_bars(axes, bars, list(rows), [*map(_plain_title, tasks), "average"])
     axes.set_ylabel("mean latency per sample, s")
@@ -109,6 +142,9 @@ def crops(sources: list[Source], oracle: pd.DataFrame | None = None) -> Figure:
     Args:
         sources: the runs, in stages; those that never call are left out.
         oracle: labelled samples (`lmms_awares.report.labels.labelled`), whose targets stand first.
+
+    Raises:
+        RunError: nothing calls.
     """
     bars = {}
     if oracle is not None:
@@ -131,7 +167,11 @@ def crops(sources: list[Source], oracle: pd.DataFrame | None = None) -> Figure:
 
 
 def resolutions(sources: list[Source]) -> Figure:
-    """Widths and heights of each benchmark's images, counted in hexagons (Fig. 8)."""
+    """Widths and heights of each benchmark's images, counted in hexagons (Fig. 8).
+
+    Raises:
+        RunError: no trace says how large they are.
+    """
     tasks = in_order(task for source in sources for task in source.frames)
     sizes = {}
     for task in tasks:
@@ -199,7 +239,7 @@ def _grouped_bars(axes: Axes, bars: dict[str, list[float]], rows: list[str], nam
     for index, (row, heights) in enumerate(bars.items()):
         offset = (index - (len(bars) - 1) / 2) * width
         style = rows.index(row) % 8 if row in rows else None
-        colour, hatch = ("0.2", "") if style is None else (COLOURS[style], _HATCHES[style])
+        colour, hatch = ("w", "") if style is None else (COLOURS[style], _HATCHES[style])
         axes.bar(places + offset, heights, width, label=row, color=colour, hatch=hatch, edgecolor="k", linewidth=0.6)
     axes.set_xticks(places, names)
 
