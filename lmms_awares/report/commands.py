@@ -130,6 +130,8 @@ def plot(
     for line in missing:
         print(f"awares: {line}", file=sys.stderr)
     _leave(errors)
+    if not figures:
+        raise typer.Exit(2)
 
 
 def _given(runs: list[Path] | None) -> list[Path]:
