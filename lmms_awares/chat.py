@@ -61,13 +61,25 @@ class ChatFormat:
         )
 
     def crop_turn(self, crops: Sequence[Image.Image], *, ended: bool) -> Segment:
-        """The user turn that answers a tool call: only images (protocol), then the assistant's header.
+        """The user turn that answers a crop call: only images (protocol), then the assistant's header."""
+        return self.user_turn([{"type": "image"} for _ in crops], crops, ended=ended)
 
-        `ended`: the call turn closed itself; where it ran into its limit, the closing token comes with this segment.
+    def user_turn(
+        self, content: Sequence[dict[str, Any]], images: Sequence[Image.Image], *, ended: bool, adjacent: bool = False
+    ) -> Segment:
+        """A user turn of text and images behind an assistant's, then the assistant's header.
+
+        Args:
+            content: the message's parts; one {"type": "image"} per image.
+            ended: the assistant's turn closed itself; where it ran into its limit, the closing token comes with this
+                segment.
+            adjacent: leave out the line break that the template writes behind the closing token.
         """
-        image_turn = {"role": "user", "content": [{"type": "image"} for _ in crops]}
-        text = self._template([*self._stub, image_turn]).rpartition(_SENTINEL)[2]
-        return self.segment(text.removeprefix(self.tokenizer.eos_token) if ended else text, crops)
+        text = self._template([*self._stub, {"role": "user", "content": list(content)}]).rpartition(_SENTINEL)[2]
+        closing = self.tokenizer.eos_token
+        turn = text.removeprefix(closing)
+        turn = turn.removeprefix("\n") if adjacent else turn
+        return self.segment(turn if ended else closing + turn, images)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, special tokens left out."""

@@ -4,4 +4,5 @@ MODELS: dict[str, str] = {
     "awares": "lmms_awares.models.awares.Awares",
     "qwen2_5_vl_full": "lmms_awares.models.resolution.FullResolution",
     "qwen2_5_vl_lowres": "lmms_awares.models.resolution.LowResolution",
+    "visionthink": "lmms_awares.models.visionthink.VisionThink",
 }

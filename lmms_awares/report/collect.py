@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from lmms_awares.report.runs import Run, RunError, newest_run, summarize_frames
-from lmms_awares.tasks.data import BENCHMARKS, PREFIX
+from lmms_awares.tasks.data import BENCHMARKS, MINI_TASKS, TASKS
 from lmms_awares.trace import TraceError
 
-MINI_PREFIX = f"{PREFIX}mini_"
+_BENCHMARK_OF = TASKS | MINI_TASKS
 TITLES = {  # as the paper's Table 1 heads its columns
     "chartqa": "ChartQA",
     "docvqa_val": "DocVQA",
@@ -124,19 +124,19 @@ def by_row(sources: list[Source]) -> dict[str, dict[str, pd.DataFrame]]:
 
 def is_mini(task: str) -> bool:
     """True for the mini suite's tasks."""
-    return task.startswith(MINI_PREFIX)
+    return task in MINI_TASKS
 
 
 def benchmark_of(task: str) -> str:
-    """`chartqa` for `awares_chartqa` and `awares_mini_chartqa`; a stock task's own name."""
-    return task.removeprefix(MINI_PREFIX if is_mini(task) else PREFIX)
+    """`docvqa_val` for `awares_docvqa_val` and `awares_mini_docvqa`; a stock task's own name."""
+    return _BENCHMARK_OF.get(task, task)
 
 
 def title_of(task: str) -> str:
     """A column heading."""
-    name = benchmark_of(task)
-    ours = task.startswith(PREFIX)
-    return TITLES.get(name, name) + (" (mini)" if is_mini(task) else "") if ours else name
+    if task not in _BENCHMARK_OF:
+        return task
+    return TITLES[_BENCHMARK_OF[task]] + (" (mini)" if is_mini(task) else "")
 
 
 def in_order(tasks: Iterable[str]) -> list[str]:
@@ -144,7 +144,7 @@ def in_order(tasks: Iterable[str]) -> list[str]:
     order = list(BENCHMARKS)
 
     def rank(task: str) -> tuple[bool, bool, int]:
-        name = benchmark_of(task)
-        return not task.startswith(PREFIX), is_mini(task), order.index(name) if name in order else len(order)
+        known = task in _BENCHMARK_OF
+        return not known, is_mini(task), order.index(_BENCHMARK_OF[task]) if known else 0
 
     return sorted(dict.fromkeys(tasks), key=rank)
