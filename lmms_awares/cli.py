@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
+from lmms_awares.report import commands
+
 app = typer.Typer(
     help="Measure how much a vision-language model really needs to see.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich's help costs a quarter of a second in imports
 )
 tasks_app = typer.Typer(help="The tasks that this package adds to lmms-eval.", no_args_is_help=True)
 prompts_app = typer.Typer(help="System prompts, own and published.", no_args_is_help=True)
@@ -19,6 +22,8 @@ app.add_typer(tasks_app, name="tasks")
 mini_app = typer.Typer(help="The mini suite: six small synthetic benchmarks.", no_args_is_help=True)
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(mini_app, name="mini")
+for _command in (commands.compare, commands.diagnose, commands.plot):
+    app.command()(_command)
 
 
 @app.command(
@@ -102,18 +107,6 @@ def mini_train(
                 f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in report.items()
             )
         )
-
-
-@app.command()
-def compare(runs: Annotated[list[Path], typer.Argument(help="result folders; each one's newest run counts")]) -> None:
-    """Print runs side by side: score and RTR per task."""
-    import pandas as pd
-
-    from lmms_awares.report.runs import newest_run, summarize
-    from lmms_awares.report.terminal import print_comparison
-
-    tables = [summarize(newest_run(folder)).assign(run=str(folder)) for folder in runs]
-    print_comparison(pd.concat(tables, ignore_index=True))
 
 
 @app.command()

@@ -347,7 +347,7 @@ def test_wheel_resolves_model_and_tasks(tmp_path, environment, small_checkpoint)
     """Built and unpacked in a folder of its own, away from this checkout: models, tasks and templates are all in it."""
     # From a copy: setuptools leaves a build folder behind, whose stale files would end up in the next wheel.
     source = tmp_path / "source"
-    unwanted = shutil.ignore_patterns(".*", "build", "*.egg-info", "results", "__pycache__")
+    unwanted = shutil.ignore_patterns(".*", "build", "*.egg-info", "runs", "__pycache__")
     shutil.copytree(ROOT, source, symlinks=True, ignore=unwanted)
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)]
     subprocess.run(build, capture_output=True, check=True)
@@ -364,6 +364,8 @@ def test_wheel_resolves_model_and_tasks(tmp_path, environment, small_checkpoint)
         "from lmms_eval.tasks import TaskManager\n"
         "assert tasks_dir().startswith(sys.argv[1])\n"
         "assert 'im_start' in chat_template()\n"
+        "from lmms_awares.report.paper import paper_table\n"
+        "assert len(paper_table(1).frame) == 10\n"
         "print(MODEL_REGISTRY_V2.get_model_class('awares').__name__)\n"
         "manager = TaskManager('ERROR', include_path=tasks_dir(), include_defaults=False)\n"
         "print(len(manager.load_task_or_group(['awares_suite'])))\n"

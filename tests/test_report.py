@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from lmms_awares.report.runs import RunError, find_runs, newest_run, summarize
-from lmms_awares.report.terminal import print_comparison, print_summary
+from lmms_awares.report.terminal import print_summary
 from lmms_awares.trace import TraceError
 
 CONDITIONS = dict.fromkeys(
@@ -84,14 +84,6 @@ def test_printed_tables(tmp_path, capsys):
         assert words in " ".join(shown.split())
     print_summary(table.assign(method="visionthink"), tmp_path)
     assert "an error and no image" in " ".join(capsys.readouterr().out.split())
-    other = table.assign(method="awares:never", task="awares_chartqa", run="b")
-    print_comparison(pd.concat([table.assign(run="a"), other]))
-    lines = capsys.readouterr().out.splitlines()
-    never = next(line.split() for line in lines if "awares:never" in line)
-    assert never == ["awares:never", "-", "-", "66.67", "0.500", "66.67", "0.500", "2.000", "1/4"]
-    print_comparison(pd.concat([table.assign(run="a"), table.assign(run="b")]))
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines if " (" in line] == [["awares", "(a)"], ["awares", "(b)"]]
 
 
 def test_stock_tasks_count_samples_without_input(tmp_path):

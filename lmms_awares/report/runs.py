@@ -8,26 +8,27 @@ from typing import Any
 
 import pandas as pd
 
-from lmms_awares.trace import Trace, parse_trace
+from lmms_awares.crops import union_area
+from lmms_awares.report.samples import RunError, read_samples
 
 _RESULTS = "_results.json"
+_NOMINAL = {"qwen2_5_vl_full": 1.0, "qwen2_5_vl_lowres": 0.25}  # the paper's RTR of methods without a retain ratio
 COLUMNS = (
     "method",
+    "nominal",
     "task",
     "metric",
     "score",
+    "f1",
     "rtr",
     "rtr_pooled",
     "call_rate",
+    "area",
     "invalid_calls",
     "latency_s",
     "n",
     "failed",
 )
-
-
-class RunError(ValueError):
-    """A result folder that cannot be read; the message names the file."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,44 @@ class Run:
         """Scored tasks, groups left out, in the order of the run."""
         return [task for task in self.results["results"] if task in self.results["configs"]]
 
+    @property
+    def retain_ratio(self) -> float | None:
+        """`retain_ratio` of the model arguments: the nominal budget of a fixed-budget method."""
+        value = self.model_args.get("retain_ratio")
+        return None if value is None else float(value)
+
+    @property
+    def model_args(self) -> dict[str, str]:
+        """`--model_args`, as text."""
+        given = self.results["config"].get("model_args") or {}
+        if isinstance(given, str):
+            given = dict(pair.split("=", 1) for pair in given.split(",") if "=" in pair)
+        return {name: str(value) for name, value in given.items()}
+
+    def samples_file(self, task: str) -> Path:
+        """Where the rows of one task are."""
+        return self.path.with_name(f"{self.path.name.removesuffix(_RESULTS)}_samples_{task}.jsonl")
+
+    def frame(self, task: str) -> pd.DataFrame:
+        """The rows of one task as a table, see `lmms_awares.report.samples.read_samples`.
+
+        Raises:
+            RunError, TraceError: as there.
+        """
+        return read_samples(self.samples_file(task), scored=self.is_ours(task))
+
+    def is_ours(self, task: str) -> bool:
+        """True for tasks of this package: samples carry a `score` of 0..1, and a trace where the model sent one."""
+        metadata = self.results["configs"][task].get("metadata")
+        return isinstance(metadata, dict) and bool(metadata.get("awares_envelope"))
+
     def samples(self, task: str) -> Iterator[dict[str, Any]]:
         """The rows of one task.
 
         Raises:
             RunError: the file is missing or a line is not JSON.
         """
-        file = self.path.with_name(f"{self.path.name.removesuffix(_RESULTS)}_samples_{task}.jsonl")
+        file = self.samples_file(task)
         if not file.is_file():
             raise RunError(f"{file} is missing; run with --log_samples")
         with file.open(encoding="utf-8") as lines:
@@ -75,11 +107,13 @@ def find_runs(folder: Path, newer_than: float = 0.0) -> list[Run]:
 
 
 def newest_run(folder: Path) -> Run:
-    """The latest run below `folder`.
+    """The latest run below `folder`, or the run of one results file.
 
     Raises:
         RunError: there is none.
     """
+    if folder.is_file():
+        return _read(folder)
     if not folder.is_dir():
         raise RunError(f"{folder} is no folder; give an --output_path")
     runs = find_runs(folder)
@@ -101,61 +135,87 @@ def _read(file: Path) -> Run:
 def summarize(run: Run) -> pd.DataFrame:
     """One row per task, columns `COLUMNS`.
 
-    `score` is 0..100; failed samples are counted and left out of every mean. Tasks without traces (stock tasks,
-    lmms-eval's own models) show their first metric as lmms-eval printed it, and no token figures.
+    `score` and `f1` (POPE's, as lmms-eval aggregates it) are 0..100; failed samples are counted and left out of every
+    mean; `area` is the mean over calls. Tasks without traces (stock tasks, lmms-eval's own models) show their first
+    metric as lmms-eval printed it, and no token figures.
 
     Raises:
         RunError: a sample file is missing or broken.
         TraceError: a trace of another schema version.
     """
-    rows = [_row(run, task) for task in run.tasks]
+    return summarize_frames(run, {task: run.frame(task) for task in run.tasks})
+
+
+def summarize_frames(run: Run, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """`summarize` from rows that are already read: `frames` by task, as `Run.frame` gives them."""
+    rows = [_row(run, task, frame) for task, frame in frames.items()]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _row(run: Run, task: str) -> dict[str, Any]:
-    samples = list(run.samples(task))
-    traces = [parse_trace(sample["awares"]) for sample in samples if sample.get("awares")]
-    good = [trace for trace in traces if trace.failed is None]
-    metric, score = _headline(run, task, samples)
+def method_of(run: Run, frame: pd.DataFrame) -> str:
+    """Model id, with `:policy` for a control of awares and `@ratio` for a retain ratio."""
+    traced = frame[frame["traced"]]
+    if traced.empty:
+        return run.model
+    model, policy = traced["model"].iloc[0], traced["policy"].iloc[0]
+    control = "" if pd.isna(policy) or policy == "model" else f":{policy}"
+    budget = "" if run.retain_ratio is None else f"@{run.retain_ratio:g}"
+    return f"{model}{control}{budget}"
+
+
+def _row(run: Run, task: str, frame: pd.DataFrame) -> dict[str, Any]:
+    answered = frame[frame["failed"].isna()]
+    traced = answered[answered["traced"]]
+    metric, score = _headline(run, task, answered)
+    f1 = run.results["results"][task].get("pope_f1_score,none")
     row = {
-        "method": _method(traces[0]) if traces else run.model,
+        "method": method_of(run, frame),
+        "nominal": _NOMINAL.get(run.model) if run.retain_ratio is None else run.retain_ratio,
         "task": task,
         "metric": metric,
         "score": score,
-        "n": len(samples),
-        "failed": len(traces) - len(good) if traces else sum(map(_without_input, samples)),
+        "f1": 100 * f1 if isinstance(f1, int | float) else None,
+        "n": len(frame),
+        "failed": len(frame) - len(answered) if frame["traced"].any() else int(frame["no_input"].sum()),
     }
-    return row | _token_figures(good) if good else row
+    return row if traced.empty else row | _token_figures(traced)
 
 
-def _method(trace: Trace) -> str:
-    return trace.model + (f":{trace.policy}" if trace.policy not in (None, "model") else "")
-
-
-def _without_input(sample: dict[str, Any]) -> bool:
-    """True for a sample of a stock task that one of our models could not answer: it was given no token."""
-    counts = sample.get("token_counts") or [None]
-    return counts[0] is not None and counts[0].get("input_tokens") == 0
-
-
-def _token_figures(traces: list[Trace]) -> dict[str, Any]:
-    count = len(traces)
+def _token_figures(traced: pd.DataFrame) -> dict[str, Any]:
+    calls = traced.loc[traced["called"], "ids"]
     return {
-        "rtr": sum(trace.rtr or 0.0 for trace in traces) / count,
-        "rtr_pooled": sum(t.visual_tokens for t in traces) / sum(t.full_tokens for t in traces),
-        "call_rate": sum(trace.called for trace in traces) / count,
-        "invalid_calls": sum(t.tool_call is not None and t.tool_call.status == "invalid" for t in traces),
-        "latency_s": sum(trace.latency_s for trace in traces) / count,
+        "rtr": traced["rtr"].mean(),
+        "rtr_pooled": traced["visual_tokens"].sum() / traced["full_tokens"].sum(),
+        "call_rate": traced["called"].mean(),
+        "area": areas(calls).mean() if len(calls) else None,
+        "invalid_calls": int((traced["status"] == "invalid").sum()),
+        "latency_s": traced["latency_s"].mean(),
     }
 
 
-def _headline(run: Run, task: str, samples: list[dict[str, Any]]) -> tuple[str, float | None]:
+def areas(calls: pd.Series) -> pd.Series:
+    """Fraction of the image, 0..1, that each call asks for; `calls` holds crop ids joined by commas."""
+    known = {ids: union_area(ids.split(",")) for ids in calls.unique()}  # few different calls, many samples
+    return calls.map(known)
+
+
+def _headline(run: Run, task: str, answered: pd.DataFrame) -> tuple[str, float | None]:
     """Name and value of the task's headline metric; 0..100 where the samples carry a `score`."""
-    config = run.results["configs"][task]
-    metric = str((config.get("metric_list") or [{"metric": "score"}])[0]["metric"])
-    scores = [sample["score"] for sample in samples if isinstance(sample.get("score"), int | float)]
-    metadata = config.get("metadata")
-    if scores and isinstance(metadata, dict) and metadata.get("awares_envelope"):  # our tasks: 0..1
-        return metric, 100 * sum(scores) / len(scores)
+    metric = str((run.results["configs"][task].get("metric_list") or [{"metric": "score"}])[0]["metric"])
+    if run.is_ours(task) and answered["score"].notna().any():
+        return metric, 100 * answered["score"].mean()
     value = run.results["results"][task].get(f"{metric},none")
     return metric, value if isinstance(value, int | float) else None
+
+
+__all__ = [
+    "COLUMNS",
+    "Run",
+    "RunError",
+    "areas",
+    "find_runs",
+    "method_of",
+    "newest_run",
+    "summarize",
+    "summarize_frames",
+]

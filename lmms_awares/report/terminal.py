@@ -6,7 +6,6 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
-from tabulate import tabulate
 
 _HEADINGS = {
     "task": "task",
@@ -38,31 +37,6 @@ def print_summary(table: pd.DataFrame, source: Path) -> None:
     for line in remarks(table):
         console.print(line, style="yellow", highlight=False)
     console.print(f"from {source}", highlight=False, soft_wrap=True)
-
-
-def print_comparison(table: pd.DataFrame) -> None:
-    """Print runs side by side: a row per run, score and RTR per task, and their means.
-
-    `table` has a column `run` beside those of `summarize`; it tells runs of the same method apart.
-    """
-    tasks = list(dict.fromkeys(table["task"]))
-    headers = ["method"]
-    for name in [*(task.removeprefix("awares_") for task in tasks), "mean"]:
-        headers += [f"{name}\nscore", "\nRTR"]
-    rows = []
-    methods = table.drop_duplicates("run").set_index("run")["method"]
-    for run, group in table.groupby("run", sort=False):
-        method = methods[run]
-        by_task = group.set_index("task").reindex(tasks)
-        means = by_task[["score", "rtr", "latency_s"]].apply(pd.to_numeric).mean()
-        row = [f"{method} ({run})" if (methods == method).sum() > 1 else str(method)]
-        for values in [*(by_task.loc[task] for task in tasks), means]:
-            row += [_cell("score", values["score"]), _cell("rtr", values["rtr"])]
-        failed = f"{by_task['failed'].sum():.0f}/{by_task['n'].sum():.0f}"
-        rows.append([*row, _cell("latency_s", means["latency_s"]), failed])
-    print(tabulate(rows, [*headers, "latency\ns", "failed"], disable_numparse=True, stralign="right"))
-    for line in remarks(table):
-        print(line)
 
 
 def remarks(table: pd.DataFrame) -> list[str]:

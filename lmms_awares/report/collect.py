@@ -1,0 +1,150 @@
+"""Several runs for one table: read once, every row with a name of its own."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from lmms_awares.report.runs import Run, RunError, newest_run, summarize_frames
+from lmms_awares.tasks.data import BENCHMARKS, MINI_TASKS, TASKS
+from lmms_awares.trace import TraceError
+
+_BENCHMARK_OF = TASKS | MINI_TASKS
+TITLES = {  # as the paper's Table 1 heads its columns
+    "chartqa": "ChartQA",
+    "docvqa_val": "DocVQA",
+    "ocrbench": "OCRBench",
+    "pope": "POPE",
+    "realworldqa": "RealWorld",
+    "vstar_bench": "V* Bench",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One run on the command line.
+
+    Attributes:
+        name: the path as it was given.
+        run: its newest evaluation.
+        frames: the rows by task, as `Run.frame` gives them.
+        summary: as `summarize` gives it.
+    """
+
+    name: str
+    run: Run
+    frames: dict[str, pd.DataFrame]
+    summary: pd.DataFrame
+
+    @property
+    def method(self) -> str:
+        """Model id with policy and retain ratio."""
+        return str(self.summary["method"].iloc[0])
+
+
+def collect(paths: Iterable[Path], report: Callable[[str], None] | None = None) -> list[Source]:
+    """Read runs.
+
+    Args:
+        paths: result folders, whose newest run counts, or results files.
+        report: takes the message of a run that cannot be read, which is then left out; without it the first one raises.
+
+    Raises:
+        RunError: a run that cannot be read, or none that can.
+        TraceError: a trace of another schema version.
+    """
+    sources = []
+    for path in paths:
+        try:
+            sources.append(read_source(path))
+        except (RunError, TraceError) as error:
+            if report is None:
+                raise
+            report(str(error))
+    if not sources:
+        raise RunError("no run is left to show")
+    strangers = _strangers(sources)
+    for source in strangers:
+        message = f"{source.name} shares no task with the other runs; its tasks: {', '.join(source.frames)}"
+        if report is None:
+            raise RunError(message)
+        report(message)
+    return [source for source in sources if source not in strangers]
+
+
+def _strangers(sources: list[Source]) -> list[Source]:
+    """Runs whose row has no task in common with any other row; where that is all of them, the first row is none."""
+    rows = by_row(sources)
+    alone = [row for row in rows if not any(rows[row].keys() & rows[other].keys() for other in rows if other != row)]
+    if len(alone) == len(rows):
+        alone = alone[1:]
+    return [source for row, source in zip(labels(sources), sources, strict=True) if row in alone]
+
+
+def read_source(path: Path) -> Source:
+    """Read one run.
+
+    Raises:
+        RunError, TraceError: as in `collect`.
+    """
+    run = newest_run(path)
+    frames = {task: run.frame(task) for task in run.tasks}
+    if not frames:
+        raise RunError(f"{run.path} holds no task")
+    return Source(str(path), run, frames, summarize_frames(run, frames))
+
+
+def labels(sources: list[Source]) -> list[str]:
+    """A row name for each source: the method, with the folder where the same method stands twice for one task.
+
+    Runs of one method over different tasks share a name, and so a row.
+    """
+    seen: dict[tuple[str, str], int] = {}
+    for source in sources:
+        for task in source.summary["task"]:
+            seen[source.method, task] = seen.get((source.method, task), 0) + 1
+    twice = {method for (method, _), count in seen.items() if count > 1}
+    return [f"{source.method} ({source.name})" if source.method in twice else source.method for source in sources]
+
+
+def summary_of(sources: list[Source]) -> pd.DataFrame:
+    """`summarize` of all sources, with the row's name in a column `row`."""
+    named = zip(labels(sources), sources, strict=True)
+    return pd.concat([source.summary.assign(row=label) for label, source in named], ignore_index=True)
+
+
+def by_row(sources: list[Source]) -> dict[str, dict[str, pd.DataFrame]]:
+    """The samples by row and task."""
+    rows: dict[str, dict[str, pd.DataFrame]] = {}
+    for label, source in zip(labels(sources), sources, strict=True):
+        rows.setdefault(label, {}).update(source.frames)
+    return rows
+
+
+def is_mini(task: str) -> bool:
+    """True for the mini suite's tasks."""
+    return task in MINI_TASKS
+
+
+def benchmark_of(task: str) -> str:
+    """`docvqa_val` for `awares_docvqa_val` and `awares_mini_docvqa`; a stock task's own name."""
+    return _BENCHMARK_OF.get(task, task)
+
+
+def title_of(task: str) -> str:
+    """A column heading."""
+    if task not in _BENCHMARK_OF:
+        return task
+    return TITLES[_BENCHMARK_OF[task]] + (" (mini)" if is_mini(task) else "")
+
+
+def in_order(tasks: Iterable[str]) -> list[str]:
+    """Tasks as the paper orders them, real before mini before others."""
+    order = list(BENCHMARKS)
+
+    def rank(task: str) -> tuple[bool, bool, int]:
+        known = task in _BENCHMARK_OF
+        return not known, is_mini(task), order.index(_BENCHMARK_OF[task]) if known else 0
+
+    return sorted(dict.fromkeys(tasks), key=rank)

@@ -1,0 +1,148 @@
+"""The commands `compare`, `diagnose` and `plot`. Light to import; what is heavy waits until one runs."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Runs = Annotated[
+    list[Path] | None, typer.Argument(help="result folders (each one's newest run counts) or *_results.json files")
+]
+KeepGoing = Annotated[bool, typer.Option("--keep-going", help="leave unreadable runs out; still exits 2")]
+Labels = Annotated[str | None, typer.Option(help="LR/HR labels: a .jsonl or .parquet file, or 'mini'")]
+Data = Annotated[Path | None, typer.Option(help="with --labels mini: folder with <benchmark>/*.parquet")]
+
+
+class Format(StrEnum):
+    """How a table is printed."""
+
+    terminal = "terminal"
+    markdown = "markdown"
+    csv = "csv"
+    latex = "latex"
+    html = "html"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="what is printed")]
+
+
+class Kind(StrEnum):
+    """What a comparison shows; the paper's table in brackets."""
+
+    main = "main"
+    latency = "latency"
+    length = "length"
+    cdp = "cdp"
+    calls = "calls"
+    form = "format"  # `format` is a method of str
+    hard = "hard"
+
+
+def compare(
+    runs: Runs = None,
+    *,
+    table: Annotated[Kind, typer.Option(help="paper's Table 1, 5, 6, 7, 8, 9, or the hard split")] = Kind.main,
+    ci: Annotated[bool, typer.Option("--ci", help="95 % bootstrap intervals of the scores")] = False,
+    paper: Annotated[bool, typer.Option("--paper", help="the published rows beside them")] = False,
+    paper_only: Annotated[bool, typer.Option("--paper-only", help="the published table alone; takes no run")] = False,
+    group: Annotated[Path | None, typer.Option(help="CSV of an ablation: columns run, block, and the settings")] = None,
+    labels: Labels = None,
+    data: Data = None,
+    form: FormatOption = Format.terminal,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="folder to write the table to")] = None,
+    keep_going: KeepGoing = False,
+) -> None:
+    """Lay runs side by side: score and RTR per benchmark, and what could make them incomparable.
+
+    `-o DIR` writes table.md, table.tex, table.html, table_wide.csv with the same cells, and table.csv in long format:
+    method, nominal, benchmark, score, rtr, call_rate, latency_s, n. With --group the runs may be left to the CSV.
+    """
+    from lmms_awares.report import ablation, render, tables
+    from lmms_awares.report.collect import collect, summary_of
+    from lmms_awares.report.compare import Request, tables_of
+    from lmms_awares.report.paper import published
+
+    if paper_only:
+        print(render.FORMATS[form](published(table)))
+        return
+    settings = None if group is None else ablation.read_settings(group)
+    if not runs and settings is not None:
+        runs = [Path(run) for run in settings[ablation.RUN]]
+    errors: list[str] = []
+    sources = collect(_given(runs), errors.append if keep_going else None)
+    shown = tables_of(sources, Request(table, ci, paper, settings, labels, data))
+    print("\n\n".join(render.FORMATS[form](part) for part in shown))
+    if output is not None:
+        render.write(shown, output)
+        tables.long_table(summary_of(sources)).to_csv(output / "table.csv", index=False)
+    _leave(errors)
+
+
+def diagnose(
+    run: Annotated[Path, typer.Argument(help="result folder (its newest run counts) or *_results.json")],
+    *,
+    labels: Labels = None,
+    data: Data = None,
+    form: FormatOption = Format.terminal,
+) -> None:
+    """What the crop policy does: when it calls, where it looks, how its calls are written, per benchmark.
+
+    With --labels also whether it calls when it must (Supp. 9.1). A line of a labels file:
+    {"task": "awares_chartqa", "doc_id": 0, "label": "HR", "targets": ["0", "7"]}
+    """
+    from lmms_awares.report import kinds, render
+    from lmms_awares.report.collect import read_source
+    from lmms_awares.report.compare import labels_from
+
+    source = read_source(run)
+    tables = [kinds.policy_table(source), kinds.form_by_benchmark(source)]
+    if labels is not None:
+        tables.insert(0, kinds.cdp_by_benchmark(source, labels_from(labels, data)(source)))
+    print("\n\n".join(render.FORMATS[form](table) for table in tables))
+
+
+def plot(
+    runs: Runs = None,
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="folder to write the figures to")],
+    paper: Annotated[bool, typer.Option("--paper", help="the published averages in the Pareto plot")] = False,
+    labels: Labels = None,
+    data: Data = None,
+    keep_going: KeepGoing = False,
+) -> None:
+    """Draw pareto, latency, crops and resolutions, each as PNG, SVG and PDF.
+
+    With --labels the crop distribution shows the oracle's targets first, for the first run's samples.
+    """
+    from lmms_awares.report import plots
+    from lmms_awares.report.collect import collect
+    from lmms_awares.report.compare import labels_from
+    from lmms_awares.report.labels import labelled
+
+    errors: list[str] = []
+    sources = collect(_given(runs), errors.append if keep_going else None)
+    oracle = None if labels is None else labelled(sources[0], labels_from(labels, data)(sources[0]))
+    figures, missing = plots.draw(sources, paper=paper, oracle=oracle)
+    for file in plots.save(figures, output):
+        print(file)
+    for line in missing:
+        print(f"awares: {line}", file=sys.stderr)
+    _leave(errors)
+    if not figures:
+        raise typer.Exit(2)
+
+
+def _given(runs: list[Path] | None) -> list[Path]:
+    if not runs:
+        raise typer.BadParameter("give at least one result folder")
+    return runs
+
+
+def _leave(errors: list[str]) -> None:
+    """Exit 2 if runs were left out."""
+    for error in errors:
+        print(f"awares: error: {error}", file=sys.stderr)
+    if errors:
+        raise typer.Exit(2)

@@ -1,0 +1,90 @@
+"""`awares compare`: from what was asked to tables."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from lmms_awares.report import kinds
+from lmms_awares.report.ablation import lay_out
+from lmms_awares.report.collect import Source, is_mini, labels
+from lmms_awares.report.conditions import footer
+from lmms_awares.report.labels import MINI, mini_labels, read_labels
+from lmms_awares.report.paper import NUMBERS, paper_table, with_published
+from lmms_awares.report.runs import RunError
+from lmms_awares.report.tables import Table, main_table
+
+KINDS = ("main", "latency", "length", "cdp", "calls", "format", "hard")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a comparison is to show.
+
+    Attributes:
+        kind: one of `KINDS`.
+        intervals: bootstrap intervals in the main table.
+        paper: the published rows too.
+        settings: of an ablation, see `lmms_awares.report.ablation.read_settings`.
+        labels: file of labels or `mini`, for `cdp`.
+        data: folder with the mini suite's documents.
+    """
+
+    kind: str = "main"
+    intervals: bool = False
+    paper: bool = False
+    settings: pd.DataFrame | None = None
+    labels: str | None = None
+    data: Path | None = None
+
+
+def tables_of(sources: list[Source], request: Request) -> list[Table]:
+    """The table that was asked for, conditions in its notes; the published one behind it where rows cannot be mixed.
+
+    Raises:
+        RunError: what the table needs is missing.
+    """
+    table = _measured(sources, request)
+    table = Table(table.title, table.frame, [*table.notes, *footer(sources, labels(sources))])
+    extra = []
+    if request.paper:
+        tasks = [task for source in sources for task in source.frames]
+        if request.kind == "main" and not any(map(is_mini, tasks)):
+            table = with_published(table)
+        elif request.kind in NUMBERS:
+            extra = [paper_table(NUMBERS[request.kind])]
+    if request.settings is not None:
+        if request.kind == "length":
+            raise RunError("--group needs a table with a row per method; --table length has a row per benchmark")
+        table = lay_out(table, sources, request.settings)
+    return [table, *extra]
+
+
+def _measured(sources: list[Source], request: Request) -> Table:
+    plain: dict[str, Callable[[list[Source]], Table]] = {
+        "latency": kinds.latency_table,
+        "length": kinds.length_table,
+        "calls": kinds.calls_table,
+        "format": kinds.format_table,
+        "hard": kinds.hard_table,
+    }
+    if request.kind == "main":
+        return main_table(sources, intervals=request.intervals)
+    if request.kind == "cdp":
+        return kinds.cdp_table(sources, labels_from(request.labels, request.data))
+    return plain[request.kind](sources)
+
+
+def labels_from(given: str | None, data: Path | None) -> Callable[[Source], pd.DataFrame]:
+    """Where a run's labels come from: a file for all runs, or `mini`, i.e. each run's own documents.
+
+    Raises:
+        RunError: no labels, or a file that cannot be read.
+    """
+    if given is None:
+        raise RunError("CDP diagnostics need --labels FILE (.jsonl or .parquet), or --labels mini")
+    if given == MINI:
+        return lambda source: mini_labels(source, data)
+    found = read_labels(Path(given))
+    return lambda source: found

@@ -1,0 +1,150 @@
+"""Resolution labels: whether the low-res view suffices for a sample, and which crops show the evidence."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from pydantic import BaseModel, Field, ValidationError
+
+from lmms_awares.crops import check_ids
+from lmms_awares.report.collect import Source, benchmark_of
+from lmms_awares.report.runs import RunError
+from lmms_awares.tasks.data import EVIDENCE, SUFFICES
+
+MINI = "mini"
+_TARGETS = "oracle_crops"
+_QUESTION = {"vstar_bench": "text"}  # where the question is not in the column `question`
+
+
+class Label(BaseModel):
+    """One line of a labels file.
+
+    Attributes:
+        task: the run's task, e.g. `awares_chartqa`.
+        doc_id: document index within the task's split.
+        label: `HR` where the low-res view does not suffice, else `LR`.
+        targets: crop ids that show the evidence (Eq. 3); empty for `LR`.
+    """
+
+    task: str
+    doc_id: int
+    label: Literal["HR", "LR"]
+    targets: list[str] = Field(default_factory=list)
+
+
+def read_labels(file: Path) -> pd.DataFrame:
+    """Labels of a curated set: JSON lines or parquet with the fields of `Label`.
+
+    Returns:
+        `task`, `doc_id`, `hr` (bool), `targets` (ids joined by commas).
+
+    Raises:
+        RunError: a missing or unreadable file, a line that is no label, a document labelled twice.
+    """
+    rows = []
+    for number, row in enumerate(_read_rows(file), 1):
+        try:
+            label = Label.model_validate(row)
+            targets = check_ids(label.targets) if label.targets else ()
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise RunError(f"{file} line {number}: {where}: {first['msg']}") from None
+        except ValueError as error:
+            raise RunError(f"{file} line {number}: {error}") from None
+        rows.append((label.task, label.doc_id, label.label == "HR", ",".join(targets)))
+    labels = pd.DataFrame(rows, columns=["task", "doc_id", "hr", "targets"])
+    twice = labels.duplicated(["task", "doc_id"])
+    if twice.any():
+        first_twice = labels[twice].iloc[0]
+        raise RunError(f"{file} labels document {first_twice['doc_id']} of {first_twice['task']} twice")
+    return labels
+
+
+def _read_rows(file: Path) -> Iterable[object]:
+    if not file.is_file():
+        raise RunError(f"{file} is no file; give --labels a .jsonl or .parquet file of labels, or 'mini'")
+    if file.suffix == ".parquet":
+        try:
+            return pd.read_parquet(file).to_dict("records")
+        except (ValueError, OSError) as error:
+            raise RunError(f"{file} is not a readable parquet file: {str(error).splitlines()[0]}") from None
+    try:
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except ValueError as error:  # also text that is not UTF-8
+        raise RunError(f"{file} is not JSON lines: {error}") from None
+
+
+def mini_labels(source: Source, data_root: Path | None = None) -> pd.DataFrame:
+    """Labels by construction, from the documents that a run was scored on.
+
+    Args:
+        source: a run of the mini suite, or of the usual tasks on its files.
+        data_root: folder with `<benchmark>/*.parquet`; default: the files that the run's results name.
+
+    Returns:
+        as `read_labels`.
+
+    Raises:
+        RunError: no files, or documents without evidence columns.
+    """
+    return pd.concat([_labels_of(source, task, data_root) for task in source.frames], ignore_index=True)
+
+
+def _labels_of(source: Source, task: str, data_root: Path | None) -> pd.DataFrame:
+    named = (source.run.results["configs"][task].get("dataset_kwargs") or {}).get("data_files") or {}
+    if data_root is not None:
+        files = sorted((data_root / benchmark_of(task)).glob("*.parquet"))
+    else:
+        files = [Path(file) for split in named.values() for file in ([split] if isinstance(split, str) else split)]
+    missing = [file for file in files if not file.is_file()]
+    if missing or not files:
+        place = missing[0] if missing else data_root or f"{source.run.path}'s data"
+        raise RunError(f"the documents of {task} are not at {place}; give --data FOLDER with <benchmark>/*.parquet")
+    question = _QUESTION.get(benchmark_of(task), "question")
+    try:
+        columns = [EVIDENCE, SUFFICES, _TARGETS, question]
+        documents = pd.concat([pd.read_parquet(file, columns=columns) for file in files], ignore_index=True)
+    except (ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{files[0]} carries no labels ({reason}); is it the mini suite's?") from None
+    _check_documents(source, task, documents[question], files[0].parent)
+    hr = documents[EVIDENCE].notna() & ~documents[SUFFICES].astype(bool)
+    targets = documents[_TARGETS].map(lambda ids: "" if ids is None else ",".join(ids)).where(hr, "")
+    return pd.DataFrame({"task": task, "doc_id": range(len(documents)), "hr": hr, "targets": targets})
+
+
+def _check_documents(source: Source, task: str, questions: pd.Series, folder: Path) -> None:
+    """Other documents than the run's would give other labels: each question must be in the prompt.
+
+    Only its first line, up to the options, which lmms-eval writes in its own way.
+
+    Raises:
+        RunError: they are others.
+    """
+    for row in source.run.samples(task):
+        index = row["doc_id"]
+        asked = str(questions[index]).split("(A)", 1)[0].strip().splitlines()[0] if index < len(questions) else None
+        if asked is None or asked not in str(row["input"]):
+            raise RunError(
+                f"{folder} holds other documents than those that {source.name} was run on (document {index} of {task})"
+            )
+
+
+def labelled(source: Source, labels: pd.DataFrame) -> pd.DataFrame:
+    """Answered samples that have a label: `task`, `called`, `ids`, `hr`, `targets`.
+
+    Raises:
+        RunError: no sample has one.
+    """
+    samples = pd.concat([frame.assign(task=task) for task, frame in source.frames.items()], ignore_index=True)
+    samples = samples[samples["failed"].isna() & samples["traced"]]
+    joined = samples.merge(labels, on=["task", "doc_id"])[["task", "called", "ids", "hr", "targets"]]
+    if joined.empty:
+        raise RunError(
+            f"no sample of {source.name} has a label; its tasks: {', '.join(source.frames)}; the labels': "
+            f"{', '.join(sorted(labels['task'].unique()))}"
+        )
+    return joined

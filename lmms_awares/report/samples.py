@@ -1,0 +1,176 @@
+"""Reading `samples_*.jsonl` by columns: only what tables and plots need, at hundreds of megabytes a second."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+
+from lmms_awares.trace import SCHEMA_VERSION, Conditions, TraceError, parse_trace
+
+CONDITIONS = tuple(Conditions.model_fields)
+_NUMBERS = {"min_pixels", "max_pixels"}
+_TRACE = pa.struct(
+    {
+        "schema_version": pa.int64(),
+        "model": pa.string(),
+        "policy": pa.string(),
+        "prompt": pa.string(),
+        "image_size": pa.list_(pa.int64()),
+        "full_tokens": pa.int64(),
+        "visual_tokens": pa.int64(),
+        "rtr": pa.float64(),
+        "tool_call": pa.struct({"status": pa.string(), "ids": pa.list_(pa.string()), "forced": pa.bool_()}),
+        "turns": pa.list_(pa.struct({"new_tokens": pa.int64()})),
+        "latency_s": pa.float64(),
+        "response_chars": pa.int64(),
+        "batch_size": pa.int64(),
+        "failed": pa.string(),
+        "conditions": pa.struct({name: pa.int64() if name in _NUMBERS else pa.string() for name in CONDITIONS}),
+    }
+)
+_ROW = {
+    "doc_id": pa.int64(),
+    "token_counts": pa.list_(pa.struct({"input_tokens": pa.int64()})),
+    "awares": _TRACE,
+}
+_COPIED = ("model", "policy", "prompt", "full_tokens", "visual_tokens", "rtr", "latency_s", "response_chars")
+_FEW_VALUES = ("model", "policy", "prompt", "status", *(name for name in CONDITIONS if name not in _NUMBERS))
+_BLOCK = 16 << 20  # bytes; a longer line does not fit, and goes through `_line_by_line`
+
+
+class RunError(ValueError):
+    """Results that cannot be read; the message names the file."""
+
+
+def read_samples(file: Path, *, scored: bool) -> pd.DataFrame:
+    """The rows of one samples file.
+
+    Args:
+        file: a `*_samples_<task>.jsonl` of lmms-eval.
+        scored: the rows carry our numeric `score`.
+
+    Returns:
+        one row per document, in the file's order: `doc_id`, `score` (0..1; NaN where there is none), `failed` (reason
+        or null), `no_input` (no token was given), `traced`, and of the trace: `model`, `policy`, `prompt`,
+        `full_tokens`, `visual_tokens`, `rtr`, `latency_s`, `response_chars`, `new_tokens` (all turns), `batch_size`,
+        `width`, `height`, `status` (of the tool call), `ids` (joined by commas), `forced`, `called`, and the run's
+        `CONDITIONS`.
+
+    Raises:
+        RunError: a missing or broken file, a score or RTR that is no finite number, a document that stands twice.
+        TraceError: a trace of another schema version.
+    """
+    if not file.is_file():
+        raise RunError(f"{file} is missing; run with --log_samples")
+    schema = pa.schema(_ROW | ({"score": pa.float64()} if scored else {}))
+    options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    try:
+        read = pyarrow.json.ReadOptions(block_size=_BLOCK)
+        table = pyarrow.json.read_json(file, read_options=read, parse_options=options)
+    except pa.ArrowInvalid:
+        table = _line_by_line(file, schema)
+    versions = pc.unique(pc.struct_field(table["awares"], "schema_version").drop_null()).to_pylist()
+    if set(versions) - {SCHEMA_VERSION}:
+        table = _line_by_line(file, schema)  # names the version, as every reader of traces does
+    frame = _flatten(table.combine_chunks())
+    # Rows that all lack a score are a run with --predict_only; NaN is something else.
+    has_scores = scored and table["score"].null_count < len(table)
+    _check(frame, file, ("score", "rtr") if has_scores else ("rtr",))
+    return frame
+
+
+def _line_by_line(file: Path, schema: pa.Schema) -> pa.Table:
+    """The slow way, for files that Arrow's parser does not take: it says which line is wrong and why.
+
+    Raises:
+        RunError, TraceError: as in `read_samples`.
+    """
+    rows = []
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise RunError(f"{file} line {number} is not JSON ({error.msg}); is it truncated?") from None
+            if not isinstance(row, dict):
+                raise RunError(f"{file} line {number} is no row of lmms-eval's samples")
+            if row.get("awares"):
+                parse_trace(row["awares"])
+            rows.append({name: row.get(name) for name in schema.names})
+    try:
+        return pa.Table.from_pylist(rows, schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise RunError(f"{file} is no samples file of lmms-eval: {str(error).splitlines()[0]}") from None
+
+
+def _flatten(table: pa.Table) -> pd.DataFrame:
+    trace, count = _whole(table["awares"]), len(table)
+    call, size = pc.struct_field(trace, "tool_call"), pc.struct_field(trace, "image_size")
+    inputs = pc.struct_field(_element(_whole(table["token_counts"]), 0), "input_tokens")
+    columns: dict[str, Any] = {
+        "doc_id": table["doc_id"],
+        "score": table["score"] if "score" in table.column_names else pa.nulls(count, pa.float64()),
+        "failed": pc.struct_field(trace, "failed"),
+        "no_input": pc.fill_null(pc.equal(inputs, 0), False),
+        "traced": pc.is_valid(trace),
+        **{name: pc.struct_field(trace, name) for name in _COPIED},
+        "new_tokens": _sum_of(pc.struct_field(trace, "turns"), "new_tokens"),
+        "batch_size": pc.struct_field(trace, "batch_size"),
+        "width": _element(size, 0),
+        "height": _element(size, 1),
+        "status": pc.struct_field(call, "status"),
+        "ids": pc.binary_join(pc.struct_field(call, "ids"), ","),
+        "forced": pc.fill_null(pc.struct_field(call, "forced"), False),
+        **{name: pc.struct_field(trace, ["conditions", name]) for name in CONDITIONS},
+    }
+    for name in _FEW_VALUES:
+        columns[name] = columns[name].dictionary_encode()
+    frame = pa.table(columns).to_pandas()
+    frame["called"] = frame["status"].isin(["valid", "recovered"])
+    return frame
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """A combined column as one array."""
+    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+
+
+def _element(lists: pa.Array, index: int) -> pa.Array:
+    """Element `index` of each list; null where the list is shorter."""
+    long_enough = pc.greater(pc.list_value_length(lists), index)
+    padded = pc.if_else(pc.fill_null(long_enough, False), lists, pa.scalar([None] * (index + 1), lists.type))
+    return pc.list_element(padded, index)
+
+
+def _sum_of(lists: pa.Array, field: str) -> np.ndarray[Any, Any]:
+    """Sum of `field` over each list of structs; 0 for none."""
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    values = pc.fill_null(pc.struct_field(pc.list_flatten(lists), field), 0).to_numpy(zero_copy_only=False)
+    ends = np.cumsum(lengths)
+    totals = np.concatenate([[0], np.cumsum(values)])
+    return totals[ends] - totals[ends - lengths]
+
+
+def _check(frame: pd.DataFrame, file: Path, finite: tuple[str, ...]) -> None:
+    """Refuse what would spoil a mean without showing.
+
+    Raises:
+        RunError: names file and document.
+    """
+    twice = frame["doc_id"].duplicated()
+    if twice.any():
+        raise RunError(f"{file} holds document {frame['doc_id'][twice].iloc[0]} twice; were two runs written into it?")
+    answered = frame[frame["failed"].isna()]
+    for name in finite:
+        rows = answered[answered["traced"]] if name == "rtr" else answered
+        wrong = rows[~np.isfinite(rows[name].to_numpy(dtype=float))]
+        if len(wrong):
+            raise RunError(f"{file}: document {wrong['doc_id'].iloc[0]} has {name} {wrong[name].iloc[0]}, no number")
+
+
+__all__ = ["CONDITIONS", "RunError", "TraceError", "read_samples"]

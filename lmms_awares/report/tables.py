@@ -1,0 +1,110 @@
+"""The comparison tables: the long one for programs, and those in the shapes of the paper's."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from lmms_awares.report.collect import Source, benchmark_of, by_row, in_order, is_mini, summary_of, title_of
+from lmms_awares.report.intervals import RESAMPLES, Values, interval
+
+LONG_COLUMNS = ("method", "nominal", "benchmark", "score", "rtr", "call_rate", "latency_s", "n")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Something to render: text cells under two-level headings, and what to know about them."""
+
+    title: str
+    frame: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
+
+
+def long_table(summary: pd.DataFrame) -> pd.DataFrame:
+    """One row per method and benchmark, columns `LONG_COLUMNS`.
+
+    Args:
+        summary: of `lmms_awares.report.collect.summary_of`.
+
+    Returns:
+        `score` 0..100, `rtr` measured, `nominal` the fixed budget where the method has one, `latency_s` the mean per
+        sample in seconds, `n` the samples that the means are over (failed ones left out).
+    """
+    both = summary["task"].map(is_mini).nunique() > 1
+    prefix = summary["task"].map(lambda task: "mini_" if both and is_mini(task) else "")
+    table = summary.assign(
+        method=summary["row"],
+        nominal=pd.to_numeric(summary["nominal"]),
+        benchmark=prefix + summary["task"].map(benchmark_of),
+        n=summary["n"] - summary["failed"],
+    )
+    return table[list(LONG_COLUMNS)]
+
+
+def cell(value: Any, digits: int) -> str:
+    """A number as text; `-` where there is none."""
+    return "-" if value is None or pd.isna(value) else f"{value:.{digits}f}"
+
+
+def main_table(sources: list[Source], *, intervals: bool = False) -> Table:
+    """The paper's Table 1: score and RTR per benchmark, their averages; nominal RTR and latency beside them.
+
+    A row that lacks a benchmark of the table has no average: it would not compare.
+
+    Args:
+        sources: the runs.
+        intervals: put a 95 % bootstrap interval behind each score.
+    """
+    summary = summary_of(sources)
+    tasks = in_order(summary["task"])
+    scores = _scores(sources) if intervals else {}
+    rows = []
+    for name, group in summary.groupby("row", sort=False):
+        values = group.set_index("task").reindex(tasks)
+        row = {("", "method"): str(name), ("RTR", "nominal"): cell(group["nominal"].iloc[0], 2)}
+        for task, own in values.iterrows():
+            row |= _benchmark_cells(str(task), own, scores.get((str(name), str(task))))
+        means = numbers(values[["score", "rtr", "latency_s"]]).mean(skipna=False)
+        drawn = [scores[str(name), task] for task in tasks if (str(name), task) in scores]
+        complete = drawn if len(drawn) == len(tasks) else None
+        row["average", "score"] = cell(means["score"], 2) + _bounds(complete)
+        row["average", "RTR"] = cell(means["rtr"], 3)
+        row["average", "latency s"] = cell(means["latency_s"], 3)
+        rows.append(row)
+    notes = [f"[low, high]: 95 % bootstrap interval, {RESAMPLES} resamples"] if intervals else []
+    return Table("Score (0-100) and RTR per benchmark", frame_of(rows), notes)
+
+
+def _benchmark_cells(task: str, values: pd.Series, scores: Values | None) -> dict[tuple[str, str], str]:
+    title = title_of(task)
+    cells = {(title, "score"): cell(values["score"], 2) + _bounds(None if scores is None else [scores])}
+    if benchmark_of(task) == "pope":
+        cells[title, "F1"] = cell(values["f1"], 2)
+    cells[title, "RTR"] = cell(values["rtr"], 3)
+    return cells
+
+
+def _scores(sources: list[Source]) -> dict[tuple[str, str], Values]:
+    """Scores, 0..100, by row and task."""
+    found = {}
+    for row, frames in by_row(sources).items():
+        for task, frame in frames.items():
+            scores = frame.loc[frame["failed"].isna(), "score"].dropna()
+            if len(scores):
+                found[row, task] = 100 * scores.to_numpy(dtype=float)
+    return found
+
+
+def _bounds(samples: list[Values] | None) -> str:
+    bounds = interval(samples) if samples else None
+    return "" if bounds is None else f" [{bounds[0]:.2f}, {bounds[1]:.2f}]"
+
+
+def frame_of(rows: list[dict[tuple[str, str], str]]) -> pd.DataFrame:
+    """Rows of cells under the first row's headings."""
+    return pd.DataFrame([list(row.values()) for row in rows], columns=pd.MultiIndex.from_tuples(rows[0]))
+
+
+def numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns of numbers and None as floats."""
+    return frame.apply(pd.to_numeric).astype(float)

@@ -1,0 +1,69 @@
+"""Runs in lmms-eval's format for the tests of tables, diagnostics and plots, and the command in this process."""
+
+import json
+
+from test_report import CONDITIONS, trace
+from typer.testing import CliRunner
+
+from lmms_awares.cli import app, main
+
+
+def awares(*arguments):
+    """The command's result; errors of ours are raised."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def exit_of(monkeypatch, capsys, *arguments):
+    """Exit code and stderr as the shell sees them."""
+    monkeypatch.setattr("sys.argv", ["awares", *map(str, arguments)])
+    try:
+        main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code or 0
+    return code, capsys.readouterr().err
+
+
+def sample(score=1.0, *, rtr=0.25, ids=None, status="valid", forced=False, latency=1.0, chars=4, **fields):
+    """One row of a samples file; `ids` makes a call of it."""
+    call = None if ids is None else {"status": status, "ids": list(ids), "text": "GET_CROPS", "forced": forced}
+    turns = [{"text": "x" * chars, "new_tokens": 2, "seconds": latency}] * (1 if ids is None else 2)
+    fields = {"image_size": [100, 60], "full_tokens": 100, "visual_tokens": int(100 * rtr), "turns": turns} | fields
+    row = trace(rtr=rtr, tool_call=call, latency_s=latency, response_chars=chars, batch_size=1, **fields)
+    return {"score": score, "awares": row}
+
+
+def failed():
+    """A row without an answer."""
+    return {"awares": trace(failed="OSError: no")}
+
+
+def write(folder, tasks, *, model="awares", model_args="", data=None, f1=None, conditions=None, **config):
+    """A run of several tasks: rows by task. Returns its folder."""
+    folder.mkdir(parents=True)
+    for task, rows in tasks.items():
+        lines = []
+        for index, given in enumerate(rows):
+            row = json.loads(json.dumps({"doc_id": index, "input": f"question {index}?", **given}))
+            if row.get("awares"):
+                row["awares"]["conditions"] |= conditions or {}
+            lines.append(json.dumps(row))
+        (folder / f"1_samples_{task}.jsonl").write_text("\n".join(lines) + "\n")
+    configs = {
+        task: {
+            "metric_list": [{"metric": "accuracy"}],
+            "metadata": {"awares_envelope": True},
+            "dataset_kwargs": {"data_files": {"test": [str(data / task)]}} if data else None,
+        }
+        for task in tasks
+    }
+    results = {
+        "config": {"model": model, "model_args": model_args, **config},
+        "results": {task: {} if f1 is None else {"pope_f1_score,none": f1} for task in tasks},
+        "configs": configs,
+    }
+    (folder / "1_results.json").write_text(json.dumps(results))
+    return folder
+
+
+__all__ = ["CONDITIONS", "awares", "exit_of", "failed", "sample", "trace", "write"]

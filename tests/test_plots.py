@@ -1,0 +1,155 @@
+"""The figures: what they show, that nothing covers a label, and their files."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+from report_runs import awares, exit_of, sample, write
+
+from lmms_awares.report import plots
+from lmms_awares.report.collect import collect
+from lmms_awares.report.labelling import place_labels
+from lmms_awares.report.paper import paper_table
+
+POPE, CHART = "awares_pope", "awares_chartqa"
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Three policies over two benchmarks."""
+    made = []
+    for index, policy in enumerate(("never", "random", "model")):
+        rows = [
+            sample(index / 2, rtr=0.25 * (index + 1), ids=["0"] if index else None, image_size=[90 + i, 50 * i + 50])
+            for i in range(3)
+        ]
+        for row in rows:
+            row["awares"]["policy"] = policy
+        made.append(write(tmp_path / policy, {POPE: rows, CHART: rows}))
+    return made
+
+
+def test_pareto_front_against_brute_force():
+    generator = np.random.default_rng(0)
+    values = np.round(generator.random((60, 2)), 1)  # with ties
+    points = pd.DataFrame(values, columns=["rtr", "score"])
+    front = plots.pareto_front(points)
+    beaten = [any((q[0] <= p[0] and q[1] > p[1]) or (q[0] < p[0] and q[1] >= p[1]) for q in values) for p in values]
+    best = {tuple(p) for p, worse in zip(values, beaten, strict=True) if not worse}
+    assert {tuple(p) for p in front.to_numpy()} == best
+    assert front["rtr"].is_monotonic_increasing
+    assert front["score"].is_monotonic_increasing
+
+
+def test_averages_need_every_benchmark(runs, tmp_path):
+    alone = write(tmp_path / "alone", {POPE: [sample()]}, model="x")
+    found = plots.averages(collect([*runs, alone]))
+    assert found.index.tolist() == ["awares:never", "awares:random", f"awares ({runs[2]})"]
+    assert found.loc["awares:random"].tolist() == [0.5, 50]
+
+
+def overlaps(labels, axes, points):
+    """Pairs of texts that touch, and texts that cover a point."""
+    renderer = FigureCanvasAgg(axes.figure).get_renderer()
+    boxes = [label.get_window_extent(renderer) for label in labels]
+    inside = axes.get_window_extent(renderer)
+    assert all(inside.x0 <= box.x0 and box.x1 <= inside.x1 for box in boxes)
+    pairs = sum(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    return pairs, sum(bool(box.contains(x, y)) for box in boxes for x, y in axes.transData.transform(points))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_labels_do_not_overlap(seed):
+    """Clusters of up to four points, some at the very same place."""
+    generator = np.random.default_rng(seed)
+    centres = generator.random((5, 2)) * [1, 90]
+    points = [tuple(centre + generator.normal(0, [0.004, 0.4])) for centre in centres for _ in range(3)]
+    points.append(points[-1])
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(*zip(*points, strict=True))
+    axes.margins(0.18)
+    labels = place_labels(axes, points, [f"some_method@0.{i} (model)" for i in range(len(points))], [])
+    assert overlaps(labels, axes, points) == (0, 0)
+
+
+def test_labels_of_the_paper_do_not_overlap():
+    frame = paper_table(1).frame
+    points = list(zip(frame["Average", "RTR"].astype(float), frame["Average", "Acc"].astype(float), strict=True))
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(*zip(*points, strict=True))
+    axes.margins(0.18)
+    labels = place_labels(axes, points, frame["", "Model"].tolist(), [])
+    assert overlaps(labels, axes, points) == (0, 0)
+
+
+def test_figures_are_written_and_reproducible(runs, tmp_path):
+    shown = awares("plot", *runs, "-o", tmp_path / "a", "--paper").stdout.splitlines()
+    names = ("pareto", "latency", "crops", "resolutions")
+    assert shown == [str(tmp_path / "a" / f"{name}.{kind}") for name in names for kind in ("png", "svg", "pdf")]
+    for name in names:
+        image = np.asarray(Image.open(tmp_path / "a" / f"{name}.png").convert("L"))
+        assert image.std() > 10  # something is drawn
+    assert "<svg" in (tmp_path / "a" / "pareto.svg").read_text()
+    assert (tmp_path / "a" / "crops.pdf").read_bytes().startswith(b"%PDF")
+    for file in plots.save({"latency": plots.latency(collect(runs))}, tmp_path / "b"):
+        assert file.read_bytes() == (tmp_path / "a" / file.name).read_bytes()
+
+
+def test_bars_show_the_numbers(runs):
+    """Heights by hand: `never` calls nothing and is left out; the others ask for top-left always."""
+    (axes,) = plots.crops(collect(runs)).axes
+    assert axes.get_legend_handles_labels()[1] == ["awares:random", "awares"]
+    heights = [bar.get_height() for bar in axes.containers[0]]
+    assert heights == [0, 100, *[0] * 9]
+    (axes,) = plots.latency(collect(runs)).axes
+    assert [bar.get_height() for bar in axes.containers[0]] == [1, 1, 1]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["ChartQA", "POPE", "average"]
+
+
+def test_oracle_stands_first(runs):
+    oracle = pd.DataFrame({"hr": [True, True, False, False], "targets": ["1", "1", "", ""]})
+    (axes,) = plots.crops(collect(runs), oracle).axes
+    assert axes.get_legend_handles_labels()[1][0] == "oracle (labels)"
+    assert [bar.get_height() for bar in axes.containers[0]][:4] == [50, 0, 50, 0]
+
+
+def test_rows_differ_in_grey():
+    """No two rows look alike in grey: their hatches, markers or shades differ."""
+    shades = [np.dot(to_rgb(colour), [0.299, 0.587, 0.114]) for colour in plots.COLOURS]
+    looks = list(zip(plots._HATCHES, plots._MARKERS, shades, strict=True))
+    assert len({hatch for hatch, _, _ in looks}) == len({marker for _, marker, _ in looks}) == len(looks)
+    assert min(abs(a - b) for a, b in itertools.pairwise(shades)) > 0.05  # neighbours differ in shade too
+
+
+def test_sizes_of_the_figure(runs):
+    figure = plots.resolutions(collect(runs))
+    counts = [collection.get_array().sum() for axes in figure.axes[:2] for collection in axes.collections]
+    assert counts == [3, 3]
+
+
+def test_what_cannot_be_drawn_is_said(runs, tmp_path):
+    silent = write(tmp_path / "silent", {POPE: [sample()]})
+    figures, missing = plots.draw(collect([silent]))
+    assert list(figures) == ["pareto", "latency", "resolutions"]
+    assert missing == ["crops is left out: no run calls for a crop, so there is no distribution to plot"]
+    bare = write(tmp_path / "bare", {POPE: [{"score": 1.0}]})
+    figures, missing = plots.draw(collect([bare]))
+    assert not figures
+    assert len(missing) == 4
+
+
+def test_bad_input(runs, tmp_path, monkeypatch, capsys):
+    mini = write(tmp_path / "mini", {"awares_mini_pope": [sample(), sample(ids=["1"])]})
+    code, err = exit_of(monkeypatch, capsys, "plot", mini, "--paper", "-o", tmp_path / "out")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "these runs of the mini suite" in err
+    code, err = exit_of(monkeypatch, capsys, "plot", runs[0], "/nowhere", "-o", tmp_path / "out", "--keep-going")
+    assert (code, "/nowhere is no folder" in err, "crops is left out" in err) == (2, True, True)
+    assert (tmp_path / "out" / "pareto.png").is_file()
