@@ -9,6 +9,7 @@ from PIL import Image
 from transformers import Qwen2_5_VLProcessor
 
 from lmms_awares.conversation import Segment
+from lmms_awares.tokens import TOKEN_SIDE
 
 Message = dict[str, Any]  # {"role": ..., "content": [{"type": "text" | "image", ...}]}
 
@@ -50,9 +51,16 @@ class ChatFormat:
             messages.insert(0, {"role": "system", "content": own})
         return self._template(messages)
 
-    def segment(self, text: str, images: Sequence[Image.Image]) -> Segment:
-        """Tokenise `text` with its images; each placeholder is repeated once per visual token."""
-        batch = self._processor(text=[text], images=list(images) or None, return_tensors="pt")
+    def segment(self, text: str, images: Sequence[Image.Image], *, at_grid: bool = False) -> Segment:
+        """Tokenise `text` with its images; each placeholder is repeated once per visual token.
+
+        `at_grid`: the images' sizes are final, multiples of 28 px, even where they are below `min_pixels`.
+        """
+        low, high = self.pixel_limits
+        size = {"shortest_edge": TOKEN_SIDE**2 if at_grid else low, "longest_edge": high}
+        batch = self._processor(
+            text=[text], images=list(images) or None, images_kwargs={"size": size}, return_tensors="pt"
+        )
         return Segment(
             ids=batch["input_ids"][0],
             is_image=batch["mm_token_type_ids"][0] == 1,
@@ -60,14 +68,16 @@ class ChatFormat:
             grids=batch.get("image_grid_thw", torch.zeros(0, 3, dtype=torch.long)),
         )
 
-    def crop_turn(self, crops: Sequence[Image.Image], *, ended: bool) -> Segment:
+    def crop_turn(self, crops: Sequence[Image.Image], *, ended: bool, at_grid: bool = False) -> Segment:
         """The user turn that answers a tool call: only images (protocol), then the assistant's header.
 
         `ended`: the call turn closed itself; where it ran into its limit, the closing token comes with this segment.
+        `at_grid`: as for `segment`.
         """
         image_turn = {"role": "user", "content": [{"type": "image"} for _ in crops]}
         text = self._template([*self._stub, image_turn]).rpartition(_SENTINEL)[2]
-        return self.segment(text.removeprefix(self.tokenizer.eos_token) if ended else text, crops)
+        text = text.removeprefix(self.tokenizer.eos_token) if ended else text
+        return self.segment(text, crops, at_grid=at_grid)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, special tokens left out."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from lmms_awares.conversation import Reply, Segment
 from lmms_awares.models.base import QwenVL
 from lmms_awares.models.config import AwaresArgs
 from lmms_awares.models.policies import CONTROLS, require_evidence
-from lmms_awares.models.sample import Address, Outcome, Sample, SampleError, check_grids
+from lmms_awares.models.pruners import pruning_trace
+from lmms_awares.models.sample import Address, Outcome, Sample, SampleError
 from lmms_awares.protocol import CALL_BUDGET, ToolCall, format_call, parse_reply
 from lmms_awares.trace import CropTrace, ToolCallTrace, TurnTrace
 from lmms_awares.views import ViewPlan, render_crop, render_lowres
@@ -88,7 +90,7 @@ class Awares(QwenVL):
             if call:
                 calls[row] = call
             else:
-                outcomes[row] = self._direct_outcome(samples[row], reply.ids, reply.ended, reply.seconds)
+                outcomes[row] = self._direct_outcome(samples[row], reply)
         if calls:
             requests = [_requested(samples[row], call) for row, call in calls.items()]
             turns = [
@@ -101,9 +103,12 @@ class Awares(QwenVL):
             for row, ids, turn, final in zip(calls, requests, turns, finals, strict=True):
                 first = replies[row].ids[:CALL_BUDGET]
                 spoken = TurnTrace(text=self._chat.decode(first), new_tokens=len(first), seconds=replies[row].seconds)
-                outcomes[row] = self._two_turns(
+                outcome = self._two_turns(
                     samples[row], calls[row], ids=ids, first=spoken, turn=turn, final=final, latency=latency
                 )
+                if not self.args.reuse_cache:
+                    outcome.visual_tokens_processed += replies[row].visual.counted
+                outcomes[row] = outcome
         return [outcomes[row] for row in range(len(samples))]
 
     def _force(self, samples: Sequence[Sample], requests: list[tuple[str, ...]]) -> list[Outcome]:
@@ -135,9 +140,8 @@ class Awares(QwenVL):
 
     def _crop_turn(self, sample: Sample, ids: tuple[str, ...], *, ended: bool) -> Segment:
         plan = sample.plans[0]
-        turn = self._chat.crop_turn([render_crop(sample.images[0], plan, id) for id in ids], ended=ended)
-        check_grids(turn, [plan.crop_tokens(id) for id in ids])
-        return turn
+        views = [render_crop(sample.images[0], plan, id) for id in ids]
+        return self._with_views(partial(self._chat.crop_turn, ended=ended), views, [plan.crop_tokens(id) for id in ids])
 
     def _two_turns(
         self,
@@ -153,13 +157,12 @@ class Awares(QwenVL):
     ) -> Outcome:
         plan = sample.plans[0]
         crops = [CropTrace(id=id, tokens=plan.crop_tokens(id)) for id in ids]
-        tokens = plan.lowres_tokens + sum(crop.tokens for crop in crops)
-        again = 0 if forced or self.args.reuse_cache else plan.lowres_tokens
         text = self._chat.decode(final.ids)
         return Outcome(
             answer=text.strip(),
-            visual_tokens=tokens,
-            visual_tokens_processed=tokens + again,
+            visual_tokens=final.visual.counted,
+            visual_tokens_processed=final.visual.counted,
+            pruning=pruning_trace(self._pruner, final.visual),
             turns=[first, TurnTrace(text=text, new_tokens=len(final.ids), seconds=final.seconds)],
             latency_s=latency,
             truncated=not final.ended,

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.hooks import RemovableHandle
 from transformers import DynamicCache, Qwen2_5_VLForConditionalGeneration
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import rotate_half
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLDecoderLayer, Qwen2_5_VLModel, rotate_half
 
 from lmms_awares.pruning.base import Pruner, PruningError
 from lmms_awares.pruning.schedule import Stage
@@ -43,10 +43,14 @@ class Reduced:
 
 @dataclass(frozen=True)
 class _Layout:
-    """The batch's columns between two stages: [B, T] bool each, and [B, T, head_dim] rotary tables behind a stage."""
+    """The batch's columns between two stages: [B, T] bool each, and [B, T, head_dim] rotary tables behind a stage.
+
+    `padded` is kept because asking the device anew at every layer of every step would cost more than the step.
+    """
 
     valid: torch.Tensor
     visual: torch.Tensor
+    padded: bool
     rope: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
@@ -128,7 +132,7 @@ class StagedPruner(Pruner):
 
     # Hooks --------------------------------------------------------------------------------------------------------
 
-    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: Keywords) -> None:
+    def _begin(self, module: Qwen2_5_VLModel, args: tuple[Any, ...], kwargs: Keywords) -> None:
         """At the model's entry: is this the prefill, and where are the visual tokens?"""
         ids, cache = kwargs["input_ids"], kwargs["past_key_values"]
         filled = cache.get_seq_length() if cache is not None else 0
@@ -141,7 +145,7 @@ class StagedPruner(Pruner):
             self.reset()
             mask = kwargs["attention_mask"]
             valid = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
-            self._layouts.append(_Layout(valid, valid & (ids == module.config.image_token_id)))
+            self._layouts.append(_Layout(valid, valid & (ids == module.config.image_token_id), mask is not None))
             self._generators = [torch.Generator().manual_seed(self.seed) for _ in ids]
 
     def _choose_raters(self, module: nn.Module, args: tuple[Any, ...], kwargs: Keywords) -> None:
@@ -154,26 +158,40 @@ class StagedPruner(Pruner):
             self._raters.append(chosen - text)
 
     def _prune(
-        self, stage: Stage, module: nn.Module, args: tuple[Any, ...], kwargs: Keywords, output: torch.Tensor
+        self,
+        stage: Stage,
+        module: Qwen2_5_VLDecoderLayer,
+        args: tuple[Any, ...],
+        kwargs: Keywords,
+        output: torch.Tensor,
     ) -> torch.Tensor:
         """At a stage's exit: scores from the layer's own input, merging on its output."""
         if not self._prefilling:
             return output
         rows = [
-            self._prune_row(stage, module, row, inputs, outputs, rope=[table[row] for table in kwargs["position_embeddings"]])
-            for row, (inputs, outputs) in enumerate(zip(args[0], output, strict=True))
+            self._prune_row(stage, module, row, inputs, outputs, rope=rope)
+            for row, (inputs, outputs, *rope) in enumerate(
+                zip(args[0], output, *kwargs["position_embeddings"], strict=True)
+            )
         ]
         hidden, visual, *tables = (
             pad_sequence(list(parts), batch_first=True, padding_side="left") for parts in zip(*rows, strict=True)
         )
-        lengths = torch.tensor([len(parts[0]) for parts in rows], device=hidden.device)
-        columns = torch.arange(hidden.shape[1], device=hidden.device)
-        valid = columns >= hidden.shape[1] - lengths[:, None]
-        self._layouts.append(_Layout(valid, visual, (tables[0], tables[1])))
+        lengths = [len(parts[0]) for parts in rows]
+        pads = hidden.shape[1] - torch.tensor(lengths, device=hidden.device)
+        valid = torch.arange(hidden.shape[1], device=hidden.device) >= pads[:, None]
+        self._layouts.append(_Layout(valid, visual, len(set(lengths)) > 1, (tables[0], tables[1])))
         return hidden
 
     def _prune_row(
-        self, stage: Stage, layer: nn.Module, row: int, inputs: torch.Tensor, outputs: torch.Tensor, *, rope: Rope
+        self,
+        stage: Stage,
+        layer: Qwen2_5_VLDecoderLayer,
+        row: int,
+        inputs: torch.Tensor,
+        outputs: torch.Tensor,
+        *,
+        rope: Rope,
     ) -> tuple[torch.Tensor, ...]:
         """Hidden states, visual flags and rotary tables of a row's columns behind the stage."""
         layout, raters = self._layouts[-1], self._raters[row]
@@ -204,12 +222,14 @@ class StagedPruner(Pruner):
             changed = {}
             spoken = cache.get_seq_length(index) + hidden.shape[1] - valid.shape[1]
             valid = torch.cat([valid, valid.new_ones(len(valid), spoken)], 1)
-        mask = attention_mask(valid, hidden.shape[1], hidden.dtype, additive=eager)
+        # Without pads sdpa's own causal mask is right.
+        needed = eager or layout.padded
+        mask = causal_mask(valid, hidden.shape[1], hidden.dtype if eager else None) if needed else None
         return args, {**kwargs, **changed, "attention_mask": mask}
 
 
 def rater_attention(
-    layer: nn.Module, hidden: torch.Tensor, rope: Rope, valid: torch.Tensor, raters: torch.Tensor
+    layer: Qwen2_5_VLDecoderLayer, hidden: torch.Tensor, rope: Rope, valid: torch.Tensor, raters: torch.Tensor
 ) -> torch.Tensor:
     """[T] float32: attention that each column receives from the raters in `layer`, mean over heads and raters.
 
@@ -236,18 +256,15 @@ def rater_attention(
     return logits.masked_fill(~seen, -torch.inf).softmax(-1).mean((0, 1))
 
 
-def attention_mask(valid: torch.Tensor, queries: int, dtype: torch.dtype, *, additive: bool) -> torch.Tensor | None:
-    """Causal mask [B, 1, queries, T] of the last `queries` of T columns; None where sdpa's own causal mask does.
+def causal_mask(valid: torch.Tensor, queries: int, additive: torch.dtype | None) -> torch.Tensor:
+    """[B, 1, queries, T] mask of the last `queries` of T columns: bool, or additive in a dtype, as eager wants it.
 
-    Bool for sdpa, `additive` in `dtype` for eager. A pad sees itself, so that no row is empty.
+    A pad sees itself, so that no row is empty.
     """
-    if not additive and bool(valid.all()):
-        return None
     columns = torch.arange(valid.shape[1], device=valid.device)
     rows = columns[-queries:, None]
-    allowed = (valid[:, None] & (columns <= rows)) | (columns == rows)
-    if not additive:
-        return allowed[:, None]
-    return torch.zeros(allowed.shape, dtype=dtype, device=valid.device).masked_fill(~allowed, torch.finfo(dtype).min)[
-        :, None
-    ]
+    allowed = ((valid[:, None] & (columns <= rows)) | (columns == rows))[:, None]
+    if additive is None:
+        return allowed
+    blocked = torch.finfo(additive).min
+    return torch.zeros(allowed.shape, dtype=additive, device=valid.device).masked_fill(~allowed, blocked)

@@ -12,7 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import rotate_half
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+    Qwen2_5_VisionTransformerPretrainedModel,
+    Qwen2_5_VLVisionAttention,
+    rotate_half,
+)
 
 from lmms_awares.tokens import MERGE
 
@@ -63,7 +67,7 @@ def received_attention(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tenso
     return total / heads
 
 
-def capture(tower: nn.Module, received: list[Received]) -> Iterator[RemovableHandle]:
+def capture(tower: Qwen2_5_VisionTransformerPretrainedModel, received: list[Received]) -> Iterator[RemovableHandle]:
     """Hooks that append one `Received` per image to `received` whenever `tower` encodes."""
     side = tower.window_size // tower.patch_size // MERGE
     last = tower.blocks[-1].attn
@@ -84,7 +88,7 @@ def capture(tower: nn.Module, received: list[Received]) -> Iterator[RemovableHan
 
 
 def _receive(
-    block: nn.Module, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *, order: torch.Tensor
+    block: Qwen2_5_VLVisionAttention, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *, order: torch.Tensor
 ) -> Received:
     """Scores of one image from the [T, C] input of the last block's attention."""
     heads, width = block.num_heads, hidden.shape[1]

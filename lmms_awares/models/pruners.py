@@ -1,0 +1,54 @@
+"""Between the models and `lmms_awares.pruning`: arguments to a pruner, views to smaller ones, counts to the trace."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from PIL import Image
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from lmms_awares.models.config import CommonArgs, ConfigError, PruningArgs
+from lmms_awares.pruning import PRUNERS, Pruner, PruningError
+from lmms_awares.tokens import TOKEN_SIDE, VisualTokens, grid_size
+from lmms_awares.trace import PruningTrace
+
+
+def build_pruner(args: CommonArgs, model: Qwen2_5_VLForConditionalGeneration) -> Pruner | None:
+    """The pruner that `args` ask for, checked against the loaded model; None where they ask for none.
+
+    Raises:
+        ConfigError: the pruner cannot serve the model.
+    """
+    if not isinstance(args, PruningArgs) or args.pruner is None or args.retain_ratio is None:
+        return None
+    try:
+        pruner = PRUNERS[args.pruner](args.retain_ratio, seed=args.seed, **args.pruner_options)
+        pruner.check(model)
+    except PruningError as error:
+        raise ConfigError(str(error)) from None
+    return pruner
+
+
+def resized(pruner: Pruner, views: Sequence[Image.Image], pixel_limits: tuple[int, int]) -> list[Image.Image]:
+    """`views` at the grids that the pruner gives them."""
+    small = []
+    for view in views:
+        columns, rows = (side // TOKEN_SIDE for side in grid_size(*view.size, *pixel_limits))
+        size = [side * TOKEN_SIDE for side in pruner.grid(columns, rows)]
+        small.append(view.resize((size[0], size[1]), Image.Resampling.LANCZOS))
+    return small
+
+
+def pruning_trace(pruner: Pruner | None, visual: VisualTokens) -> PruningTrace | None:
+    """What the trace records about a sample that was answered with `pruner`."""
+    if pruner is None:
+        return None
+    return PruningTrace(
+        pruner=pruner.name,
+        retain_ratio=pruner.retain_ratio,
+        encoded_tokens=visual.encoded,
+        entering_tokens=visual.entering[0],
+        mean_post=fmean(visual.leaving),
+        mean_input=fmean(visual.entering),
+        final_tokens=visual.leaving[-1],
+        kv_lengths=list(visual.cached),
+    )
