@@ -244,8 +244,7 @@ def test_prefill_and_cache_are_shorter(sdpa, name, ratio, monkeypatch):
 
 
 def test_sparsevlm_cache_shrinks_from_layer_to_layer(sdpa):
-    model, chat = sdpa
-    segment = prompt(chat, "wide")
+    segment = prompt(sdpa[1], "wide")
     conversation = converse(sdpa, [segment], PRUNERS["sparsevlm"](0.5))
     (reply,) = conversation.generate(STEPS)
     visual, text = reply.visual, len(segment.ids) - int(segment.is_image.sum())

@@ -1,8 +1,8 @@
 """The pruners' pure functions against vectors that the official code produced (tests/data/golden, fp32, CPU).
 
-Not reproduced: the head selection of SparseVLM+ (v2.0), which nothing here does, and SparseVLM's position ids, which the
-release renumbers and M-RoPE cannot. Left to noise by the official code: which token is a cluster's centre where there
-is one cluster, and the partition where two clusters tie; with the recorded noise those are exact too.
+Not reproduced: the head selection of SparseVLM+ (v2.0), which nothing here does, and SparseVLM's position ids, which
+the release renumbers and M-RoPE cannot. Left to noise by the official code: which token is a cluster's centre where
+there is one cluster, and the partition where two clusters tie; with the recorded noise those are exact too.
 """
 
 import json

@@ -13,7 +13,7 @@ from lmms_awares.conversation import Reply, Segment
 from lmms_awares.models.base import QwenVL
 from lmms_awares.models.config import AwaresArgs
 from lmms_awares.models.policies import CONTROLS, require_evidence
-from lmms_awares.models.pruners import pruning_trace
+from lmms_awares.models.pruners import pruning_trace, segment_of
 from lmms_awares.models.sample import Address, Outcome, Sample, SampleError
 from lmms_awares.protocol import CALL_BUDGET, ToolCall, format_call, parse_reply
 from lmms_awares.trace import CropTrace, ToolCallTrace, TurnTrace
@@ -141,7 +141,9 @@ class Awares(QwenVL):
     def _crop_turn(self, sample: Sample, ids: tuple[str, ...], *, ended: bool) -> Segment:
         plan = sample.plans[0]
         views = [render_crop(sample.images[0], plan, id) for id in ids]
-        return self._with_views(partial(self._chat.crop_turn, ended=ended), views, [plan.crop_tokens(id) for id in ids])
+        tokens = [plan.crop_tokens(id) for id in ids]
+        make = partial(self._chat.crop_turn, ended=ended)
+        return segment_of(make, views, tokens, self._pruner, self._chat.pixel_limits)
 
     def _two_turns(
         self,

@@ -27,10 +27,9 @@ from lmms_awares.journal import Entry, Journal, digest
 from lmms_awares.models import checkpoint, records
 from lmms_awares.models.batching import batches, wants_trace
 from lmms_awares.models.config import CommonArgs, ConfigError, parse_args
-from lmms_awares.models.pruners import build_pruner, pruning_trace, resized
-from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, SampleError, check_grids, read_images
+from lmms_awares.models.pruners import build_pruner, pruning_trace, segment_of
+from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, SampleError, read_images
 from lmms_awares.prompts import load_prompt, published_prompt_for
-from lmms_awares.tokens import TOKEN_SIDE
 from lmms_awares.trace import Conditions, TurnTrace, seal
 from lmms_awares.views import ViewPlan, plan_views
 
@@ -242,17 +241,8 @@ class QwenVL(lmms):
 
     def _first_segment(self, text: str, images: list[Image.Image], plans: list[ViewPlan]) -> Segment:
         views = [self.first_view(image, plan) for image, plan in zip(images, plans, strict=True)]
-        return self._with_views(partial(self._chat.segment, text), views, [self.first_tokens(plan) for plan in plans])
-
-    def _with_views(self, make: Callable[..., Segment], views: Sequence[Image.Image], tokens: Sequence[int]) -> Segment:
-        """The segment that `make` makes of `views`, which have `tokens` as planned, or fewer after the pruner."""
-        shrinks = self._pruner is not None and self._pruner.resizes
-        if self._pruner is not None and shrinks:
-            views = resized(self._pruner, views, self._chat.pixel_limits)
-            tokens = [view.width * view.height // TOKEN_SIDE**2 for view in views]
-        segment = make(views, at_grid=shrinks)
-        check_grids(segment, tokens)
-        return segment
+        tokens = [self.first_tokens(plan) for plan in plans]
+        return segment_of(partial(self._chat.segment, text), views, tokens, self._pruner, self._chat.pixel_limits)
 
     def _key(
         self,

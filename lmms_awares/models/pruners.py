@@ -1,12 +1,14 @@
 """Between the models and `lmms_awares.pruning`: arguments to a pruner, views to smaller ones, counts to the trace."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from lmms_awares.conversation import Segment
 from lmms_awares.models.config import CommonArgs, ConfigError, PruningArgs
+from lmms_awares.models.sample import check_grids
 from lmms_awares.pruning import PRUNERS, Pruner, PruningError
 from lmms_awares.tokens import TOKEN_SIDE, VisualTokens, grid_size
 from lmms_awares.trace import PruningTrace
@@ -28,14 +30,36 @@ def build_pruner(args: CommonArgs, model: Qwen2_5_VLForConditionalGeneration) ->
     return pruner
 
 
-def resized(pruner: Pruner, views: Sequence[Image.Image], pixel_limits: tuple[int, int]) -> list[Image.Image]:
-    """`views` at the grids that the pruner gives them."""
-    small = []
-    for view in views:
-        columns, rows = (side // TOKEN_SIDE for side in grid_size(*view.size, *pixel_limits))
-        size = [side * TOKEN_SIDE for side in pruner.grid(columns, rows)]
-        small.append(view.resize((size[0], size[1]), Image.Resampling.LANCZOS))
-    return small
+def segment_of(
+    make: Callable[..., Segment],
+    views: Sequence[Image.Image],
+    tokens: Sequence[int],
+    pruner: Pruner | None,
+    pixel_limits: tuple[int, int],
+) -> Segment:
+    """The segment that `make` makes of `views`, at the sizes that the pruner gives them.
+
+    Args:
+        make: takes the views, and `at_grid=True` where their sizes are final.
+        tokens: visual tokens of each view as planned.
+
+    Raises:
+        RuntimeError: the image processor counts other tokens.
+    """
+    if pruner is None or not pruner.resizes:
+        segment = make(views)
+    else:
+        small = [_resized(view, pruner, pixel_limits) for view in views]
+        segment = make(small, at_grid=True)
+        tokens = [view.width * view.height // TOKEN_SIDE**2 for view in small]
+    check_grids(segment, tokens)
+    return segment
+
+
+def _resized(view: Image.Image, pruner: Pruner, pixel_limits: tuple[int, int]) -> Image.Image:
+    columns, rows = (side // TOKEN_SIDE for side in grid_size(*view.size, *pixel_limits))
+    columns, rows = pruner.grid(columns, rows)
+    return view.resize((columns * TOKEN_SIDE, rows * TOKEN_SIDE), Image.Resampling.LANCZOS)
 
 
 def pruning_trace(pruner: Pruner | None, visual: VisualTokens) -> PruningTrace | None:

@@ -6,13 +6,13 @@ from typing import ClassVar
 from lmms_awares.pruning.base import Pruner
 
 FREE_DISTORTION = 0.1  # change of the aspect ratio that costs nothing against a closer token count
-COUNT_WEIGHT = 4
+COUNT_WEIGHT = 2
 
 
 def select(columns: int, rows: int, keep: float) -> tuple[int, int]:
     """(columns, rows) of a smaller grid with about `keep` tokens and about the same aspect ratio.
 
-    The cost of a grid is its relative miss of `keep`, times 4, plus what its aspect ratio changes beyond 10 % (both as
+    The cost of a grid is its relative miss of `keep`, twice, plus what its aspect ratio changes beyond 10 % (both as
     natural logarithms); of equals, the least distorted.
     """
 

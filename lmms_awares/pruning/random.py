@@ -21,7 +21,8 @@ class Random(Pruner):
     def keep(self, image: EncodedImage) -> Kept:
         """`select` of round(ratio * N) tokens, at least 1."""
         tokens = len(image.embeds)
-        fingerprint = zlib.crc32(image.pixels.cpu().numpy().data)
-        index = select(tokens, max(1, round(self.exact_ratio * tokens)), (self.seed * 2**32 + fingerprint) % 2**63)
+        # torch's CPU generator looks at the low 32 bits of its seed only, so both go into those.
+        seed = zlib.crc32(image.pixels.cpu().numpy().data, self.seed % 2**32)
+        index = select(tokens, max(1, round(self.exact_ratio * tokens)), seed)
         index = index.to(image.embeds.device)
         return Kept(index, image.embeds[index])
