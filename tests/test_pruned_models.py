@@ -1,6 +1,8 @@
 """The pruned lmms-eval models: counts and RTR in the trace, controls, AwaRes with a pruner, bad input, a new method."""
 
+import inspect
 from importlib import import_module
+from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -236,13 +238,18 @@ def test_another_ratio_reuses_nothing_of_a_journal(build, docs, tmp_path):
 
 
 class Checkerboard(Pruner):
-    """Every other token, as CONTRIBUTING.md describes a new pruner: this class is all of its file."""
+    """Every other token."""
 
     name = "checkerboard"
 
     def keep(self, image: EncodedImage) -> Kept:
-        index = torch.arange(0, len(image.embeds), 2)
+        index = torch.arange(0, len(image.embeds), 2, device=image.embeds.device)
         return Kept(index, image.embeds[index])
+
+
+def test_contributing_shows_this_class():
+    guide = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+    assert inspect.getsource(Checkerboard) in guide
 
 
 def test_a_new_pruner_takes_one_class_and_one_registry_line(build, docs, monkeypatch):

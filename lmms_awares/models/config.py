@@ -29,7 +29,7 @@ class CommonArgs(BaseModel):
         min_pixels, max_pixels: limits of every view, in px; default: the checkpoint's own.
         lowres_base: what the low-res view halves, see `lmms_awares.views.ViewPlan`.
         prompt: system prompt: `own`, `default` (the template's), a published name, or a file.
-        seed: of sampling (temperature > 0) and of policy=random.
+        seed: of sampling (temperature > 0), of policy=random, and of pruners that draw.
         journal: file (or folder) that records finished samples; a rerun with the same one resumes.
         rev: expected content hash of checkpoint and adapter, `sha-` and hex as `awares doctor` prints it; loading
             another fails.
