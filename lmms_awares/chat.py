@@ -69,15 +69,32 @@ class ChatFormat:
         )
 
     def crop_turn(self, crops: Sequence[Image.Image], *, ended: bool, at_grid: bool = False) -> Segment:
-        """The user turn that answers a tool call: only images (protocol), then the assistant's header.
+        """The user turn that answers a crop call: only images (protocol), then the assistant's header."""
+        return self.user_turn([{"type": "image"} for _ in crops], crops, ended=ended, at_grid=at_grid)
 
-        `ended`: the call turn closed itself; where it ran into its limit, the closing token comes with this segment.
-        `at_grid`: as for `segment`.
+    def user_turn(
+        self,
+        content: Sequence[dict[str, Any]],
+        images: Sequence[Image.Image],
+        *,
+        ended: bool,
+        adjacent: bool = False,
+        at_grid: bool = False,
+    ) -> Segment:
+        """A user turn of text and images behind an assistant's, then the assistant's header.
+
+        Args:
+            content: the message's parts; one {"type": "image"} per image.
+            ended: the assistant's turn closed itself; where it ran into its limit, the closing token comes with this
+                segment.
+            adjacent: leave out the line break that the template writes behind the closing token.
+            at_grid: as for `segment`.
         """
-        image_turn = {"role": "user", "content": [{"type": "image"} for _ in crops]}
-        text = self._template([*self._stub, image_turn]).rpartition(_SENTINEL)[2]
-        text = text.removeprefix(self.tokenizer.eos_token) if ended else text
-        return self.segment(text, crops, at_grid=at_grid)
+        text = self._template([*self._stub, {"role": "user", "content": list(content)}]).rpartition(_SENTINEL)[2]
+        closing = self.tokenizer.eos_token
+        turn = text.removeprefix(closing)
+        turn = turn.removeprefix("\n") if adjacent else turn
+        return self.segment(turn if ended else closing + turn, images, at_grid=at_grid)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, special tokens left out."""

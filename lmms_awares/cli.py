@@ -48,11 +48,13 @@ def tasks_path() -> None:
 @tasks_app.command("list")
 def tasks_list() -> None:
     """Print each task with its split, metric and the columns that local data must have."""
-    from lmms_awares.tasks.data import BENCHMARKS, PREFIX
+    from lmms_awares.tasks.data import BENCHMARKS, SUITES, TASKS
 
-    for name, facts in BENCHMARKS.items():
-        typer.echo(f"{PREFIX}{name:<14} {facts.split:<11} {facts.headline:<18} columns: {', '.join(facts.columns)}")
-    typer.echo("awares_suite   all of them")
+    for task, benchmark in TASKS.items():
+        facts = BENCHMARKS[benchmark]
+        typer.echo(f"{task:<21} {facts.split:<11} {facts.headline:<18} columns: {', '.join(facts.columns)}")
+    for group, tasks in SUITES.items():
+        typer.echo(f"{group:<21} all of {', '.join(tasks)}")
 
 
 @prompts_app.command("list")
@@ -84,6 +86,22 @@ def mini_build(
 
     for file in build(root):
         typer.echo(file)
+
+
+@mini_app.command("train")
+def mini_train(
+    root: Annotated[Path, typer.Argument(help="folder for the checkpoint")],
+    seed: Annotated[int, typer.Option(help="of weights and pictures")] = 0,
+) -> None:
+    """Train the tiny checkpoint from nothing; about an hour on two CPU cores."""
+    from lmms_awares.mini.training.recipe import train
+
+    for report in train(root, seed=seed):
+        typer.echo(
+            "  ".join(
+                f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in report.items()
+            )
+        )
 
 
 @app.command()

@@ -25,8 +25,7 @@ from lmms_awares.plugin import tasks_dir
 from lmms_awares.tasks import data
 
 DEFAULT_OUTPUT = "results/runs"
-SUITE = "awares_suite"
-_OWN_TASKS = {*data.TASKS, SUITE}
+_OWN_TASKS = {*data.TASKS, *data.MINI_TASKS, *data.SUITES}
 _LISTINGS = ("list", "list_groups", "list_tags", "list_subtasks")
 
 
@@ -43,15 +42,14 @@ class Plan:
     use_cache: str | None = None
 
     @property
-    def benchmarks(self) -> list[str]:
-        """Our benchmarks among the tasks, groups opened."""
+    def own_tasks(self) -> list[str]:
+        """Our tasks among those asked for, groups opened."""
         patterns = self.tasks.split(",")
-        everything = any(fnmatch(SUITE, pattern) for pattern in patterns)
-        return [
-            name
-            for name in data.BENCHMARKS
-            if everything or any(fnmatch(data.PREFIX + name, pattern) for pattern in patterns)
-        ]
+
+        def asked(name: str) -> bool:
+            return any(fnmatch(name, pattern) for pattern in patterns)
+
+        return [task for group, tasks in data.SUITES.items() for task in tasks if asked(group) or asked(task)]
 
 
 def plan_of(arguments: Sequence[str]) -> tuple[Plan, list[str]]:
@@ -139,7 +137,6 @@ def _check_model(plan: Plan) -> CommonArgs:
     from lmms_eval.utils import simple_parse_args_string
 
     from lmms_awares.models.checkpoint import check_checkpoint, check_hashes, fingerprint, setup_hash
-    from lmms_awares.prompts import load_prompt
 
     try:
         arguments = simple_parse_args_string(plan.model_args)
@@ -148,14 +145,14 @@ def _check_model(plan: Plan) -> CommonArgs:
     args = parse_args(plan.model, arguments)
     if not plan.batch_size.isdigit() or int(plan.batch_size) < 1:
         raise ConfigError(f"--batch_size {plan.batch_size} is not supported; give a number such as 1 or 8")
-    prompt = load_prompt(args.prompt_spec)
+    prompts = args.load_prompts()
     check_checkpoint(args.pretrained, args.adapter)
     if args.journal is None:
         args.journal = Path(plan.output_path) / "journal.jsonl"
         plan.model_args += f",journal={args.journal}"
     _check_writable(args.journal.parent, "journal")
     if plan.use_cache or args.rev or args.setup:
-        revision, setup = fingerprint(args.pretrained, args.adapter), setup_hash(prompt.text)
+        revision, setup = fingerprint(args.pretrained, args.adapter), setup_hash(prompts)
         check_hashes(args, revision, setup)
         # lmms-eval's response cache does not look at the content of checkpoint and prompt; as arguments their hashes
         # become part of its key, so that a retrained checkpoint at the same path gets no stale answers.
@@ -202,10 +199,10 @@ def check_tasks(plan: Plan) -> None:
 
 
 def _check_data(plan: Plan, *, oracle: bool) -> None:
-    for benchmark in plan.benchmarks:
-        files = data.local_files(benchmark)
+    for task in plan.own_tasks:
+        files = data.task_files(task)
         if files is None:
-            data.check_hub(benchmark)
+            data.check_hub(data.TASKS[task])
         elif oracle:
             data.require_column(files, data.EVIDENCE, "policy=oracle")
 

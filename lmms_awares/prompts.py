@@ -5,7 +5,6 @@ ship: `import_prompts` takes it out of the authors' own pinned file without runn
 sha256, and keeps it in the user's cache, where `load_prompt` finds it.
 """
 
-import ast
 import hashlib
 import http.client
 import json
@@ -13,12 +12,13 @@ import os
 import re
 import tempfile
 import urllib.request
-import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from lmms_awares.crops import CROPS
+from lmms_awares.literals import LiteralError, extract_constant, first_python_block
 from lmms_awares.protocol import format_call
 
 
@@ -41,7 +41,7 @@ class Source:
     repository: str
     commit: str
     file: str  # python, or .md: then the first python block in it
-    constant: str
+    constant: str  # a module's, or `Class.method.variable`
     sha256: str
 
     @property
@@ -80,101 +80,15 @@ PUBLISHED: dict[str, dict[str, Source]] = {
                         "bd6ca92d47a119b54add3225e9ba4e275a779fa17c65ca8e4bbf17b91b7aa2bd"),
         "error": Source(*_THINK, "ERROR_INFO_MULTI_TURN_PROMPT",
                         "45cd090790afb463c38487c608fa1945ea99815480fb2bbc02c1af5cc327b290"),
+        # Not constants of the module, but the checkpoint was trained with them all the same.
+        "instruction": Source(*_THINK, "VLLM_TOOL.generate_until.prompt_template",
+                              "e8102dcc323c249fba717804dfc9877380d14f0764593180caac442aa547e11c"),
+        "result": Source(*_THINK, "VLLM_TOOL.generate_until.tool_call_prompt_message",
+                         "414f96654eaf5f4fba6daa73ba15d4380963be36beffa62fc3520301f23159c2"),
     },
 }
 # fmt: on
 _PROMPT_OF = {"kimhi/awares-qwen2.5-vl-7b": "awares-adapter", "senqiao/visionthink-efficient": "visionthink"}
-
-
-class _UnsupportedError(Exception):
-    """A value that cannot be known without running the source; the message names the construct."""
-
-
-def _value(node: ast.expr, known: dict[str, object]) -> object:
-    """The value of a literal, a known name, `+` of strings, or an f-string of such. Raises _UnsupportedError."""
-    match node:
-        case ast.Name(id=name):
-            value = known.get(name, _UnsupportedError(f"unknown name {name}"))
-            if isinstance(value, _UnsupportedError):
-                raise value
-            return value
-        case ast.JoinedStr(values=parts):
-            return "".join(str(_value(part, known)) for part in parts)
-        case ast.FormattedValue(value=inner, conversion=-1 | 115, format_spec=None):  # {x}, {x!s}
-            return str(_value(inner, known))
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
-            first, second = _value(left, known), _value(right, known)
-            if isinstance(first, str) and isinstance(second, str):
-                return first + second
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError):
-        code = " ".join(ast.unparse(node).split())
-        raise _UnsupportedError(f"{type(node).__name__} `{code[:60]}` is not a literal") from None
-
-
-def _evaluate(node: ast.expr, known: dict[str, object]) -> object:
-    """`_value`, with the failure as a value: it matters only if someone asks for that name."""
-    try:
-        return _value(node, known)
-    except _UnsupportedError as failure:
-        return failure
-
-
-def _bound_names(node: ast.AST) -> Iterator[str]:
-    """Names that a statement binds, or changes by a subscript or attribute, at module level."""
-    match node:
-        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-            yield node.name
-            return  # what is assigned inside is not a module name
-        case ast.alias():
-            yield (node.asname or node.name).partition(".")[0]
-        case ast.Name(ctx=ast.Store() | ast.Del()):
-            yield node.id
-        case ast.Subscript(ctx=ast.Store() | ast.Del()) | ast.Attribute(ctx=ast.Store() | ast.Del()):
-            yield from (n.id for n in ast.walk(node.value) if isinstance(n, ast.Name))
-    for child in ast.iter_child_nodes(node):
-        yield from _bound_names(child)
-
-
-def _follow(statements: list[ast.stmt], known: dict[str, object]) -> None:
-    """Go through module-level statements in order and keep in `known` what each name is bound to."""
-    for statement in statements:
-        # Loops, try, del, imports, an `if` that cannot be decided ...: what they bind cannot be known.
-        value: object = _UnsupportedError(f"set by {type(statement).__name__} in line {statement.lineno}")
-        match statement:
-            case ast.If(test=test) if isinstance(taken := _evaluate(test, known), bool):
-                _follow(statement.body if taken else statement.orelse, known)
-                continue
-            case ast.Assign(targets=[ast.Name()]) | ast.AnnAssign(target=ast.Name()) if statement.value:
-                value = _evaluate(statement.value, known)
-        known |= dict.fromkeys(_bound_names(statement), value)
-
-
-def extract_constant(source_code: str, name: str) -> str:
-    """The string that `name` holds at the end of the module, found without running anything.
-
-    What code would change later (a method call, a function with `global`) is not seen: check a digest.
-    Raises PromptError where it takes more than literals, `+`, f-strings, such names, and `if` on a bool.
-    """
-    known: dict[str, object] = {}
-    try:
-        with warnings.catch_warnings(action="ignore"):  # stray escapes in it are not our user's concern
-            _follow(ast.parse(source_code).body, known)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # also null bytes, absurd nesting
-        raise PromptError(f"cannot take constant {name}: the file is not Python ({error})") from None
-    value = known.get(name, _UnsupportedError("there is no such constant"))
-    if isinstance(value, str):
-        return value
-    reason = value if isinstance(value, _UnsupportedError) else f"{type(value).__name__} is not a string"
-    raise PromptError(f"cannot take constant {name}: {reason}")
-
-
-def first_python_block(markdown: str) -> str:
-    """The code in the first block fenced as ```python. Raises PromptError where there is none."""
-    if block := re.search(r"^```python[ \t]*\n(.*?)^```[ \t]*$", markdown.replace("\r\n", "\n"), re.M | re.S):
-        return block[1]
-    raise PromptError("there is no ```python block")
 
 
 def _digest(text: str) -> str:
@@ -195,8 +109,11 @@ def _read_text(source: str) -> str:
 
 def _take(content: str, source: Source) -> str:
     """The constant out of a file's text. Raises PromptError if it is not there or has another sha256."""
-    code = first_python_block(content) if source.file.endswith(".md") else content
-    text = extract_constant(code, source.constant)
+    try:
+        code = first_python_block(content) if source.file.endswith(".md") else content
+        text = extract_constant(code, source.constant)
+    except LiteralError as error:
+        raise PromptError(str(error)) from None
     if (found := _digest(text)) != source.sha256:
         raise PromptError(f"sha256 of {source.constant} should be {source.sha256[:12]}, found {found[:12]}")
     return text
@@ -255,17 +172,24 @@ def _cached(name: str, cache_dir: Path | None) -> tuple[dict[str, str], str]:
     return texts, origin
 
 
-def load_prompt(spec: str, part: str = "system", cache_dir: Path | None = None) -> Prompt:
+def load_prompt(
+    spec: str,
+    part: str = "system",
+    cache_dir: Path | None = None,
+    own: Mapping[str, str] = MappingProxyType({"system": OWN_PROMPT}),
+) -> Prompt:
     """The prompt that is called `spec`: `own`, `default`, a key of `PUBLISHED`, or the path of a text file.
 
+    `own`: what is meant by that name, part by part; by default our prompt for AwaRes.
     Raises PromptError: no such prompt or part, unreadable file, published prompt not intact in the cache.
     """
     if spec == "default":
         return Prompt("default", None)
     if spec in PUBLISHED:
-        label, texts = spec, _cached(spec, cache_dir)[0]
-    elif spec == "own":
-        label, texts = spec, {"system": OWN_PROMPT}
+        _require(part, spec, PUBLISHED[spec])
+        return Prompt(spec, _cached(spec, cache_dir)[0][part])
+    if spec == "own":
+        label, texts = spec, own
     # not pathlib: it raises for a whole prompt given in place of a path
     elif os.path.isfile(os.path.expanduser(spec)):  # noqa: PTH111, PTH113
         text = re.sub(r"\r?\n\Z", "", _read_text(spec))
@@ -273,9 +197,13 @@ def load_prompt(spec: str, part: str = "system", cache_dir: Path | None = None) 
     else:
         choices = ", ".join(("own", "default", *PUBLISHED, "or a text file's path"))
         raise PromptError(f"no prompt {spec[:80]!r}: choose from {choices}")
-    if part not in texts:
-        raise PromptError(f"prompt {spec} has no part {part!r}: it has {', '.join(texts)}")
+    _require(part, spec, texts)
     return Prompt(label, texts[part])
+
+
+def _require(part: str, spec: str, parts: Collection[str]) -> None:
+    if part not in parts:
+        raise PromptError(f"prompt {spec} has no part {part!r}: it has {', '.join(parts)}")
 
 
 def published_prompt_for(checkpoint: str) -> str | None:

@@ -19,6 +19,7 @@ class ViewPlan:
     `processed` (default): the low-res view is half of the full view, and crops have the full view's pixel density.
     `raw`: both come from the original pixels, as in the released adapter; with a low `max_pixels` the low-res view
     can then cost as much as the full view.
+    `min_lowres_side`: px that the halved image's sides have at least; one with a shorter side is enlarged as a whole.
     """
 
     width: int
@@ -27,6 +28,7 @@ class ViewPlan:
     max_pixels: int
     lowres_base: LowresBase
     min_crop_side: int
+    min_lowres_side: int = 1
 
     @property
     def full_size(self) -> Size:
@@ -40,19 +42,26 @@ class ViewPlan:
 
     @property
     def half_size(self) -> Size:
-        """(w, h) in px of the halved image, before it is rounded to the 28-px grid."""
+        """(w, h) in px of the halved image, before it is enlarged or rounded to the 28-px grid."""
         base = self.full_size if self.lowres_base == "processed" else (self.width, self.height)
         return max(1, base[0] // 2), max(1, base[1] // 2)
 
     @property
+    def lowres_size(self) -> Size:
+        """`half_size`, enlarged where it is too small, truncated to whole px as VisionThink's adapter does."""
+        width, height = self.half_size
+        scale = max(1.0, self.min_lowres_side / min(width, height))
+        return int(width * scale), int(height * scale)
+
+    @property
     def lowres_is_full(self) -> bool:
         """True where halving saves no token (tiny images): the full view then serves as the low-res view."""
-        return self._count(self.half_size) >= self.full_tokens
+        return self._count(self.lowres_size) >= self.full_tokens
 
     @property
     def lowres_tokens(self) -> int:
         """N_low: visual tokens of the first turn."""
-        return self.full_tokens if self.lowres_is_full else self._count(self.half_size)
+        return self.full_tokens if self.lowres_is_full else self._count(self.lowres_size)
 
     def crop_box(self, id: str) -> Box:
         """Pixels of the original image that crop `id` shows.
@@ -141,7 +150,8 @@ def render_lowres(image: Image.Image, plan: ViewPlan) -> Image.Image:
     """The low-res view, ready for the image processor."""
     if plan.lowres_is_full:
         return render_full(image, plan)
-    return _to_grid(image.resize(plan.half_size, Image.Resampling.LANCZOS), plan)
+    half = image.resize(plan.half_size, Image.Resampling.LANCZOS)
+    return _to_grid(half.resize(plan.lowres_size, Image.Resampling.LANCZOS), plan)
 
 
 def render_crop(image: Image.Image, plan: ViewPlan, id: str) -> Image.Image:

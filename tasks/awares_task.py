@@ -9,7 +9,7 @@ from lmms_eval.api.metrics import mean
 from lmms_eval.api.task import ConfigurableMessagesTask
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from lmms_awares.tasks.data import BENCHMARKS, base_yaml_path, check_columns, local_files
+from lmms_awares.tasks.data import BENCHMARKS, base_yaml_path, check_columns, task_files
 from lmms_awares.trace import unseal
 
 
@@ -92,7 +92,7 @@ def _full_config(benchmark: str, task: str) -> dict[str, Any]:
     # lmms-eval hands a task's metadata to the model only where it is a dict; its own YAMLs hold a list.
     version = {k: v for entry in config.get("metadata", []) for k, v in entry.items()}
     config |= {"task": task, "metadata": {**version, "awares_envelope": True}}
-    files = local_files(benchmark)
+    files = task_files(task)
     if files is not None:
         config.pop("dataset_name", None)
         config["dataset_path"] = "parquet"

@@ -1,7 +1,7 @@
 """Where each benchmark's documents come from, and which columns they must have.
 
-`AWARES_DATA_ROOT=DIR` reads `DIR/<benchmark>/<split>-*.parquet` instead of the hub. Light to import: the checks run
-before anything heavy loads.
+`AWARES_DATA_ROOT=DIR` reads `DIR/<benchmark>/<split>-*.parquet` instead of the hub. The mini tasks read the mini
+suite's test set, which is drawn where it is missing. Light to import: the checks run before anything heavy loads.
 """
 
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 
 DATA_ROOT = "AWARES_DATA_ROOT"
 PREFIX = "awares_"
+MINI_PREFIX = "awares_mini_"
 # Optional columns, for policy=oracle.
 EVIDENCE = "evidence_box"  # left, top, right, bottom in px; null where no region is needed
 SUFFICES = "lowres_suffices"  # the low-res view is enough
@@ -57,11 +58,26 @@ BENCHMARKS: dict[str, Benchmark] = {
         "vstar_overall_acc",
     ),
 }
-TASKS = tuple(PREFIX + name for name in BENCHMARKS)
+TASKS: dict[str, str] = {PREFIX + name: name for name in BENCHMARKS}  # task -> benchmark
+MINI_TASKS: dict[str, str] = {MINI_PREFIX + name.removesuffix("_val"): name for name in BENCHMARKS}
+SUITES: dict[str, dict[str, str]] = {"awares_suite": TASKS, "awares_mini": MINI_TASKS}  # group -> its tasks
+
+
+def task_files(task: str) -> list[str] | None:
+    """Parquet files of one of our tasks; None where the hub is to be used. Draws the mini suite where it is missing.
+
+    Raises:
+        DataError: no file, an unreadable one, a missing column, a mini suite that cannot be drawn or written.
+    """
+    if task not in MINI_TASKS:
+        return local_files(TASKS[task])
+    from lmms_awares.mini.suite import test_file
+
+    return [str(test_file(MINI_TASKS[task]))]
 
 
 def local_files(benchmark: str) -> list[str] | None:
-    """Parquet files of a benchmark below `AWARES_DATA_ROOT`, columns checked; None where the hub is to be used.
+    """Parquet files of a benchmark below `AWARES_DATA_ROOT`, columns checked; None where it is not set.
 
     Raises:
         DataError: no file, an unreadable one, or a missing column.

@@ -16,7 +16,7 @@ from lmms_awares.mini.drawing import COLOURS, SLOT, draw
 from lmms_awares.mini.questions import BENCHMARKS
 from lmms_awares.mini.random_checkpoint import byte_tokenizer
 from lmms_awares.mini.suite import ORACLE, build, document
-from lmms_awares.mini.tokenizer import train_tokenizer
+from lmms_awares.mini.tokenizer import make_tokenizer
 from lmms_awares.mini.training.features import encode, patchify
 from lmms_awares.mini.training.tower import train_tower
 from lmms_awares.models.awares import Awares
@@ -149,7 +149,7 @@ def test_tower_training_changes_the_weights_and_repeats():
 
 def test_tokenizer_spells_answers_out_and_reads_anything():
     texts = [f"What is the value of bar {letter}?\nAnswer the question with a single word." for letter in "EFG"] * 50
-    tokenizer = train_tokenizer(texts)
+    tokenizer = make_tokenizer(texts)
     for text in ("K7 4M", "What is the value of bar E?", "žluťoučký 汉字", *COLOURS):
         assert tokenizer.decode(tokenizer.encode(text)) == text
     assert len(tokenizer.encode("K7")) == 2

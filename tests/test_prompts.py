@@ -15,7 +15,8 @@ import pytest
 
 from lmms_awares import prompts
 from lmms_awares.crops import CROPS
-from lmms_awares.prompts import PromptError, Source, extract_constant, first_python_block
+from lmms_awares.literals import LiteralError, extract_constant, first_python_block
+from lmms_awares.prompts import PromptError, Source
 from lmms_awares.protocol import parse_reply
 
 MODULE = """
@@ -76,7 +77,7 @@ def web(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def one_line(error: pytest.ExceptionInfo[PromptError]) -> str:
+def one_line(error: pytest.ExceptionInfo[ValueError]) -> str:
     message = str(error.value)
     assert "\n" not in message
     return message
@@ -156,18 +157,48 @@ def test_extract_constant(source: str, text: str) -> None:
     ],
 )
 def test_extract_constant_refuses(source: str, named: str) -> None:
-    with pytest.raises(PromptError) as error:
+    with pytest.raises(LiteralError) as error:
         extract_constant(source, "X")
     assert "constant X" in one_line(error)
     assert named in one_line(error)
     assert list(Path().iterdir()) == []  # nothing was run
 
 
+LOCALS = """
+N = 'b'
+class A:
+    X = 'member'
+    def f(self):
+        if self.x:
+            X = 'a ' + N
+        else:
+            X = self.x
+        X += 'c'
+        Y = self.y
+"""
+
+
+@pytest.mark.parametrize(("name", "text"), [("A.f.X", "a b"), ("A.X", "member")])
+def test_extract_a_local_constant(name: str, text: str) -> None:
+    assert extract_constant(LOCALS, name) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [("A.f.Z", "no such"), ("A.g.X", "no such"), ("f.X", "no such"), ("A.f.Y", "Attribute `self.y`")],
+)
+def test_extract_a_local_constant_refuses(name: str, named: str) -> None:
+    with pytest.raises(LiteralError) as error:
+        extract_constant(LOCALS, name)
+    assert f"constant {name}" in one_line(error)
+    assert named in one_line(error)
+
+
 def test_first_python_block() -> None:
     assert first_python_block(MARKDOWN) == "GUIDE = 'Read the map.'\n"
     assert first_python_block("```python\r\na = 1\r\n```\r\n") == "a = 1\n"
     for without in ("", "```\na = 1\n```\n", "```python\nnot closed\n", "text ```python\na\n```\n"):
-        with pytest.raises(PromptError, match="no ```python block"):
+        with pytest.raises(LiteralError, match="no ```python block"):
             first_python_block(without)
 
 
@@ -362,7 +393,7 @@ def test_the_real_registry_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parts == {
         "awares-adapter": ["system"],
         "awares-readme": ["system"],
-        "visionthink": ["system", "turn2", "error"],
+        "visionthink": ["system", "turn2", "error", "instruction", "result"],
     }
     for texts in prompts.PUBLISHED.values():
         assert len({source.url for source in texts.values()}) == 1

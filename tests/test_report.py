@@ -82,6 +82,8 @@ def test_printed_tables(tmp_path, capsys):
     shown = capsys.readouterr().out
     for words in ("pope", "66.67", "0.500", "0.625", "0.333", "1 of 4 samples of awares_pope failed", "names no crop"):
         assert words in " ".join(shown.split())
+    print_summary(table.assign(method="visionthink"), tmp_path)
+    assert "an error and no image" in " ".join(capsys.readouterr().out.split())
     other = table.assign(method="awares:never", task="awares_chartqa", run="b")
     print_comparison(pd.concat([table.assign(run="a"), other]))
     lines = capsys.readouterr().out.splitlines()

@@ -1,13 +1,13 @@
-"""The tiny checkpoint's configuration: a real Qwen2.5-VL of about 4 million parameters."""
-
-from typing import Any
+"""The tiny checkpoint's configuration: a real Qwen2.5-VL of about 3 million parameters."""
 
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from lmms_awares.mini.random_checkpoint import token_settings
 from lmms_awares.tokens import MERGE, PATCH
 
 INIT_STD = 0.05  # with Qwen's 0.02 so small a model hardly learns
+EMBEDDING_STD = 0.1
 HIDDEN = 192
 
 
@@ -18,22 +18,17 @@ def config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
     a window is one 56-px slot of the mini suite's pictures.
     """
 
-    def token(name: str) -> Any:
-        return tokenizer.convert_tokens_to_ids(name)
-
+    text, ids = token_settings(tokenizer)
     return Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": -(-len(tokenizer) // 64) * 64,
+            **text,
             "hidden_size": HIDDEN,
             "intermediate_size": 512,
-            "num_hidden_layers": 6,
+            "num_hidden_layers": 4,
             "num_attention_heads": 6,
             "num_key_value_heads": 6,
             "max_position_embeddings": 8192,
             "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 1e4},
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-            "bos_token_id": tokenizer.pad_token_id,
             "initializer_range": INIT_STD,
         },
         vision_config={
@@ -49,19 +44,27 @@ def config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
             "temporal_patch_size": 2,
             "initializer_range": INIT_STD,
         },
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
+        **ids,
         tie_word_embeddings=True,
         initializer_range=INIT_STD,
     )
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2_5_VLForConditionalGeneration:
-    """The model with random weights, in float32."""
+    """The model with random weights, in float32.
+
+    Attention starts out copying: keys are made as queries are, and the output undoes the values. What a question
+    names and a visual token shows then meets after two layers.
+    """
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration(config(tokenizer)).float()
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(EMBEDDING_STD / INIT_STD)
+        for layer in model.model.language_model.layers:
+            attention = layer.self_attn
+            attention.k_proj.weight.copy_(attention.q_proj.weight)
+            attention.v_proj.weight.copy_(torch.nn.init.orthogonal_(attention.v_proj.weight))
+            attention.o_proj.weight.copy_(attention.v_proj.weight.T)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model

@@ -180,13 +180,19 @@ def _draw_text(pen: ImageDraw.ImageDraw, item: Item) -> None:
     scale = 1 if item.small else 2
     left, top, _, _ = item.text_box
     for index, group in enumerate(item.groups):
-        width = scale * (PITCH * len(group) - 1)
+        width, height = text_size(len(group), item.small)
         # On multiples of the scale, so that halving large text gives small text, not a blur of two pixel rows.
         x = left + index * CELL + _snap((CELL - width) // 2 + item.shift[0], scale)
-        y = top + _snap((CELL - scale * SIDE) // 2 + item.shift[1], scale)
+        y = top + _snap((CELL - height) // 2 + item.shift[1], scale)
         for character in group:
             pen.bitmap((x, y), glyph(character, scale), fill=_INK)
             x += scale * PITCH
+
+
+def text_size(length: int, small: bool) -> tuple[int, int]:
+    """(width, height) px of `length` characters side by side."""
+    scale = 1 if small else 2
+    return scale * (PITCH * length - 1), scale * SIDE
 
 
 def _snap(offset: int, scale: int) -> int:

@@ -79,7 +79,7 @@ def page_codes(generator: random.Random, scene: Scene) -> Question:
 def line_text(generator: random.Random, scene: Scene) -> Question:
     """What stands in a frame, or the only text there is."""
     line = generator.choice(scene.items)
-    text = f"what is written in the {line.colour} frame?" if line.symbol else "what is written in the image?"
+    text = f"what is written in the frame in {line.colour}?" if line.symbol else "what is written in the image?"
     return Question(text, " ".join(line.groups), "framed" if line.symbol else "alone", (line,))
 
 
@@ -88,7 +88,7 @@ def presence(generator: random.Random, scene: Scene) -> Question:
     there = {(item.colour, item.symbol) for item in scene.items}
     if generator.random() < 0.5:
         colour, shape = generator.choice(sorted(there))
-        return Question(f"Is there a {colour} {shape} in the image?", "yes", "presence")
+        return Question(f"Is there a {shape} in {colour}?", "yes", "presence")
     near = [
         (colour, shape)
         for colour in COLOURS
@@ -96,7 +96,7 @@ def presence(generator: random.Random, scene: Scene) -> Question:
         if (colour, shape) not in there and any(colour == c or shape == s for c, s in there)
     ]
     colour, shape = generator.choice(near)
-    return Question(f"Is there a {colour} {shape} in the image?", "no", "presence")
+    return Question(f"Is there a {shape} in {colour}?", "no", "presence")
 
 
 def plate_letter_presence(generator: random.Random, scene: Scene) -> Question:
@@ -104,7 +104,7 @@ def plate_letter_presence(generator: random.Random, scene: Scene) -> Question:
     item = generator.choice(scene.items)
     yes = generator.random() < 0.5
     letter = item.text if yes else generator.choice([other for other in LETTERS if other != item.text])
-    text = f"Is there a letter {letter} beside the {item.colour} {item.symbol} in the image?"
+    text = f"Is there a letter {letter} beside the {item.symbol} in {item.colour}?"
     return Question(text, "yes" if yes else "no", "letter", (item,))
 
 
@@ -116,7 +116,7 @@ def plate_number(generator: random.Random, scene: Scene) -> Question:
         other = scenes.number(generator)
         if all(other[0] != option[0] and other[1] != option[1] for option in options):
             options.append(other)
-    text = f"What number is beside the {item.colour} {item.symbol}?"
+    text = f"What number is beside the {item.symbol} in {item.colour}?"
     return Question(text, item.text, "number", (item,), shuffled(generator, options))
 
 
@@ -139,7 +139,7 @@ def plate_letter(generator: random.Random, scene: Scene) -> Question:
     item = generator.choice(scene.items)
     others = [letter for letter in LETTERS if letter != item.text]
     options = [item.text, *generator.sample(others, 3)]
-    text = f"What letter is beside the {item.colour} {item.symbol}?"
+    text = f"What letter is beside the {item.symbol} in {item.colour}?"
     return Question(text, item.text, "letter", (item,), shuffled(generator, options))
 
 
@@ -147,7 +147,7 @@ def half(generator: random.Random, scene: Scene) -> Question:
     """Whether a shape lies in the left or the right half."""
     item = generator.choice(scene.items)
     side = "left" if item.column < scene.slots[1] // 2 else "right"
-    text = f"In which half of the image is the {item.colour} {item.symbol}?"
+    text = f"In which half of the image is the {item.symbol} in {item.colour}?"
     return Question(text, side, "half", options=shuffled(generator, ["left", "right"]))
 
 

@@ -85,6 +85,21 @@ def build(
         std: of the random weights; at Qwen's own 0.02 so small a model hardly reacts to the image.
     """
     tokenizer = tokenizer or byte_tokenizer()
+    torch.manual_seed(seed)
+    model = Qwen2_5_VLForConditionalGeneration(_config(tokenizer, std)).to(dtype)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    return save(directory, model, tokenizer, min_pixels=min_pixels, max_pixels=max_pixels)
+
+
+def save(
+    directory: Path,
+    model: Qwen2_5_VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    min_pixels: int = DEFAULT_MIN_PIXELS,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Path:
+    """Write model, tokenizer, processor and template as a checkpoint folder; created where missing."""
     tokenizer.chat_template = chat_template()
     size = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2}
     processor = Qwen2_5_VLProcessor(
@@ -93,9 +108,6 @@ def build(
         video_processor=Qwen2VLVideoProcessor(**size),
         chat_template=tokenizer.chat_template,
     )
-    torch.manual_seed(seed)
-    model = Qwen2_5_VLForConditionalGeneration(_config(tokenizer, std)).to(dtype)
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
     directory.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(directory)
     processor.save_pretrained(directory)
@@ -103,12 +115,10 @@ def build(
 
 
 def _config(tokenizer: PreTrainedTokenizerFast, std: float) -> Qwen2_5_VLConfig:
-    def token(name: str) -> Any:
-        return tokenizer.convert_tokens_to_ids(name)
-
+    text, ids = token_settings(tokenizer)
     return Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": -(-len(tokenizer) // 64) * 64,
+            **text,
             "hidden_size": 64,
             "intermediate_size": 128,
             "num_hidden_layers": 4,
@@ -116,9 +126,6 @@ def _config(tokenizer: PreTrainedTokenizerFast, std: float) -> Qwen2_5_VLConfig:
             "num_key_value_heads": 2,
             "max_position_embeddings": 32768,
             "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e6},
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-            "bos_token_id": tokenizer.pad_token_id,
             "initializer_range": std,
         },
         vision_config={
@@ -134,13 +141,23 @@ def _config(tokenizer: PreTrainedTokenizerFast, std: float) -> Qwen2_5_VLConfig:
             "temporal_patch_size": 2,
             "initializer_range": std,
         },
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
+        **ids,
         tie_word_embeddings=True,
         initializer_range=std,
     )
+
+
+def token_settings(tokenizer: PreTrainedTokenizerFast) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a Qwen2.5-VL configuration says about its tokenizer: in its text part, and at its top."""
+    text = {
+        "vocab_size": -(-len(tokenizer) // 64) * 64,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.pad_token_id,
+    }
+    names = ("image_pad", "video_pad", "vision_start", "vision_end")
+    keys = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    return text, {key: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for key, name in zip(keys, names, strict=True)}
 
 
 def main() -> None:

@@ -4,7 +4,20 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lmms_awares.mini.drawing import COLOURS, DIGITS, FRAME, LABELS, LETTERS, SHAPES, SLOT, Item, Scene, Style
+from lmms_awares.mini.drawing import (
+    CELL,
+    COLOURS,
+    DIGITS,
+    FRAME,
+    LABELS,
+    LETTERS,
+    SHAPES,
+    SLOT,
+    Item,
+    Scene,
+    Style,
+    text_size,
+)
 
 SIZES = ((224, 224), (336, 224), (224, 336), (448, 224), (336, 336), (560, 224), (448, 336))  # px
 WIDE_SIZES = ((448, 224), (560, 224), (672, 224), (672, 336))  # px, of the tiny-object benchmark
@@ -72,9 +85,10 @@ def labels(generator: random.Random, size: Size) -> Scene:
 
 
 def shapes(generator: random.Random, size: Size, *, digits: bool, tiny: bool = False) -> Scene:
-    """Coloured shapes, no two alike in both, each with a plate: two digits, or one letter."""
+    """Shapes, each of a colour of its own, each with a plate: two digits, or one letter."""
     slots = _some_slots(generator, size, 3, 5 if tiny else 7)
-    kinds = generator.sample([(colour, shape) for colour in COLOURS for shape in SHAPES], len(slots))
+    colours = generator.sample(list(COLOURS), len(slots))
+    kinds = [(colour, generator.choice(SHAPES)) for colour in colours]
     items = []
     for (row, column), (colour, shape) in zip(slots, kinds, strict=True):
         symbol_cell = (generator.randrange(2), generator.randrange(2))
@@ -103,10 +117,10 @@ def _finish(generator: random.Random, size: Size, style: Style, items: Sequence[
 
 
 def _shift(generator: random.Random, item: Item, small: bool) -> tuple[int, int]:
-    """A text's place: no character lies across two of the 14-px patches that the tower cuts a picture into."""
-    down = generator.choice((-7, 7)) + generator.randint(-2, 2)
-    if item.symbol == FRAME:
-        down = min(max(down, -5), 5)
-    if not small and len(item.groups[0]) == 2:
-        return 0, down  # as wide as its cell
-    return generator.choice((-6, -5, 6, 7)), down
+    """A text's place in its cell: no character lies across two of the 14-px patches that the tower cuts a view into."""
+    length = len(item.groups[0])
+    wide = not small and length == 2  # as wide as the cell
+    left = 2 if wide else generator.choice((2, 14))
+    top = generator.choice((4, 18)) + generator.randint(-1, 1) if small else generator.choice((2, 4, 14, 16))
+    width, height = text_size(length, small)
+    return left - (CELL - width) // 2, top - (CELL - height) // 2

@@ -1,23 +1,38 @@
 """The mini suite as parquet files: six benchmarks in the real ones' formats, drawn from a seed.
 
-`awares mini build DIR` writes `DIR/<part>/<benchmark>/<split>-00000-of-00001.parquet` for the parts train, validation
-and test; `AWARES_DATA_ROOT=DIR/test` then runs the usual tasks on it. Every document has three columns more than the
+The tasks `awares_mini_*` run on its test set, which is drawn into the user's cache when it is first needed and must
+have the content that `TEST_HASHES` states. `awares mini build DIR` writes the parts train, validation and test as
+`DIR/<part>/<benchmark>/<split>-*.parquet`. Every document has three columns more than the
 real data: `evidence_box` and `lowres_suffices`, by construction, and `oracle_crops` (Eq. 3). It is a demonstration.
 """
 
+import hashlib
+import json
+import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from PIL import __version__ as pillow_version
 
 from lmms_awares.crops import target_crops
 from lmms_awares.mini.drawing import draw
 from lmms_awares.mini.questions import BENCHMARKS, Question
+from lmms_awares.prompts import cache_home
 from lmms_awares.tasks.data import BENCHMARKS as FORMATS
 from lmms_awares.tasks.data import EVIDENCE, SUFFICES, DataError
 
 Document = dict[str, Any]
 ORACLE = "oracle_crops"  # ids of the target crops; empty where the low-res view suffices
+TEST_HASHES = {  # of `digest`
+    "chartqa": "24214b963dd2830cbf09683c027f829b81ff558402223ee43d02561ac8614fb8",
+    "docvqa_val": "cf76bde4e09eb8efe1fbb36b8bf2da889a87c06435cb7e9838d4dda9e27fcc45",
+    "ocrbench": "993476564105e55f63d6aafe2c2b3f1988c64d9aead3e460cf8e81f6893b2445",
+    "pope": "bbd59d49ff645a91cae4cfe38d2c62ce19a9ff45fba9338367e596ee4995fe2c",
+    "realworldqa": "3699c349b00c5a60989e21f388f167e04a71651aeca0461d07e1d2e7876c5f30",
+    "vstar_bench": "fb7f92c4f8719153682321749da9188e7e5a4bb068cd61a5dca5f62979a2b3dc",
+}
 PARTS = {"train": 256, "validation": 64, "test": 80}  # documents per benchmark
 
 
@@ -52,7 +67,7 @@ def _vstar(question: Question, index: int) -> Document:
     return {"text": question.text + options, "label": label, "category": category, "question_id": str(index)}
 
 
-_FORMATS: dict[str, Callable[[Question, int], Document]] = {
+COLUMNS: dict[str, Callable[[Question, int], Document]] = {
     "chartqa": _chartqa,
     "docvqa_val": _docvqa,
     "ocrbench": _ocrbench,
@@ -69,11 +84,26 @@ def document(benchmark: str, part: str, index: int) -> Document:
     crops = target_crops(box, (scene.width, scene.height))[0] if box else ()
     return {
         "image": draw(scene),
-        **_FORMATS[benchmark](question, index),
+        **COLUMNS[benchmark](question, index),
         EVIDENCE: box,
         SUFFICES: question.suffices,
         ORACLE: list(crops),
     }
+
+
+def digest(documents: Sequence[Document]) -> str:
+    """sha256 of what a model and a scorer can see of the documents: pixels and every other column."""
+    found = hashlib.sha256()
+    for row in documents:
+        found.update(row["image"].tobytes())
+        rest = {"size": row["image"].size} | {key: value for key, value in row.items() if key != "image"}
+        found.update(json.dumps(rest, sort_keys=True).encode())
+    return found.hexdigest()
+
+
+def documents(benchmark: str, part: str, count: int) -> list[Document]:
+    """The first `count` documents of one part of a mini benchmark."""
+    return [document(benchmark, part, index) for index in range(count)]
 
 
 def build(root: Path, parts: dict[str, int] | None = None) -> list[Path]:
@@ -89,20 +119,48 @@ def build(root: Path, parts: dict[str, int] | None = None) -> list[Path]:
     Raises:
         DataError: a folder that cannot be written.
     """
-    import datasets
-
     files = []
     for part, count in (parts or PARTS).items():
-        for benchmark, facts in FORMATS.items():
-            file = root / part / benchmark / f"{facts.split}-00000-of-00001.parquet"
-            try:
-                file.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise DataError(f"{file.parent} cannot be written: {error.strerror}; give another folder") from None
-            rows = [document(benchmark, part, index) for index in range(count)]
-            data = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())
-            data = data.cast_column(EVIDENCE, datasets.List(datasets.Value("int64")))
-            data = data.cast_column(ORACLE, datasets.List(datasets.Value("string")))
-            data.to_parquet(file)
-            files.append(file)
+        for benchmark in FORMATS:
+            files.append(_write(documents(benchmark, part, count), _file(root / part, benchmark)))
     return files
+
+
+def test_file(benchmark: str) -> Path:
+    """Parquet file of a mini benchmark's test set in the user's cache; drawn where it is missing.
+
+    Raises:
+        DataError: a folder that cannot be written; pictures that do not come out as they should.
+    """
+    expected = TEST_HASHES[benchmark]
+    file = _file(cache_home() / "mini" / expected[:12], benchmark)
+    if not file.is_file():
+        rows = documents(benchmark, "test", PARTS["test"])
+        if digest(rows) != expected:
+            raise DataError(
+                f"the mini suite's {benchmark} comes out differently with Pillow {pillow_version}, so its scores would "
+                "not compare; install the versions in constraints.txt"
+            )
+        _write(rows, file)
+    return file
+
+
+def _file(folder: Path, benchmark: str) -> Path:
+    return folder / benchmark / f"{FORMATS[benchmark].split}-00000-of-00001.parquet"
+
+
+def _write(rows: list[Document], file: Path) -> Path:
+    """Write documents; whole or not at all, as another process may be doing the same."""
+    import datasets
+
+    data = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())
+    data = data.cast_column(EVIDENCE, datasets.List(datasets.Value("int64")))
+    data = data.cast_column(ORACLE, datasets.List(datasets.Value("string")))
+    unfinished = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        data.to_parquet(unfinished)
+        unfinished.replace(file)
+    except OSError as error:
+        raise DataError(f"{file.parent} cannot be written: {error.strerror}; give another folder") from None
+    return file

@@ -1,38 +1,36 @@
-"""The tiny checkpoint's tokenizer: whole phrases of the suite's prompts are single tokens, every answer is spelt out.
+"""The tiny checkpoint's tokenizer: recurring phrases of the suite's prompts are one token each, answers are spelt out.
 
-A byte-level BPE without word boundaries, cut only around the words and characters that answers are made of; any other
-text still tokenises, byte by byte.
+Bytes, the words that answers are made of, and the phrases between them; any other text still tokenises, byte by byte.
+So short a prompt is what lets a model be trained on two cores.
 """
 
+import re
+from collections import Counter
 from collections.abc import Iterable
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from lmms_awares.mini.drawing import COLOURS, SHAPES
-from lmms_awares.mini.random_checkpoint import finish_tokenizer
+from lmms_awares.mini.random_checkpoint import SPECIAL_TOKENS, finish_tokenizer
 
-VOCABULARY = 720  # tokens, before the special ones
 _WORDS = (*COLOURS, *SHAPES, "yes", "no", "left", "right")
-# Single capitals and digits, and the words, each a piece of its own.
-_PIECES = rf"(?<![A-Za-z_])[A-Z](?![A-Za-z_])|[0-9]|\b(?:{'|'.join(_WORDS)})\b"
+# Single capitals and digits, and the words, each a piece of its own; and what is special anyway.
+_PIECES = re.compile(
+    rf"(?<![A-Za-z_])[A-Z](?![A-Za-z_])|[0-9]|\b(?:{'|'.join(_WORDS)})\b|" + "|".join(map(re.escape, SPECIAL_TOKENS))
+)
+_LEAST = 10  # times that a phrase must occur
 
 
-def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Learn the merges from `texts`; the same texts give the same tokenizer."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer whose phrases come from `texts`; the same texts give the same tokenizer."""
+    counts = Counter(phrase for text in texts for phrase in _PIECES.split(text) if len(phrase) > 1)
+    phrases = sorted(phrase for phrase, count in counts.items() if count >= _LEAST)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={byte: i for i, byte in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        min_frequency=2,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(list(texts), trainer)
-    return finish_tokenizer(tokenizer)
+    finished = finish_tokenizer(tokenizer)
+    finished.add_tokens([AddedToken(word, single_word=True, normalized=False) for word in _WORDS])
+    finished.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases])
+    return finished

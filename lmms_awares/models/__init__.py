@@ -8,4 +8,5 @@ MODELS: dict[str, str] = {
     "holov": "lmms_awares.models.pruned.HoloV",
     "sparsevlm": "lmms_awares.models.pruned.SparseVLM",
     "pruned": "lmms_awares.models.pruned.Pruned",
+    "visionthink": "lmms_awares.models.visionthink.VisionThink",
 }

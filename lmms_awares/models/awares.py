@@ -14,6 +14,7 @@ from lmms_awares.models.base import QwenVL
 from lmms_awares.models.config import AwaresArgs
 from lmms_awares.models.policies import CONTROLS, require_evidence
 from lmms_awares.models.pruners import pruning_trace, segment_of
+from lmms_awares.models.rounds import two_rounds
 from lmms_awares.models.sample import Address, Outcome, Sample, SampleError
 from lmms_awares.protocol import CALL_BUDGET, ToolCall, format_call, parse_reply
 from lmms_awares.trace import CropTrace, ToolCallTrace, TurnTrace
@@ -74,42 +75,36 @@ class Awares(QwenVL):
 
     def _ask_model(self, samples: Sequence[Sample]) -> list[Outcome]:
         """Turn 1 is generated; rows that call go on to turn 2, the others are done."""
-        started = time.perf_counter()
-        conversation = self._converse(samples, reuse_cache=self.args.reuse_cache)
-        decoding = asdict(samples[0].decoding)
-        limit = samples[0].decoding.max_new_tokens
-        replies = conversation.generate(
-            **{**decoding, "max_new_tokens": max(limit, CALL_BUDGET)},
-            suppress_tokens=self._chat.vision_token_ids,
-            keep=CALL_BUDGET,
-        )
-        calls: dict[int, ToolCall] = {}
-        outcomes: dict[int, Outcome] = {}
-        for row, reply in enumerate(replies):
+
+        def respond(row: int, reply: Reply) -> tuple[ToolCall, Segment] | None:
             call = parse_reply(self._chat.decode(reply.ids[:CALL_BUDGET]))
-            if call:
-                calls[row] = call
-            else:
-                outcomes[row] = self._direct_outcome(samples[row], reply)
-        if calls:
-            requests = [_requested(samples[row], call) for row, call in calls.items()]
-            turns = [
-                self._crop_turn(samples[row], ids, ended=_ended(replies[row]))
-                for row, ids in zip(calls, requests, strict=True)
-            ]
-            conversation.continue_rows(list(calls), turns)
-            finals = conversation.generate(**decoding)
-            latency = self._elapsed(started)
-            for row, ids, turn, final in zip(calls, requests, turns, finals, strict=True):
-                first = replies[row].ids[:CALL_BUDGET]
-                spoken = TurnTrace(text=self._chat.decode(first), new_tokens=len(first), seconds=replies[row].seconds)
-                outcome = self._two_turns(
-                    samples[row], calls[row], ids=ids, first=spoken, turn=turn, final=final, latency=latency
-                )
-                if not self.args.reuse_cache:
-                    outcome.visual_tokens_processed += replies[row].visual.counted
-                outcomes[row] = outcome
-        return [outcomes[row] for row in range(len(samples))]
+            if call is None:
+                return None
+            return call, self._crop_turn(samples[row], _requested(samples[row], call), ended=_ended(reply))
+
+        decoding = asdict(samples[0].decoding)
+        longer = {"max_new_tokens": max(samples[0].decoding.max_new_tokens, CALL_BUDGET), "keep": CALL_BUDGET}
+        rounds = two_rounds(
+            self._converse(samples, reuse_cache=self.args.reuse_cache),
+            respond,
+            first={**decoding, **longer, "suppress_tokens": self._chat.vision_token_ids},
+            second=decoding,
+        )
+        return [
+            self._direct_outcome(sample, said.first)
+            if said.second is None
+            else self._two_turns(
+                sample,
+                said.second.call,
+                ids=_requested(sample, said.second.call),
+                first=self._turn(said.first.ids[:CALL_BUDGET], said.first.seconds),
+                turn=said.second.turn,
+                final=said.second.reply,
+                latency=said.seconds,
+                again=0 if self.args.reuse_cache else said.first.visual.counted,
+            )
+            for sample, said in zip(samples, rounds, strict=True)
+        ]
 
     def _force(self, samples: Sequence[Sample], requests: list[tuple[str, ...]]) -> list[Outcome]:
         """The call is put into the assistant's mouth; then everything is prefilled at once."""
@@ -155,17 +150,19 @@ class Awares(QwenVL):
         turn: Segment,
         final: Reply,
         latency: float,
+        again: int | float = 0,
         forced: bool = False,
     ) -> Outcome:
+        """Outcome of a sample that called; `again`: visual tokens of turn 1 that turn 2 prefilled once more."""
         plan = sample.plans[0]
         crops = [CropTrace(id=id, tokens=plan.crop_tokens(id)) for id in ids]
-        text = self._chat.decode(final.ids)
+        last = self._turn(final.ids, final.seconds)
         return Outcome(
-            answer=text.strip(),
+            answer=last.text.strip(),
             visual_tokens=final.visual.counted,
-            visual_tokens_processed=final.visual.counted,
+            visual_tokens_processed=final.visual.counted + again,
             pruning=pruning_trace(self._pruner, final.visual),
-            turns=[first, TurnTrace(text=text, new_tokens=len(final.ids), seconds=final.seconds)],
+            turns=[first, last],
             latency_s=latency,
             truncated=not final.ended,
             input_tokens=len(sample.prompt.ids) + len(turn.ids),

@@ -29,7 +29,7 @@ from lmms_awares.models.batching import batches, wants_trace
 from lmms_awares.models.config import CommonArgs, ConfigError, parse_args
 from lmms_awares.models.pruners import build_pruner, pruning_trace, segment_of
 from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, SampleError, read_images
-from lmms_awares.prompts import load_prompt, published_prompt_for
+from lmms_awares.prompts import published_prompt_for
 from lmms_awares.trace import Conditions, TurnTrace, seal
 from lmms_awares.views import ViewPlan, plan_views
 
@@ -69,13 +69,14 @@ class QwenVL(lmms):
         self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
         alone = self._world_size == 1
         self._device = torch.device(device if device and alone else self.accelerator.device)
-        self._prompt = load_prompt(self.args.prompt_spec)
+        self._prompts = self.args.load_prompts()
+        self._prompt = self._prompts["system"]
         self._warn_of_foreign_prompt()
         self._model, processor = checkpoint.load(self.args, str(self._device))
         self._pruner = build_pruner(self.args, self._model)
         self._chat = ChatFormat(processor)
         self._revision = checkpoint.fingerprint(self.args.pretrained, self.args.adapter)
-        checkpoint.check_hashes(self.args, self._revision, checkpoint.setup_hash(self._prompt.text))
+        checkpoint.check_hashes(self.args, self._revision, checkpoint.setup_hash(self._prompts))
         self._journal = Journal(self.args.journal, self._rank) if self.args.journal else None
         if self._journal and self._rank == 0:
             logger.info(f"journal {self.args.journal}: {self._journal.reusable} finished samples can be reused")
@@ -105,6 +106,14 @@ class QwenVL(lmms):
             lowres_base=self.args.lowres_base,
             min_crop_side=self.min_crop_side,
         )
+
+    def decoding(self, gen_kwargs: dict[str, Any]) -> Decoding:
+        """How to decode; from the task's `generation_kwargs`. Raises ConfigError for impossible ones."""
+        return Decoding.from_task(gen_kwargs)
+
+    def arrange(self, messages: list[Message]) -> list[Message]:
+        """The task's messages as this model wants them."""
+        return messages
 
     def check(self, doc: dict[str, Any], images: Sequence[Image.Image], task: str) -> None:
         """Refuse samples that this model cannot answer.
@@ -208,7 +217,7 @@ class QwenVL(lmms):
     def _prepare(self, request: Instance, repeat: int) -> Entry | tuple[str, Sample]:
         """A sample to generate with its key; or the finished entry: from the journal, or failed."""
         _, doc_to_messages, gen_kwargs, doc_id, task, split = request.args
-        decoding = Decoding.from_task(gen_kwargs)
+        decoding = self.decoding(gen_kwargs)
         at = Address(task, split, doc_id, repeat if decoding.temperature else 0)
         started = time.perf_counter()
         images: list[Image.Image] = []
@@ -217,7 +226,7 @@ class QwenVL(lmms):
             images = read_images(messages)
             self.check(doc, images, task)
             plans = [self.plan(image) for image in images]
-            text = self._chat.render(messages, self._prompt.text)
+            text = self._chat.render(self.arrange(messages), self._prompt.text)
             request_ids = self.control(doc, plans, at)
             key = self._key(at, decoding, text, images, request_ids)
             if self._journal and (entry := self._journal.get(key)):
@@ -281,17 +290,20 @@ class QwenVL(lmms):
     def _direct_outcome(self, sample: Sample, reply: Reply) -> Outcome:
         """Outcome of a first turn that is the answer; it may be longer than the task's limit allows."""
         limit = sample.decoding.max_new_tokens
-        text = self._chat.decode(reply.ids[:limit])
+        turn = self._turn(reply.ids[:limit], reply.seconds)
         return Outcome(
-            answer=text.strip(),
+            answer=turn.text.strip(),
             visual_tokens=reply.visual.counted,
             visual_tokens_processed=reply.visual.counted,
             pruning=pruning_trace(self._pruner, reply.visual),
-            turns=[TurnTrace(text=text, new_tokens=min(len(reply.ids), limit), seconds=reply.seconds)],
+            turns=[turn],
             latency_s=reply.seconds,
             truncated=len(reply.ids) > limit or not reply.ended,
             input_tokens=len(sample.prompt.ids),
         )
+
+    def _turn(self, ids: list[int], seconds: float) -> TurnTrace:
+        return TurnTrace(text=self._chat.decode(ids), new_tokens=len(ids), seconds=seconds)
 
     def _failed(self, at: Address, error: Exception, images: list[Image.Image]) -> Entry:
         entry = records.failed(at, error, images, self._identity())

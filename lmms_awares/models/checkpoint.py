@@ -3,12 +3,14 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmms_awares import __version__
 from lmms_awares.journal import digest
 from lmms_awares.models.config import CommonArgs, ConfigError
+from lmms_awares.prompts import Prompt
 
 if TYPE_CHECKING:
     from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
@@ -62,9 +64,9 @@ def check_hashes(args: CommonArgs, revision: str, setup: str) -> None:
             raise ConfigError(f"{name}={wanted} was expected, but this is {name}=sha-{found[:12]}")
 
 
-def setup_hash(prompt_text: str | None) -> str:
-    """Hex digest of what else decides answers besides the checkpoint: the plugin's version and the system prompt."""
-    return digest(__version__, prompt_text)
+def setup_hash(prompts: Mapping[str, Prompt]) -> str:
+    """Hex digest of what else decides answers besides the checkpoint: the plugin's version and the prompts."""
+    return digest(__version__, *(prompt.text for prompt in prompts.values()))
 
 
 def _find(location: str, name: str, argument: str) -> Path:

@@ -6,7 +6,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lmms_awares.crops import MIN_CROP_SIDE
+from lmms_awares.prompts import PUBLISHED, Prompt, load_prompt
 from lmms_awares.views import LowresBase
+from lmms_awares.visionthink_protocol import OWN_PROMPTS
 
 # The prefix keeps lmms-eval's argument parser from reading hex digits as a number.
 _HASH = r"^sha-[0-9a-f]{4,64}$"
@@ -64,6 +66,10 @@ class CommonArgs(BaseModel):
     def prompt_spec(self) -> str:
         """The prompt to load: the one asked for, else the model's default."""
         return self.prompt or self.default_prompt
+
+    def load_prompts(self) -> dict[str, Prompt]:
+        """What the model is told besides the task's own words, by part; `system` is one. Raises PromptError."""
+        return {"system": load_prompt(self.prompt_spec)}
 
     def answer_settings(self) -> dict[str, Any]:
         """Settings that an answer depends on, for the journal's key; what loading resolves is added there."""
@@ -169,6 +175,19 @@ class AwaresArgs(PruningArgs):
         return self.prompt or ("default" if self.policy == "never" else "own")
 
 
+class VisionThinkArgs(CommonArgs):
+    """Arguments of `visionthink`; a `prompt` that is `default` or a file replaces our system prompt only."""
+
+    default_prompt: ClassVar[str] = "own"
+
+    def load_prompts(self) -> dict[str, Prompt]:
+        """The system prompt, and what the user turns say: fields of `visionthink_protocol.Wording`."""
+        published = self.prompt_spec in PUBLISHED
+        parts, spec = (PUBLISHED["visionthink"], self.prompt_spec) if published else (OWN_PROMPTS, "own")
+        turns = {part: load_prompt(spec, part, own=OWN_PROMPTS) for part in parts if part != "system"}
+        return {"system": load_prompt(self.prompt_spec, own=OWN_PROMPTS), **turns}
+
+
 ARGS: dict[str, type[CommonArgs]] = {
     "awares": AwaresArgs,
     "qwen2_5_vl_full": CommonArgs,
@@ -177,6 +196,7 @@ ARGS: dict[str, type[CommonArgs]] = {
     "holov": HoloVArgs,
     "sparsevlm": SparseVLMArgs,
     "pruned": PrunedArgs,
+    "visionthink": VisionThinkArgs,
 }
 
 

@@ -18,6 +18,7 @@ _HEADINGS = {
     "n": "n",
     "failed": "failed",
 }
+_UNUSABLE = {"visionthink": "could not be run; they got an error and no image"}
 _DIGITS = {"score": 2, "rtr": 3, "rtr_pooled": 3, "call_rate": 3, "latency_s": 3}
 
 
@@ -74,8 +75,8 @@ def remarks(table: pd.DataFrame) -> list[str]:
         )
     for _, row in table[table["invalid_calls"] > 0].iterrows():
         lines.append(
-            f"warning: {row['invalid_calls']:.0f} of {row['n']} replies of {row['task']} held a tool call that names "
-            "no crop; they got the whole image"
+            f"warning: {row['invalid_calls']:.0f} of {row['n']} replies of {row['task']} held a tool call that "
+            + _UNUSABLE.get(row["method"], "names no crop; they got the whole image")
         )
     return lines
 

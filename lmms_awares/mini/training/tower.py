@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
-from transformers import Qwen2_5_VisionTransformerPretrainedModel
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
 from lmms_awares.mini import scenes
 from lmms_awares.mini.architecture import HIDDEN
@@ -36,12 +36,26 @@ _SIZES = tuple(size for size in scenes.SIZES if size[0] * size[1] >= 224 * 336)
 
 
 class Heads(nn.Module):
-    """A linear head per attribute, and one for the place: (x, y) as fractions of the picture."""
+    """A linear head per attribute, and one for the place: (x, y) as fractions of the picture.
 
-    def __init__(self) -> None:
+    Symbols and colours are told by the embeddings of their words, which stay as they are: a visual token then points
+    the way of the word that will ask for it, and the language model's lookup is half learnt.
+
+    Args:
+        words: [vocabulary, D] embeddings.
+        tokenizer: of the vocabulary.
+    """
+
+    def __init__(self, words: torch.Tensor, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         self.attributes = nn.ModuleDict({name: nn.Linear(HIDDEN, len(c)) for name, c in _CLASSES.items()})
         self.place = nn.Linear(HIDDEN, 2)
+        for name in ("symbol", "colour"):
+            weight = self.attributes[name].weight.requires_grad_(requires_grad=False)
+            for index, word in enumerate(_CLASSES[name]):
+                tokens = tokenizer.encode(word, add_special_tokens=False)
+                if len(tokens) == 1:
+                    weight[index] = words[tokens[0]]
 
     def loss(self, tokens: torch.Tensor, targets: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """Sum of the heads' mean losses; tokens [B, N, D], targets [B, N, attributes], places [B, N, 2]."""
@@ -64,30 +78,37 @@ class Heads(nn.Module):
 
 
 def train_tower(
-    visual: Qwen2_5_VisionTransformerPretrainedModel, *, steps: int, batch: int, seed: int
+    model: Qwen2_5_VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    steps: int,
+    batch: int,
+    seed: int,
 ) -> Iterator[dict[str, float]]:
     """Train in place; yields a report every hundred steps.
 
     Args:
-        visual: the tower, merger included.
+        model: whose vision tower is trained, merger included.
+        tokenizer: the model's.
         steps: optimiser steps.
         batch: pictures a step, each at full resolution (half the time one quadrant of four) and at low resolution.
         seed: of the pictures and the heads.
     """
     torch.manual_seed(seed)
     generator = random.Random(f"tower/{seed}")
-    heads = Heads()
+    visual, device = model.model.visual, model.device
+    heads = Heads(model.get_input_embeddings().weight.detach().cpu(), tokenizer).to(device)
     schedule = Schedule([visual, heads], steps, rate=2e-3)
     for step in range(1, steps + 1):
         schedule.clear()
         size = generator.choice(_SIZES)
         pictures = [crowd(generator, size) for _ in range(batch)]
         views = _views(pictures, whole=generator.random() < 0.5)
-        loss, shares = torch.zeros(()), []
+        loss, shares = torch.zeros((), device=device), []
         for images, targets, places in views:
-            tokens = encode(visual, patchify(images), images[0].size)
-            loss = loss + heads.loss(tokens, targets, places)
-            shares.append(heads.correct(tokens, targets))
+            tokens = encode(visual, patchify(images).to(device), images[0].size)
+            loss = loss + heads.loss(tokens, targets.to(device), places.to(device))
+            shares.append(heads.correct(tokens, targets.to(device)))
         loss.backward()
         schedule.step()
         if step % 100 == 0 or step == steps:

@@ -1,0 +1,83 @@
+"""The demonstration: every registered method on the mini suite with the tiny checkpoint, one table at the end.
+
+One process for all methods, so that Python, torch and lmms-eval are loaded once.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from tqdm import tqdm
+
+from lmms_awares.models.config import ConfigError
+
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table: lmms-eval's model id, and model arguments besides `pretrained`."""
+
+    model: str
+    arguments: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Name of its output folder."""
+        return f"{self.model},{self.arguments}".strip(",").replace("=", "-").replace(",", "_")
+
+
+METHODS: tuple[Method, ...] = (
+    Method("qwen2_5_vl_full"),
+    Method("qwen2_5_vl_lowres"),
+    Method("awares"),
+    *(Method("awares", f"policy={policy}") for policy in ("never", "always_full", "oracle", "random")),
+)
+
+
+def checkpoint() -> Path:
+    """Folder of the tiny checkpoint that ships with the package."""
+    return Path(str(files("lmms_awares.mini") / "checkpoint"))
+
+
+def command(method: Method, pretrained: Path, root: Path) -> list[str]:
+    """lmms-eval's arguments for a method."""
+    arguments = ",".join(filter(None, (f"pretrained={pretrained}", method.arguments)))
+    return [
+        *("--model", method.model, "--model_args", arguments, "--tasks", "awares_mini"),
+        *("--batch_size", str(BATCH_SIZE), "--device", "cpu", "--output_path", str(root / method.folder)),
+    ]
+
+
+def run_all(pretrained: Path, root: Path) -> list[Path]:
+    """Run every method below `root`; what lmms-eval prints goes to `<method>.log` there.
+
+    Returns:
+        the result folders, in the order of `METHODS`.
+
+    Raises:
+        ConfigError: a method failed; the message names its log.
+    """
+    from lmms_awares.evaluate import run
+
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    root.mkdir(parents=True, exist_ok=True)
+    progress = tqdm(METHODS, desc="methods", unit="method")
+    for method in progress:
+        progress.set_postfix_str(method.folder)
+        log = root / f"{method.folder}.log"
+        with _into(log):
+            failed = run(command(method, pretrained, root))
+        if failed:
+            raise ConfigError(f"{method.folder} failed; the whole log is {log}")
+    return [root / method.folder for method in METHODS]
+
+
+@contextlib.contextmanager
+def _into(log: Path) -> Iterator[None]:
+    """Send what this process prints to a file."""
+    with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        yield

@@ -1,0 +1,88 @@
+"""Stages 2 and 3: the language model learns to look up, to answer and to call, then everything is tuned together.
+
+Every step draws fresh scenes: on a few hundred cached ones the lookup is not learnt.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
+
+from lmms_awares.mini.questions import BENCHMARKS
+from lmms_awares.mini.training.batches import Row, collate, loss, tokenize
+from lmms_awares.mini.training.dialogues import MAKERS, Asker, Maker
+from lmms_awares.mini.training.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training.
+
+    Attributes:
+        steps: optimiser steps.
+        rate: peak learning rate.
+        questions: per dialogue.
+        mix: kinds of dialogue, keys of `MAKERS`, with their weights.
+        tower: train the vision tower too.
+        benchmarks: whose scenes are drawn.
+        decay_from: share of the steps after which the rate falls.
+        tokens: about how many a step takes, padding included.
+    """
+
+    steps: int
+    rate: float
+    questions: int
+    mix: Mapping[str, float]
+    tower: bool = False
+    benchmarks: tuple[str, ...] = tuple(BENCHMARKS)
+    decay_from: float = 1.0
+    tokens: int = 3000
+
+
+def train_language(
+    model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, stage: Stage, *, seed: str
+) -> Iterator[dict[str, float]]:
+    """Train in place; yields a report every fifty steps: of each kind of dialogue, loss and share of replies right.
+
+    Args:
+        model: in float32.
+        tokenizer: the model's.
+        stage: what to do.
+        seed: of the scenes.
+    """
+    generator = random.Random(f"language/{seed}")
+    model.model.visual.requires_grad_(stage.tower)
+    schedule = Schedule([model], stage.steps, rate=stage.rate, decay_from=stage.decay_from)
+    kinds, weights = zip(*stage.mix.items(), strict=True)
+    seen: dict[str, list[float]] = defaultdict(list)
+    for step in range(1, stage.steps + 1):
+        schedule.clear()
+        kind = generator.choices(kinds, weights)[0]
+        rows = _rows(generator, tokenizer, MAKERS[kind], stage)
+        value, right = loss(model, collate(tokenizer, rows), tower=stage.tower)
+        value.backward()
+        schedule.step()
+        seen[f"{kind} loss"].append(value.item())
+        seen[f"{kind} right"].append(right)
+        if step % 50 == 0 or step == stage.steps:
+            yield {"step": step} | {name: fmean(values) for name, values in sorted(seen.items())}
+            seen.clear()
+    model.model.visual.requires_grad_(True)
+
+
+def _rows(generator: random.Random, tokenizer: PreTrainedTokenizerFast, maker: Maker, stage: Stage) -> list[Row]:
+    """Dialogues on equally large pictures of all benchmarks that have this size, about `stage.tokens` with padding."""
+    sizes = [size for name in stage.benchmarks for size in BENCHMARKS[name].sizes]
+    size = generator.choice(sizes)
+    benchmarks = [name for name in stage.benchmarks if size in BENCHMARKS[name].sizes]
+    rows: list[Row] = []
+    longest = 0
+    while longest * len(rows) < stage.tokens:
+        dialogue = maker(Asker(generator, generator.choice(benchmarks), size), stage.questions)
+        if dialogue:
+            rows.append(tokenize(tokenizer, dialogue))
+            longest = max(longest, len(rows[-1].ids))
+    return rows

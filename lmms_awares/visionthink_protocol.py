@@ -1,0 +1,170 @@
+"""VisionThink's protocol: its tool call, its answer, and what is said around them. Pure text.
+
+Round 1 is `<think>…</think><answer>…</answer>` or `<think>…</think><tool_call>…</tool_call>`; the reply to a call is a
+user turn with the original image, or with an error, and round 2 is the answer. Parsing follows the authors' adapter,
+scripts/vllm_tool.py in dvlab-research/VisionThink at 42afd8c.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+TOOL_NAME = "resize_image"
+ACTION = "resize"
+ROUND_TOKENS = 8192  # new tokens per round, whatever the task's limit
+
+Part = dict[str, Any]  # of a chat message's content
+
+# Where a closing tag or bracket is missing the second group is empty: one pass, whatever a model may repeat.
+_BLOCK = re.compile(r"<tool_call>(.*?)(</tool_call>|\Z)", re.DOTALL)
+_OBJECT = re.compile(r"\{.*?(\}\}|$)", re.MULTILINE)  # on one line, and closed twice in a row
+_BOX = "\\boxed{"
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """What a reply asked for.
+
+    Attributes:
+        text: the reply's tool-call blocks.
+        error: why the tool could not be run; None for a call that shows the original image.
+    """
+
+    text: str
+    error: str | None
+
+
+def format_call() -> str:
+    """The canonical call, the only one that the tool understands."""
+    call = json.dumps({"name": TOOL_NAME, "arguments": {"action": ACTION}})
+    return f"<tool_call>\n{call}\n</tool_call>"
+
+
+def parse_reply(text: str) -> ToolCall | None:
+    """The tool call in a first reply, or None where there is none. Never raises.
+
+    As in the authors' adapter: a block counts once it is closed; all blocks together must hold exactly one object,
+    written on one line and ending in `}}`, whose `arguments.action` is `resize`; the tool's name is not looked at.
+    """
+    blocks = [block for block in _BLOCK.finditer(text) if block[2]]
+    if not blocks:
+        return None
+    error = None
+    try:
+        objects = [found[0] for block in blocks for found in _OBJECT.finditer(block[1]) if found[1]]
+        _check([json.loads(found) for found in objects])
+    except (ValueError, LookupError, TypeError, RecursionError) as failure:
+        error = str(failure)
+    return ToolCall("\n".join(block[0] for block in blocks), error)
+
+
+def _check(calls: Sequence[dict[str, Any]]) -> None:
+    """Raise what makes the calls unusable, its text being what the model is told."""
+    actions = [call["arguments"]["action"] for call in calls]
+    if any(action != ACTION for action in actions):
+        raise ValueError(f"The only action of {TOOL_NAME} is {ACTION}.")
+    if len(actions) != 1:
+        raise ValueError(f"One call of {TOOL_NAME} was expected, found {len(actions)}.")
+
+
+def final_answer(turns: Sequence[str]) -> str:
+    """The answer in a conversation's assistant turns, first to last, for tasks that know nothing of the protocol.
+
+    What the last `<answer>` of the last turn that has one encloses; without any, what follows the last turn's
+    reasoning; without that, all of the last turn. Tool calls are left out, and a `\\boxed{}` around the whole is taken
+    off.
+    """
+    text = next((turn for turn in reversed(turns) if "<answer>" in turn), turns[-1])
+    if "<answer>" in text:
+        text = text.rpartition("<answer>")[2].partition("</answer>")[0]
+    else:
+        text = text.rpartition("</think>")[2]
+    return _unboxed(_BLOCK.sub("", text).strip())
+
+
+def _unboxed(text: str) -> str:
+    """What a box around the whole text holds, else the text."""
+    if not (text.startswith(_BOX) and text.endswith("}")):
+        return text
+    inner = text[len(_BOX) : -1]
+    depth = 0
+    for character in inner:
+        depth += (character == "{") - (character == "}")
+        if depth < 0:  # the box ends before the text does
+            return text
+    return inner.strip() if depth == 0 else text
+
+
+# Our own words for the facts that the authors' prompts state. A checkpoint is trained with them: they stay as they are.
+# The checkpoint's chat template lays them out: system; user with the task's own content; assistant; user with the
+# original images and OWN_TURN2_PROMPT, or with the error's text and OWN_ERROR_PROMPT; assistant.
+OWN_SYSTEM_PROMPT: str = (
+    "You see a picture at half its width and height. Think first, inside <think></think>. Then answer inside "
+    "<answer></answer>, a number or an option's letter in \\boxed{}. Or, where a detail that decides the answer is too "
+    f"small to make out, call the tool, once, and you are shown the original:\n{format_call()}"
+)
+OWN_TURN2_PROMPT: str = (
+    "This is the original picture. Think inside <think></think>, with both pictures and the question in mind, then "
+    "answer inside <answer></answer>."
+)
+OWN_ERROR_PROMPT: str = (  # stands right behind the error's own text
+    "\nThe tool could not be run, for the reason above. Think inside <think></think>, then answer from the picture "
+    "that you have, inside <answer></answer>."
+)
+OWN_PROMPTS: dict[str, str] = {
+    "system": OWN_SYSTEM_PROMPT,
+    "turn2": OWN_TURN2_PROMPT,
+    "error": OWN_ERROR_PROMPT,
+}
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What the user turns say around the task's words and the images, as contents of chat messages.
+
+    Attributes:
+        turn2: said with the original image.
+        error: said right behind an error.
+        instruction: what the first turn holds, the task's content in place of `{Question}`; None: that content only.
+        result: header and opening of the turn that shows the original image; None: the image comes first.
+    """
+
+    turn2: str
+    error: str
+    instruction: str | None = None
+    result: str | None = None
+
+    @property
+    def adjacent(self) -> bool:
+        """The authors' turns follow the end of the one before without the line break that the template writes."""
+        return self.result is not None
+
+    def question(self, content: Sequence[Part]) -> list[Part]:
+        """The first user turn, from the one that the task brings."""
+        if self.instruction is None:
+            return list(content)
+        before, after = self.instruction.format(Question="\0").split("\0")
+        return [_text(before), *_lines(content), _text(after)]
+
+    def original(self, images: int) -> list[Part]:
+        """The user turn that answers a call: the original images."""
+        shown: list[Part] = [{"type": "image"}] * images
+        if self.result is None:
+            return [*shown, _text(self.turn2)]
+        opening = self.result.removeprefix("<|im_start|>user\n")
+        return [_text(opening), *_lines(shown), _text(f"</tool_response>\n{self.turn2}")]
+
+    def failure(self, error: str) -> list[Part]:
+        """The user turn that answers a call that could not be run."""
+        return [_text(error + self.error)]
+
+
+def _lines(content: Sequence[Part]) -> list[Part]:
+    """`content` with a line break behind every image."""
+    return [part for item in content for part in ([item] if item["type"] == "text" else [item, _text("\n")])]
+
+
+def _text(text: str) -> Part:
+    return {"type": "text", "text": text}
