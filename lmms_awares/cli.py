@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from lmms_awares import cli_regress
+
 app = typer.Typer(
     help="Measure how much a vision-language model really needs to see.",
     no_args_is_help=True,
@@ -19,6 +21,7 @@ app.add_typer(tasks_app, name="tasks")
 mini_app = typer.Typer(help="The mini suite: six small synthetic benchmarks.", no_args_is_help=True)
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(mini_app, name="mini")
+app.add_typer(cli_regress.app, name="regress")
 
 
 @app.command(

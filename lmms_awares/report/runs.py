@@ -129,7 +129,7 @@ def _row(run: Run, task: str) -> dict[str, Any]:
 
 
 def _method(trace: Trace) -> str:
-    return trace.model + (f":{trace.policy}" if trace.policy not in (None, "model") else "")
+    return trace.method
 
 
 def _without_input(sample: dict[str, Any]) -> bool:
