@@ -102,6 +102,20 @@ def compare(runs: Annotated[list[Path], typer.Argument(help="result folders; eac
 
 
 @app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="result folders; each one's newest run counts")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="folder to write, new or an earlier report")],
+) -> None:
+    """Write a static site that shows runs sample by sample: pictures, crops, transcripts, tokens, times."""
+    from lmms_awares.report.explorer.site import build, label
+    from lmms_awares.report.runs import newest_run
+
+    for warning in build({name: newest_run(folder) for name, folder in label(runs).items()}, out):
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(out / "index.html")
+
+
+@app.command()
 def doctor(
     pretrained: Annotated[str | None, typer.Option(help="checkpoint folder or hub id to check")] = None,
     adapter: Annotated[str | None, typer.Option(help="PEFT adapter to check with it")] = None,
