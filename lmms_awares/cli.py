@@ -107,10 +107,10 @@ def report(
     out: Annotated[Path, typer.Option("-o", "--out", help="folder to write, new or an earlier report")],
 ) -> None:
     """Write a static site that shows runs sample by sample: pictures, crops, transcripts, tokens, times."""
-    from lmms_awares.report.explorer.site import build, label
+    from lmms_awares.report.explorer.site import build, short_names
     from lmms_awares.report.runs import newest_run
 
-    for warning in build({name: newest_run(folder) for name, folder in label(runs).items()}, out):
+    for warning in build({name: newest_run(folder) for name, folder in short_names(runs).items()}, out):
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(out / "index.html")
 

@@ -367,6 +367,18 @@ def test_disagreement_between_two_runs(page):
     assert page.inner_text("#count") == "12 of 12 samples"
 
 
+def test_a_single_run_offers_no_comparison(browser, tmp_path, data_root):
+    run = write_traced(tmp_path / "run", data_root, FIRST)
+    assert CliRunner().invoke(app, ["report", str(run), "-o", str(tmp_path / "site")]).exit_code == 0
+    opened = browser.new_page()
+    opened.goto((tmp_path / "site" / "samples.html").as_uri())
+    assert shown(opened) == "pope/0"
+    opened.keyboard.press("d")
+    assert opened.inner_text("#count") == "12 of 12 samples"
+    assert not opened.is_visible("[name=disagree]")
+    opened.close()
+
+
 def test_texts_of_models_stay_texts(page):
     page.locator("#list button", has_text="pope/3").click()
     assert "<script>document.title='hacked'</script>" in page.inner_text("#sample .answer")

@@ -28,7 +28,7 @@ class ReportError(ValueError):
     """The site cannot be written; one line that names the folder."""
 
 
-def label(folders: list[Path]) -> dict[str, Path]:
+def short_names(folders: list[Path]) -> dict[str, Path]:
     """Folders by a short name: the path below what all have in common."""
     paths = [folder.absolute() for folder in folders]
     shared = Path(os.path.commonpath(paths)) if len(set(paths)) > 1 else paths[0].parent

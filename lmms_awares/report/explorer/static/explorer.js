@@ -50,6 +50,9 @@ function buildFilters() {
   options("task", [["", "all"], ...tasks.map((task, i) => [i, task])]);
   options("run", runs.map((run, i) => [i, run]));
   options("other", [["", "no other run"], ...runs.map((run, i) => [i, run])]);
+  const pair = runs.length > 1; // a single run has none to be beside of, or to disagree with
+  for (const name of ["other", "disagree"]) form[name].parentElement.hidden = !pair;
+  byId("pair-keys").hidden = !pair;
   options("status", [["", "any"], ...statuses.map((status, i) => [i, status === "none" ? "no attempt" : status])]);
 }
 
@@ -321,13 +324,16 @@ function swapRuns() {
 }
 
 function toggleDisagreements() {
-  if (form.disagree.value !== "") form.disagree.value = "";
-  else {
-    if (form.other.value === "" || form.other.value === form.run.value)
-      form.other.value = String((Number(form.run.value) + 1) % awares.index.runs.length);
-    form.disagree.value = "differ";
-  }
+  if (awares.index.runs.length < 2) return;
+  form.disagree.value = form.disagree.value === "" ? "differ" : "";
+  chooseOther();
   refresh(current());
+}
+
+// Disagreement needs a second run: where none is chosen, the next one is.
+function chooseOther() {
+  if (form.disagree.value === "" || !["", form.run.value].includes(form.other.value)) return;
+  form.other.value = String((Number(form.run.value) + 1) % awares.index.runs.length);
 }
 
 function setOverlay(on) {
@@ -357,9 +363,7 @@ document.addEventListener("keydown", (event) => {
   action();
 });
 form.addEventListener("change", () => {
-  // Disagreement needs a second run: choosing it chooses one.
-  if (form.disagree.value !== "" && form.other.value === "")
-    form.other.value = String((Number(form.run.value) + 1) % awares.index.runs.length);
+  chooseOther();
   refresh(current());
 });
 form.addEventListener("reset", () => setTimeout(() => refresh(current())));
