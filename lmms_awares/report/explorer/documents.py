@@ -84,6 +84,8 @@ def _bytes(stored: dict[str, Any]) -> bytes | None:
 def _rows(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     files = _files(config)
     if files is None:
+        if "dataset_path" not in config:
+            raise DataError("the results do not say where the documents came from")
         yield from _from_hub(config["dataset_path"], config.get("dataset_name"), config["test_split"])
         return
     import pyarrow
