@@ -130,6 +130,11 @@ class Trace(_Strict):
     conditions: Conditions
 
     @property
+    def method(self) -> str:
+        """The lmms-eval model id, with the control policy where one decided."""
+        return self.model + (f":{self.policy}" if self.policy not in (None, "model") else "")
+
+    @property
     def called(self) -> bool:
         """True where the reply held a tool call that could be executed."""
         return self.tool_call is not None and self.tool_call.status != "invalid"
