@@ -10,7 +10,7 @@ import pytest
 from test_tasks import Scripted, run_tasks
 
 from lmms_awares.crops import CROPS
-from lmms_awares.mini.drawing import COLOURS, SLOT, draw
+from lmms_awares.mini.drawing import SLOT, draw
 from lmms_awares.mini.questions import BENCHMARKS
 from lmms_awares.mini.suite import ORACLE, TEST_HASHES, build, document
 from lmms_awares.mini.suite import test_file as suite_file
