@@ -93,7 +93,7 @@ def timings(arguments: argparse.Namespace) -> None:
 
     alone = median(lambda: tower(Pruner(1)), arguments.repeats)
     whole = median(lambda: first_token(segment, None), arguments.repeats)
-    print(f"\n{pretrained if arguments.pretrained else 'tiny random checkpoint'} on {model.device}, {model.dtype}, ")
+    print(f"\n{pretrained if arguments.pretrained else 'tiny random checkpoint'} on {model.device}, {model.dtype},")
     print(f"{int(segment.is_image.sum())} visual tokens, retain_ratio {RATIO}; vision tower alone {alone:.0f} ms")
     print(f"{'method':<12} {'added before the LLM':>21} {'of the tower':>13} {'first token ms':>15} {'saved':>7}")
     print(f"{'(none)':<12} {'':>21} {'':>13} {whole:>15.0f}")

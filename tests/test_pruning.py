@@ -1,5 +1,8 @@
 """Pruning in the engine, on a tiny model in fp32: equalities, lengths, batches, hooks."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from harness import picture
@@ -8,7 +11,7 @@ from lmms_awares.chat import ChatFormat
 from lmms_awares.conversation import Conversation
 from lmms_awares.models.checkpoint import load
 from lmms_awares.models.config import CommonArgs
-from lmms_awares.pruning import PRUNERS, PruningError, sparsevlm
+from lmms_awares.pruning import PRUNERS, PruningError, sparsevlm, tower
 from lmms_awares.pruning.base import Pruner
 from lmms_awares.pruning.stages import rater_attention
 from lmms_awares.tokens import TOKEN_SIDE
@@ -213,6 +216,36 @@ def test_rater_rows_equal_eager_attention(small_checkpoint):
     seen = torch.ones(len(embeds), dtype=torch.bool)
     found = rater_attention(layer, embeds, [table[0] for table in rope], seen, raters)
     assert (found - weights[0][:, raters].mean((0, 1))).abs().max() < 1e-6
+
+
+# Scores ---------------------------------------------------------------------------------------------------------------
+
+
+def test_chunks_of_the_score_add_up(monkeypatch):
+    queries, keys = torch.randn(2, 50, 3, 8).unbind()
+    attention = (queries.transpose(0, 1) @ keys.permute(1, 2, 0) / 8**0.5).softmax(-1)
+    for elements in (1, 1000, tower.CHUNK_ELEMENTS):
+        monkeypatch.setattr(tower, "CHUNK_ELEMENTS", elements)
+        found = tower.received_attention(queries, keys)
+        assert (found - attention.sum(1).mean(0)).abs().max() < TOLERANCE
+        assert found.sum() == pytest.approx(50)
+
+
+MEMORY = """
+import resource, torch
+from lmms_awares.pruning.tower import received_attention
+queries, keys = torch.randn(2, 16384, 2, 8).unbind()
+received_attention(queries[:64], keys[:64])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+received_attention(queries, keys)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_the_attention_map_is_never_whole():
+    """16,384 patches (4,096 visual tokens): two heads' map alone would take 2 GiB."""
+    added = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout
+    assert int(added) < 500  # MiB
 
 
 # Lengths --------------------------------------------------------------------------------------------------------------

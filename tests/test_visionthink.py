@@ -13,6 +13,7 @@ from lmms_awares.models.config import ConfigError
 from lmms_awares.models.sample import Decoding
 from lmms_awares.models.visionthink import VisionThink
 from lmms_awares.prompts import PromptError, Source
+from lmms_awares.tokens import VisualTokens
 from lmms_awares.visionthink_protocol import OWN_ERROR_PROMPT, OWN_SYSTEM_PROMPT, OWN_TURN2_PROMPT, format_call
 
 TOLERANCE = 1e-5
@@ -49,7 +50,8 @@ class Script(Conversation):
         lines = [script[len(self.said)] for script in self.script]
         if self.quick and all(None not in ids for ids in lines):
             self.say(lines)
-            self.said.append([Reply(ids, ended=True, seconds=0.0) for ids in lines])
+            shown = [VisualTokens(n, (n,), (n,), ()) for n in self._is_image.sum(1).tolist()]
+            self.said.append([Reply(ids, True, 0.0, visual) for ids, visual in zip(lines, shown, strict=True)])
             return self.said[-1]
         original, step = self._model.forward, iter(range(max_new_tokens))
 
