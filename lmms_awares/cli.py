@@ -111,6 +111,18 @@ def mini_train(
         )
 
 
+@mini_app.command("run")
+def mini_run(
+    root: Annotated[Path, typer.Argument(help="folder for runs, logs, table.md and table.csv")],
+    pretrained: Annotated[Path | None, typer.Option(help="checkpoint folder (the one that ships)")] = None,
+) -> None:
+    """Run every registered method on the mini suite, on the CPU, and compare them."""
+    from lmms_awares.mini.demo import checkpoint, run_all
+
+    commands.compare(run_all(pretrained or checkpoint(), root), output=root)
+    typer.echo("Synthetic pictures and a tiny checkpoint: a demonstration, not a result.")
+
+
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="result folders; each one's newest run counts")],

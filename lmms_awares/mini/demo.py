@@ -5,6 +5,7 @@ One process for all methods, so that Python, torch and lmms-eval are loaded once
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -19,10 +20,15 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table: lmms-eval's model id, and model arguments besides `pretrained`."""
+    """One row of the table: lmms-eval's model id, and model arguments besides the checkpoint.
+
+    Attributes:
+        adapter: name of an adapter beside the checkpoint.
+    """
 
     model: str
     arguments: str = ""
+    adapter: str = ""
 
     @property
     def folder(self) -> str:
@@ -30,11 +36,16 @@ class Method:
         return f"{self.model},{self.arguments}".strip(",").replace("=", "-").replace(",", "_")
 
 
+_RATIOS = ("retain_ratio=0.7", "retain_ratio=0.5")
 METHODS: tuple[Method, ...] = (
     Method("qwen2_5_vl_full"),
+    *(Method(model, ratio) for model in ("visionzip", "holov", "sparsevlm") for ratio in _RATIOS),
+    *(Method("pruned", f"pruner={pruner},{ratio}") for pruner in ("random", "downsample") for ratio in _RATIOS),
+    Method("visionthink", adapter="visionthink"),
     Method("qwen2_5_vl_lowres"),
     Method("awares"),
     *(Method("awares", f"policy={policy}") for policy in ("never", "always_full", "oracle", "random")),
+    Method("awares", "pruner=visionzip,retain_ratio=0.7"),
 )
 
 
@@ -45,7 +56,8 @@ def checkpoint() -> Path:
 
 def command(method: Method, pretrained: Path, root: Path) -> list[str]:
     """lmms-eval's arguments for a method."""
-    arguments = ",".join(filter(None, (f"pretrained={pretrained}", method.arguments)))
+    adapter = method.adapter and f"adapter={pretrained / method.adapter}"
+    arguments = ",".join(filter(None, (f"pretrained={pretrained}", adapter, method.arguments)))
     return [
         *("--model", method.model, "--model_args", arguments, "--tasks", "awares_mini"),
         *("--batch_size", str(BATCH_SIZE), "--device", "cpu", "--output_path", str(root / method.folder)),
@@ -69,6 +81,7 @@ def run_all(pretrained: Path, root: Path) -> list[Path]:
     for method in progress:
         progress.set_postfix_str(method.folder)
         log = root / f"{method.folder}.log"
+        shutil.rmtree(root / method.folder, ignore_errors=True)  # its journal would answer in the models' place
         with _into(log):
             failed = run(command(method, pretrained, root))
         if failed:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lmms_awares.mini.drawing import (
-    CELL,
     COLOURS,
     DIGITS,
     FRAME,
@@ -18,6 +17,7 @@ from lmms_awares.mini.drawing import (
     Style,
     text_size,
 )
+from lmms_awares.tokens import TOKEN_SIDE as CELL
 
 SIZES = ((224, 224), (336, 224), (224, 336), (448, 224), (336, 336), (560, 224), (448, 336))  # px
 WIDE_SIZES = ((448, 224), (560, 224), (672, 224), (672, 336))  # px, of the tiny-object benchmark

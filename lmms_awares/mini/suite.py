@@ -28,10 +28,10 @@ ORACLE = "oracle_crops"  # ids of the target crops; empty where the low-res view
 TEST_HASHES = {  # of `digest`
     "chartqa": "24214b963dd2830cbf09683c027f829b81ff558402223ee43d02561ac8614fb8",
     "docvqa_val": "cf76bde4e09eb8efe1fbb36b8bf2da889a87c06435cb7e9838d4dda9e27fcc45",
-    "ocrbench": "993476564105e55f63d6aafe2c2b3f1988c64d9aead3e460cf8e81f6893b2445",
-    "pope": "bbd59d49ff645a91cae4cfe38d2c62ce19a9ff45fba9338367e596ee4995fe2c",
-    "realworldqa": "3699c349b00c5a60989e21f388f167e04a71651aeca0461d07e1d2e7876c5f30",
-    "vstar_bench": "fb7f92c4f8719153682321749da9188e7e5a4bb068cd61a5dca5f62979a2b3dc",
+    "ocrbench": "fc3a648cb36780837c586799cfdbd84a02d81dad2df57848a4360e288687434d",
+    "pope": "c6ddc576db05ebbda35f9c93b280e25a7754deca6023f175fb216c5cc8dde8a7",
+    "realworldqa": "a4f309eaa78935244f170fc0768a72459918ceca338ab43e7d7eb0ebe58f6ad9",
+    "vstar_bench": "3b670b20283b8ee5eb21d6ec5b8784b547287555fdd56404b26dfd460e6f2071",
 }
 PARTS = {"train": 256, "validation": 64, "test": 80}  # documents per benchmark
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
 from lmms_awares.journal import digest
@@ -34,11 +35,13 @@ class Recipe:
         tower: steps of stage 1.
         pictures: a step of stage 1.
         stages: of the language model, by name, in order.
+        adapter: VisionThink's protocol, learnt by an adapter on the finished model.
     """
 
     tower: int
     pictures: int
     stages: dict[str, Stage]
+    adapter: Stage
 
 
 _CONVERSATIONS = {"full_view": 0.25, "low_view": 0.15, "decisions": 0.25, "crops": 0.25, "whole": 0.1}
@@ -54,7 +57,9 @@ RECIPE = Recipe(
         # One question a picture, as in the evaluation; the tower too.
         "joint": Stage(200, 3e-4, 1, _CONVERSATIONS, tower=True, decay_from=0.0),
     },
+    adapter=Stage(250, 1e-3, 1, {"think": 1}, decay_from=0.5),
 )
+ADAPTER = "visionthink"  # its folder beside the model
 
 
 def corpus() -> Iterator[str]:
@@ -75,14 +80,26 @@ def train(directory: Path, *, seed: int, recipe: Recipe = RECIPE) -> Iterator[Re
     The model is kept after every stage; the same call again goes on behind the last one.
 
     Args:
-        directory: gets the checkpoint; its folder `stages` the models in between and `training.jsonl`, the reports.
+        directory: gets the checkpoint with its adapter; its folder `stages` the models in between and
+            `training.jsonl`, the reports.
         seed: of weights and scenes.
         recipe: how long.
     """
-    tokenizer = make_tokenizer(corpus())
-    model = new_model(tokenizer, seed).to("cuda" if torch.cuda.is_available() else "cpu")
     kept = directory / "stages"
     kept.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    with (kept / "training.jsonl").open("a", encoding="utf-8") as log:
+        for found in _train(directory, kept, seed, recipe):
+            report = found | {"seconds": round(time.perf_counter() - started)}
+            log.write(json.dumps(report) + "\n")
+            log.flush()
+            yield report
+
+
+def _train(directory: Path, kept: Path, seed: int, recipe: Recipe) -> Iterator[Report]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tokenizer = make_tokenizer(corpus())
+    model = new_model(tokenizer, seed).to(device)
     stages = {"tower": partial(train_tower, steps=recipe.tower, batch=recipe.pictures, seed=seed)} | {
         name: partial(train_language, stage=stage, seed=f"{seed}/{name}") for name, stage in recipe.stages.items()
     }
@@ -92,17 +109,25 @@ def train(directory: Path, *, seed: int, recipe: Recipe = RECIPE) -> Iterator[Re
             history = digest(history, asdict(recipe.stages[name]))
         file = kept / f"{name}-{history[:12]}.pt"
         if file.is_file():
-            model.load_state_dict(torch.load(file, weights_only=True))
+            model.load_state_dict(torch.load(file, map_location=device, weights_only=True))
             continue
-        started = time.perf_counter()
-        with (kept / "training.jsonl").open("a", encoding="utf-8") as log:
-            for found in stage(model, tokenizer):
-                report: Report = {"stage": name, **found, "seconds": round(time.perf_counter() - started)}
-                log.write(json.dumps(report) + "\n")
-                log.flush()
-                yield report
+        for found in stage(model, tokenizer):
+            yield {"stage": name, **found}
         torch.save(model.state_dict(), file)
     save_half(directory, model, tokenizer)
+    for found in train_adapter(directory, recipe.adapter, seed=f"{seed}/{ADAPTER}"):
+        yield {"stage": ADAPTER, **found}
+
+
+def train_adapter(directory: Path, stage: Stage, *, seed: str) -> Iterator[dict[str, float]]:
+    """Train a LoRA adapter of a checkpoint's language model, and write it to the folder `ADAPTER` beside it."""
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(directory, dtype=torch.float32)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
+    torch.manual_seed(0)
+    settings = LoraConfig(r=16, lora_alpha=32, target_modules=r".*language_model.*_proj")
+    adapted = get_peft_model(model.to("cuda" if torch.cuda.is_available() else "cpu"), settings)
+    yield from train_language(adapted.get_base_model(), tokenizer, stage, seed=seed)
+    adapted.save_pretrained(directory / ADAPTER)
 
 
 def save_half(directory: Path, model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast) -> None:

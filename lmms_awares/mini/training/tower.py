@@ -48,22 +48,25 @@ class Heads(nn.Module):
 
     def __init__(self, words: torch.Tensor, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
-        self.attributes = nn.ModuleDict({name: nn.Linear(HIDDEN, len(c)) for name, c in _CLASSES.items()})
-        self.place = nn.Linear(HIDDEN, 2)
+        heads = {name: nn.Linear(HIDDEN, len(classes)) for name, classes in _CLASSES.items()}
         for name in ("symbol", "colour"):
-            weight = self.attributes[name].weight.requires_grad_(requires_grad=False)
+            weight = heads[name].weight
+            weight.requires_grad = False
             for index, word in enumerate(_CLASSES[name]):
                 tokens = tokenizer.encode(word, add_special_tokens=False)
                 if len(tokens) == 1:
                     weight[index] = words[tokens[0]]
+        self.attributes = nn.ModuleDict(heads)
+        self.place = nn.Linear(HIDDEN, 2)
 
     def loss(self, tokens: torch.Tensor, targets: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """Sum of the heads' mean losses; tokens [B, N, D], targets [B, N, attributes], places [B, N, 2]."""
         total = 30 * mse_loss(self.place(tokens), places)
         for index, head in enumerate(self.attributes.values()):
-            weights = torch.ones(head.out_features, device=tokens.device)
+            logits = head(tokens).flatten(0, 1)
+            weights = torch.ones(logits.shape[-1], device=logits.device)
             weights[0] = _NONE_WEIGHT
-            total = total + cross_entropy(head(tokens).flatten(0, 1), targets[..., index].flatten(), weights)
+            total = total + cross_entropy(logits, targets[..., index].flatten(), weights)
         return total
 
     @torch.no_grad()
