@@ -22,6 +22,8 @@ def conditions_of(source: Source) -> _Values:
             found[name].update(
                 dict.fromkeys(str(int(value)) if isinstance(value, float) else str(value) for value in values)
             )
+    sizes = [int(size) for size in found["batch_size"]]
+    found["batch_size"] = {str(max(sizes)): None} if sizes else {}  # the last batch of a task is smaller
     for name in _SETTINGS:
         value = source.run.results["config"].get(name) or "none"
         found[name][f"{value:g}" if isinstance(value, float) else str(value)] = None
@@ -68,7 +70,8 @@ def _difference(name: str, by_row: list[tuple[str, _Values]], within_method: boo
     if name in _BY_METHOD and not within_method:
         return f"{name}: {listed}"
     what = "latency does not compare" if name in _TIMES else "scores and RTR do not compare"
-    return f"warning: rows differ in {name}, so {what}: {listed}"
+    how = f"{name} changed within" if len(groups) == 1 else f"rows differ in {name}, so {what}"
+    return f"warning: {how}: {listed}"
 
 
 def _documents(sources: list[Source], rows: list[str]) -> Iterable[str]:
