@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job, set-up included. Without arguments: a smoke run of every registered method on a tiny random checkpoint,
+# The main job, set-up included. Without arguments: every registered method on the mini suite with the tiny checkpoint,
 # on the CPU, without a hub. With arguments: `awares eval` with these arguments.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -8,16 +8,16 @@ usage() {
     cat <<'TEXT'
 Usage: ./run_eval.sh [--model ID --pretrained CHECKPOINT [--tasks NAMES] [any argument of lmms-eval]]
 
-  (no argument)   Sets up .venv where needed, builds a tiny checkpoint with random weights and a few synthetic
-                  documents per benchmark, runs qwen2_5_vl_full, qwen2_5_vl_lowres and awares on all six tasks, and
-                  prints one table. Random weights answer nothing right: the scores mean nothing, the token counts
-                  are real.
-  --model ID      awares, qwen2_5_vl_full, qwen2_5_vl_lowres, or any model of lmms-eval
+  (no argument)   The demonstration: sets up .venv where needed, then runs every registered method on the mini suite
+                  (awares_mini: six small synthetic benchmarks) with the tiny checkpoint that ships with the project,
+                  on the CPU, without a hub, and prints one table; table.md and table.csv are in results/runs/mini.
+                  A demonstration, not a result.
+  --model ID      any registered model: `awares`, its baselines (see README.md), or any model of lmms-eval
   --pretrained P  folder or hub id of the checkpoint; put into --model_args
   --tasks NAMES   default: awares_suite
   --help          this text
 
-Prints the lmms-eval command that it runs. Results go to results/runs.
+With arguments it prints the lmms-eval command that it runs. Results go to results/runs.
 TEXT
 }
 
@@ -39,27 +39,7 @@ announce() {
 }
 
 if [ $# -eq 0 ]; then
-    work=results/runs/smoke
-    mkdir -p "$work"
-    python -m lmms_awares.mini.random_checkpoint "$work/tiny-random" 2>/dev/null
-    python -m lmms_awares.mini.smoke_data "$work/data" 2>/dev/null
-    export AWARES_DATA_ROOT="$PWD/$work/data" HF_HUB_OFFLINE=1
-    for model in qwen2_5_vl_full qwen2_5_vl_lowres awares; do
-        model_args="pretrained=$work/tiny-random"
-        # A random checkpoint never asks for crops by itself; policy=random does it in its place.
-        [ "$model" != awares ] || model_args+=",policy=random"
-        command=(--model "$model" --model_args "$model_args" --tasks awares_suite --batch_size 4 --device cpu
-            --output_path "$work/$model")
-        announce "${command[@]}"
-        awares eval "${command[@]}" > "$work/$model.log" 2>&1 || {
-            tail -n 20 "$work/$model.log" >&2
-            echo "run_eval.sh: $model failed; the whole log is $work/$model.log" >&2
-            exit 1
-        }
-    done
-    awares compare "$work/qwen2_5_vl_full" "$work/qwen2_5_vl_lowres" "$work/awares"
-    echo "Tiny checkpoint with RANDOM weights: scores mean nothing; tokens, RTR and times are measured."
-    exit 0
+    exec awares mini run results/runs/mini
 fi
 
 args=() model_args='' tasks=awares_suite

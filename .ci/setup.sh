@@ -36,3 +36,18 @@ awares_setup() {
     fi
     awares_recipe > ".venv/.installed-${extras:-none}"
 }
+
+# The tests of `awares report` drive a browser; without one they are skipped.
+awares_browser() {
+    local name
+    for name in chromium chromium-browser google-chrome chrome; do
+        if command -v "$name" > /dev/null; then
+            return 0
+        fi
+    done
+    if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
+        echo "setup: installing Chromium for the report's tests" >&2
+        { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; } > /dev/null && return 0
+    fi
+    echo "setup: no Chromium or Chrome found; the tests that click through the report will be skipped" >&2
+}

@@ -9,6 +9,7 @@ from PIL import Image
 from transformers import Qwen2_5_VLProcessor
 
 from lmms_awares.conversation import Segment
+from lmms_awares.tokens import TOKEN_SIDE
 
 Message = dict[str, Any]  # {"role": ..., "content": [{"type": "text" | "image", ...}]}
 
@@ -50,9 +51,16 @@ class ChatFormat:
             messages.insert(0, {"role": "system", "content": own})
         return self._template(messages)
 
-    def segment(self, text: str, images: Sequence[Image.Image]) -> Segment:
-        """Tokenise `text` with its images; each placeholder is repeated once per visual token."""
-        batch = self._processor(text=[text], images=list(images) or None, return_tensors="pt")
+    def segment(self, text: str, images: Sequence[Image.Image], *, at_grid: bool = False) -> Segment:
+        """Tokenise `text` with its images; each placeholder is repeated once per visual token.
+
+        `at_grid`: the images' sizes are final, multiples of 28 px, even where they are below `min_pixels`.
+        """
+        low, high = self.pixel_limits
+        size = {"shortest_edge": TOKEN_SIDE**2 if at_grid else low, "longest_edge": high}
+        batch = self._processor(
+            text=[text], images=list(images) or None, images_kwargs={"size": size}, return_tensors="pt"
+        )
         return Segment(
             ids=batch["input_ids"][0],
             is_image=batch["mm_token_type_ids"][0] == 1,
@@ -60,12 +68,18 @@ class ChatFormat:
             grids=batch.get("image_grid_thw", torch.zeros(0, 3, dtype=torch.long)),
         )
 
-    def crop_turn(self, crops: Sequence[Image.Image], *, ended: bool) -> Segment:
+    def crop_turn(self, crops: Sequence[Image.Image], *, ended: bool, at_grid: bool = False) -> Segment:
         """The user turn that answers a crop call: only images (protocol), then the assistant's header."""
-        return self.user_turn([{"type": "image"} for _ in crops], crops, ended=ended)
+        return self.user_turn([{"type": "image"} for _ in crops], crops, ended=ended, at_grid=at_grid)
 
     def user_turn(
-        self, content: Sequence[dict[str, Any]], images: Sequence[Image.Image], *, ended: bool, adjacent: bool = False
+        self,
+        content: Sequence[dict[str, Any]],
+        images: Sequence[Image.Image],
+        *,
+        ended: bool,
+        adjacent: bool = False,
+        at_grid: bool = False,
     ) -> Segment:
         """A user turn of text and images behind an assistant's, then the assistant's header.
 
@@ -74,12 +88,13 @@ class ChatFormat:
             ended: the assistant's turn closed itself; where it ran into its limit, the closing token comes with this
                 segment.
             adjacent: leave out the line break that the template writes behind the closing token.
+            at_grid: as for `segment`.
         """
         text = self._template([*self._stub, {"role": "user", "content": list(content)}]).rpartition(_SENTINEL)[2]
         closing = self.tokenizer.eos_token
         turn = text.removeprefix(closing)
         turn = turn.removeprefix("\n") if adjacent else turn
-        return self.segment(turn if ended else closing + turn, images)
+        return self.segment(turn if ended else closing + turn, images, at_grid=at_grid)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, special tokens left out."""

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lmms_awares import cli_regress
 from lmms_awares.report import commands
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app.add_typer(prompts_app, name="prompts")
 app.add_typer(mini_app, name="mini")
 for _command in (commands.compare, commands.diagnose, commands.plot):
     app.command()(_command)
+app.add_typer(cli_regress.app, name="regress")
 
 
 @app.command(
@@ -107,6 +109,20 @@ def mini_train(
                 f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in report.items()
             )
         )
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="result folders; each one's newest run counts")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="folder to write, new or an earlier report")],
+) -> None:
+    """Write a static site that shows runs sample by sample: pictures, crops, transcripts, tokens, times."""
+    from lmms_awares.report.explorer.site import build, short_names
+    from lmms_awares.report.runs import newest_run
+
+    for warning in build({name: newest_run(folder) for name, folder in short_names(runs).items()}, out):
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(out / "index.html")
 
 
 @app.command()

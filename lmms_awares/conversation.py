@@ -4,6 +4,9 @@ The state of a batch is a left-padded matrix of token ids with a mask; pads and 
 are holes that no later token may see. A further turn encodes only its new images, gets explicit M-RoPE positions for
 the whole conversation from `get_rope_index`, and continues on the cache. Nothing depends on the rope state that the
 model keeps between calls. Equality to a fresh full prefill is tested in tests/test_conversation.py.
+
+The language model gets a packed copy of that matrix: without the columns that a pruner dropped, each column with the
+position that it has in the whole conversation.
 """
 
 import time
@@ -14,6 +17,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, GenerationConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from lmms_awares.pruning.base import Kept, Pruner
+from lmms_awares.tokens import MERGE, VisualTokens
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,14 @@ class Reply:
         ids: generated ids up to and including the end of turn, where there is one.
         ended: the turn ended by itself, not at the token limit.
         seconds: wall clock of the whole batch's turn, device synchronised.
+        visual: visual tokens of the row's whole conversation so far.
         logits: [T, vocab] float32 logits of each generated step, on request.
     """
 
     ids: list[int]
     ended: bool
     seconds: float
+    visual: VisualTokens
     logits: torch.Tensor | None = None
 
 
@@ -59,6 +67,7 @@ class Conversation:
         eos_token_id: the id that ends an assistant turn.
         pad_token_id: fills pads and holes.
         reuse_cache: False prefills the whole conversation, all images included, in every turn: the reference.
+        pruner: drops visual tokens of every image, in every turn.
     """
 
     def __init__(
@@ -69,12 +78,16 @@ class Conversation:
         eos_token_id: int,
         pad_token_id: int,
         reuse_cache: bool = True,
+        pruner: Pruner | None = None,
     ) -> None:
         self._model = model
+        self._pruner = pruner or Pruner(1)
         self._eos, self._pad = eos_token_id, pad_token_id
         self._reuse = reuse_cache
         self._segments = [[prompt] for prompt in prompts]
         self._ids, self._is_image, self._mask = self._pad_left(prompts)
+        # [B, P] column of the matrix that each packed column shows, -1 for a pad; the first `_packed` ones are in it.
+        self._columns, self._packed = self._ids[:, :0], 0
         self._cache: DynamicCache | None = None
 
     def say(self, replies: Sequence[Sequence[int]]) -> None:
@@ -89,6 +102,7 @@ class Conversation:
         index = torch.tensor(rows, device=self._ids.device)
         self._segments = [[*self._segments[row], turn] for row, turn in zip(rows, turns, strict=True)]
         self._ids, self._is_image, self._mask = self._ids[index], self._is_image[index], self._mask[index]
+        self._columns = self._columns[index]
         if self._cache is not None:
             self._cache.batch_select_indices(index)
         self._append(*self._pad_left(turns))
@@ -113,32 +127,40 @@ class Conversation:
             keep: tokens of a turn that stay in the conversation; what a row generates beyond is a hole.
         """
         started = self._clock()
-        past = self._cache.get_seq_length() if self._cache is not None else 0
-        out = self._model.generate(
-            input_ids=self._ids,
-            attention_mask=self._mask,
-            position_ids=self._positions(),
-            past_key_values=self._cache,
-            generation_config=GenerationConfig(
-                max_new_tokens=max_new_tokens,
-                do_sample=temperature > 0,
-                eos_token_id=self._eos,
-                pad_token_id=self._pad,
-                suppress_tokens=list(suppress_tokens) or None,
-                return_dict_in_generate=True,
-                output_logits=return_logits,
-                **({"temperature": temperature, "top_p": top_p, "top_k": top_k} if temperature > 0 else {}),
-            ),
-            **self._encode(past),
-        )
+        with self._pruner(self._model):
+            images = self._encode()
+            self._pack(images)
+            ids, mask = self._shown()
+            out = self._model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=self._positions(),
+                past_key_values=self._cache,
+                generation_config=GenerationConfig(
+                    max_new_tokens=max_new_tokens,
+                    do_sample=temperature > 0,
+                    eos_token_id=self._eos,
+                    pad_token_id=self._pad,
+                    suppress_tokens=list(suppress_tokens) or None,
+                    return_dict_in_generate=True,
+                    output_logits=return_logits,
+                    **({"temperature": temperature, "top_p": top_p, "top_k": top_k} if temperature > 0 else {}),
+                ),
+                **_as_features(images),
+            )
+            visual = self._count()
         seconds = self._clock() - started
         self._cache = out.past_key_values if self._reuse else None
-        new = out.sequences[:, self._ids.shape[1] :]
+        new = out.sequences[:, ids.shape[1] :]
         is_eos = (new == self._eos).long()
         # Up to and including the first end of turn; what `generate` puts behind it is padding.
         spoken = (is_eos.cumsum(1) - is_eos == 0).long()
         kept = spoken if keep is None else spoken * (torch.arange(new.shape[1], device=new.device) < keep)
         self._append(new, torch.zeros_like(new, dtype=torch.bool), kept)
+        self._columns = torch.cat(
+            [self._columns, torch.arange(self._packed, self._ids.shape[1], device=new.device).expand_as(new)], 1
+        )
+        self._packed = self._ids.shape[1]
         lengths = spoken.sum(1).tolist()
         logits = torch.stack(out.logits, 1).float() if return_logits else None
         return [
@@ -146,32 +168,65 @@ class Conversation:
                 ids=new[row, :length].tolist(),
                 ended=bool(is_eos[row].any()),
                 seconds=seconds,
+                visual=visual[row],
                 logits=logits[row, :length] if logits is not None else None,
             )
             for row, length in enumerate(lengths)
         ]
 
+    def _encode(self) -> list[Kept]:
+        """What is left of the images that the cache does not hold yet, in row order, encoded and pruned."""
+        images = [(s.pixels, s.grids) for row in self._segments for s in self._fresh(row) if s.pixels is not None]
+        if not images:
+            return []
+        device = self._ids.device
+        pixels = torch.cat([pixels for pixels, _ in images])
+        features = self._model.model.get_image_features(
+            pixels.to(device), torch.cat([grids for _, grids in images]).to(device), return_dict=True
+        )
+        return self._pruner.prune(self._model, features.pooler_output, pixels)
+
+    def _fresh(self, row: list[Segment]) -> list[Segment]:
+        return row if self._cache is None else row[-1:]
+
+    def _pack(self, images: Sequence[Kept]) -> None:
+        """Add to the packed columns what is new, without holes and without what was pruned."""
+        if self._cache is None:
+            self._columns, self._packed = self._ids[:, :0], 0
+        waiting = iter(images)
+        rows = []
+        for row, segments in enumerate(self._segments):
+            columns = self._mask[row, self._packed :].nonzero().flatten() + self._packed
+            sizes = [size for s in self._fresh(segments) for size in (s.grids.prod(1) // MERGE**2).tolist()]
+            of_images = columns[self._is_image[row, columns]].split(sizes)
+            rows.append(_without_pruned(columns, [(own, next(waiting)) for own in of_images]))
+        new = pad_sequence(rows, batch_first=True, padding_value=-1, padding_side="left")
+        self._columns = torch.cat([self._columns, new], 1)
+        self._packed = self._ids.shape[1]
+
+    def _shown(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Packed [B, P] ids and mask."""
+        pads, source = self._columns < 0, self._columns.clamp(min=0)
+        ids = self._ids.gather(1, source).masked_fill(pads, self._pad)
+        return ids, self._mask.gather(1, source).masked_fill(pads, 0)
+
     def _positions(self) -> torch.Tensor:
-        """[3, B, L] M-RoPE positions of the whole conversation; holes and pads are skipped."""
+        """Packed [3, B, P] M-RoPE positions: those of the whole conversation, where only holes and pads are skipped."""
         grids = torch.cat([segment.grids for row in self._segments for segment in row])
         positions, _ = self._model.model.get_rope_index(
             self._ids, self._is_image.int(), image_grid_thw=grids.to(self._ids.device), attention_mask=self._mask
         )
-        return positions
+        return positions.gather(2, self._columns.clamp(min=0).expand(3, -1, -1))
 
-    def _encode(self, past: int) -> dict[str, object]:
-        """Vision features of the images that the cache does not hold yet, in row order."""
-        fresh = [segment for row in self._segments for segment in (row[-1:] if past else row)]
-        images = [(s.pixels, s.grids) for s in fresh if s.pixels is not None]
-        if not images:
-            return {}
-        device = self._ids.device
-        features = self._model.model.get_image_features(
-            torch.cat([pixels for pixels, _ in images]).to(device),
-            torch.cat([grids for _, grids in images]).to(device),
-            return_dict=True,
+    def _count(self) -> list[VisualTokens]:
+        """Visual tokens of each row as of this prefill, layer by layer."""
+        _, mask = self._shown()
+        shown = (self._is_image.gather(1, self._columns.clamp(min=0)) & mask.bool()).sum(1).tolist()
+        depth = self._model.config.text_config.num_hidden_layers
+        counts = zip(self._is_image.sum(1).tolist(), shown, mask.sum(1).tolist(), strict=True)
+        return self._pruner.ledger(
+            [VisualTokens(made, (kept,) * depth, (kept,) * depth, (held,) * depth) for made, kept, held in counts]
         )
-        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=features.pooler_output)}}
 
     def _append(self, ids: torch.Tensor, is_image: torch.Tensor, mask: torch.Tensor) -> None:
         self._ids = torch.cat([self._ids, ids], 1)
@@ -194,3 +249,21 @@ class Conversation:
         if self._ids.is_cuda:
             torch.cuda.synchronize(self._ids.device)
         return time.perf_counter()
+
+
+def _without_pruned(columns: torch.Tensor, images: Sequence[tuple[torch.Tensor, Kept]]) -> torch.Tensor:
+    """`columns` of a row with those of each image replaced by the kept ones, in the order that the pruner gave."""
+    parts = []
+    for own, kept in images:
+        first, last = int(own[0]), int(own[-1])
+        parts += [columns[columns < first - kept.lead], first + kept.index.to(columns.device)]
+        columns = columns[columns > last]
+    return torch.cat([*parts, columns])
+
+
+def _as_features(images: Sequence[Kept]) -> dict[str, object]:
+    """`images` as the model takes them."""
+    if not images:
+        return {}
+    features = tuple(image.embeds for image in images)
+    return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=features)}}

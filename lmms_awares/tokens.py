@@ -1,5 +1,8 @@
 """Exact visual token counts from image sizes. One visual token is 28x28 px: patch 14, merged 2x2."""
 
+from dataclasses import dataclass
+from statistics import fmean
+
 PATCH = 14
 MERGE = 2
 TOKEN_SIDE = PATCH * MERGE  # px
@@ -28,3 +31,26 @@ def count_visual_tokens(width: int, height: int, min_pixels: int, max_pixels: in
     """Visual tokens that an image of `width` x `height` px costs under the pixel limits."""
     columns, rows = grid_size(width, height, min_pixels, max_pixels)
     return columns * rows // TOKEN_SIDE**2
+
+
+@dataclass(frozen=True)
+class VisualTokens:
+    """Visual tokens of one sample, over all its turns so far, layer by layer of the language model.
+
+    Attributes:
+        encoded: what the vision tower made of the views.
+        entering: count at each layer's input.
+        leaving: count at each layer's output.
+        cached: columns of the KV cache at each layer after the last prefill, text included, padding not.
+    """
+
+    encoded: int
+    entering: tuple[int, ...]
+    leaving: tuple[int, ...]
+    cached: tuple[int, ...]
+
+    @property
+    def counted(self) -> int | float:
+        """T: the mean over layers of the count after each layer; where no layer prunes, the number that entered."""
+        unchanged = len({*self.entering, *self.leaving}) == 1
+        return self.entering[0] if unchanged else fmean(self.leaving)

@@ -16,7 +16,7 @@ class _Strict(BaseModel):
 
 
 class CropTrace(_Strict):
-    """One crop image that entered the conversation."""
+    """One crop image that entered the conversation. `tokens`: visual tokens of its view, before any pruning."""
 
     id: str
     tokens: int
@@ -37,6 +37,30 @@ class TurnTrace(_Strict):
     text: str
     new_tokens: int
     seconds: float
+
+
+class PruningTrace(_Strict):
+    """What a pruner did to one sample, over all its turns. Counts are visual tokens where nothing else is said.
+
+    Attributes:
+        pruner: name of the method.
+        retain_ratio: the nominal ratio asked for.
+        encoded_tokens: what the vision tower made of the views.
+        entering_tokens: what entered the language model.
+        mean_post: mean over layers of the count at the layer's output.
+        mean_input: mean over layers of the count at the layer's input, which is what the layer computes and caches.
+        final_tokens: what is left behind the last layer.
+        kv_lengths: per layer, columns of the KV cache after the last prefill; text included, padding not.
+    """
+
+    pruner: str
+    retain_ratio: float
+    encoded_tokens: int
+    entering_tokens: int
+    mean_post: float
+    mean_input: float
+    final_tokens: int
+    kv_lengths: list[int]
 
 
 class Conditions(_Strict):
@@ -67,8 +91,10 @@ class Trace(_Strict):
         images: number of images in the sample.
         full_tokens: N_full, summed over images.
         lowres_tokens: N_low, summed over images.
-        visual_tokens: T, visual tokens that entered the LLM, each counted once.
+        visual_tokens: T, visual tokens that entered the LLM, each counted once; where a pruner drops some inside the
+            LLM, the mean over layers of the count after each layer.
         visual_tokens_processed: visual tokens as often as they were prefilled.
+        pruning: None where nothing was pruned.
         rtr: visual_tokens / full_tokens (paper Eq. 9).
         tool_call: None where no call was attempted.
         preprocess_s: loading, resizing and tokenising before turn 1.
@@ -89,8 +115,9 @@ class Trace(_Strict):
     full_tokens: int = 0
     lowres_tokens: int = 0
     crops: list[CropTrace] = Field(default_factory=list)
-    visual_tokens: int = 0
-    visual_tokens_processed: int = 0
+    visual_tokens: int | float = 0
+    visual_tokens_processed: int | float = 0
+    pruning: PruningTrace | None = None
     rtr: float | None = None
     tool_call: ToolCallTrace | None = None
     turns: list[TurnTrace] = Field(default_factory=list)
@@ -101,6 +128,11 @@ class Trace(_Strict):
     batch_size: int = 1
     failed: str | None = None
     conditions: Conditions
+
+    @property
+    def method(self) -> str:
+        """The lmms-eval model id, with the control policy where one decided."""
+        return self.model + (f":{self.policy}" if self.policy not in (None, "model") else "")
 
     @property
     def called(self) -> bool:

@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . .ci/setup.sh
 awares_setup dev
+awares_browser
 ruff check .
 ruff format --check .
 mypy

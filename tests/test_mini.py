@@ -1,4 +1,4 @@
-"""The mini suite: what is drawn, what is asked, what is known about it, and the training's fast tower."""
+"""The mini suite: what is drawn, what is asked, what is known about it, and the tasks on it."""
 
 import hashlib
 import random
@@ -7,20 +7,15 @@ from dataclasses import replace
 import datasets
 import numpy as np
 import pytest
-import torch
 from test_tasks import Scripted, run_tasks
 
 from lmms_awares.crops import CROPS
-from lmms_awares.mini.architecture import new_model
-from lmms_awares.mini.drawing import COLOURS, SLOT, draw
+from lmms_awares.mini.drawing import SLOT, draw
 from lmms_awares.mini.questions import BENCHMARKS
-from lmms_awares.mini.random_checkpoint import byte_tokenizer
-from lmms_awares.mini.suite import ORACLE, build, document
-from lmms_awares.mini.tokenizer import make_tokenizer
-from lmms_awares.mini.training.features import encode, patchify
-from lmms_awares.mini.training.tower import train_tower
+from lmms_awares.mini.suite import ORACLE, TEST_HASHES, build, document
+from lmms_awares.mini.suite import test_file as suite_file
 from lmms_awares.models.awares import Awares
-from lmms_awares.tasks.data import DATA_ROOT
+from lmms_awares.tasks.data import DATA_ROOT, DataError
 from lmms_awares.views import plan_views, render_lowres
 
 PARTS = {"train": 40, "validation": 20, "test": 40}
@@ -48,7 +43,7 @@ def test_questions_agree_with_their_scene(name):
             assert len(set(question.options)) == len(question.options)
         for item in question.read:
             assert item in scene.items
-        named = [item for item in scene.items if item.symbol and f"{item.colour} {item.symbol}" in question.text]
+        named = [item for item in scene.items if item.symbol and f"{item.symbol} in {item.colour}" in question.text]
         if question.read and named:  # the description fits one item only
             assert named == list(question.read)
     assert kinds == {True, False}
@@ -119,44 +114,6 @@ def test_scenes_vary_in_size_and_fit_the_slots():
         assert all(side % (2 * SLOT) == 0 for size in sizes for side in size)
 
 
-@pytest.mark.parametrize("size", [(224, 224), (560, 224), (448, 336)])
-def test_fast_tower_equals_transformers(size):
-    tokenizer = byte_tokenizer()
-    visual = new_model(tokenizer, 0).model.visual.eval()
-    generator = random.Random(0)
-    images = [draw(BENCHMARKS["pope"].draw(generator, size)) for _ in range(3)]
-    from transformers import Qwen2VLImageProcessor
-
-    processed = Qwen2VLImageProcessor(min_pixels=784, max_pixels=10**7)(images, return_tensors="pt")
-    patches = patchify(images)
-    torch.testing.assert_close(patches.flatten(0, 1), processed["pixel_values"], atol=1e-5, rtol=0)
-    with torch.no_grad():
-        expected = visual(processed["pixel_values"], processed["image_grid_thw"]).pooler_output
-        found = encode(visual, patches, size)
-    torch.testing.assert_close(found.flatten(0, 1), expected, atol=2e-5, rtol=1e-4)
-
-
-def test_tower_training_changes_the_weights_and_repeats():
-    def losses():
-        visual = new_model(byte_tokenizer(), 0).model.visual
-        return [report["loss"] for report in train_tower(visual, steps=6, batch=2, seed=1)], visual
-
-    (first, visual), (second, _) = losses(), losses()
-    assert first == second
-    fresh = new_model(byte_tokenizer(), 0).model.visual
-    assert not torch.equal(visual.merger.mlp[2].weight, fresh.merger.mlp[2].weight)
-
-
-def test_tokenizer_spells_answers_out_and_reads_anything():
-    texts = [f"What is the value of bar {letter}?\nAnswer the question with a single word." for letter in "EFG"] * 50
-    tokenizer = make_tokenizer(texts)
-    for text in ("K7 4M", "What is the value of bar E?", "žluťoučký 汉字", *COLOURS):
-        assert tokenizer.decode(tokenizer.encode(text)) == text
-    assert len(tokenizer.encode("K7")) == 2
-    assert len(tokenizer.encode("42")) == 2
-    assert len(tokenizer.encode(texts[0])) <= 6
-
-
 def test_build_command_names_the_folder_it_cannot_write(tmp_path, capsys):
     from lmms_awares.cli import main
 
@@ -197,3 +154,26 @@ def test_oracle_asks_for_crops_where_low_res_does_not_suffice(suite, small_check
             assert (call is None) == known["lowres_suffices"]
             assert call is None or set(call["ids"]) <= set(known[ORACLE])
             assert row["awares"]["image_size"] == list(known["image"].size)
+
+
+def test_mini_tasks_draw_their_test_set_once_and_run_on_it(small_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model = Awares(pretrained=str(small_checkpoint), device="cpu", policy="oracle", batch_size=2)
+    results = run_tasks(model, ["awares_mini_pope"], tmp_path / "out", limit=2)
+    rows = results["samples"]["awares_mini_pope"]
+    assert [row["awares"]["image_size"] for row in rows] == [
+        list(document("pope", "test", index)["image"].size) for index in range(2)
+    ]
+    file = suite_file("pope")
+    assert file.is_relative_to(tmp_path / "cache")
+    written = file.stat().st_mtime_ns
+    assert suite_file("pope").stat().st_mtime_ns == written
+    assert len(datasets.Dataset.from_parquet(str(file))) >= 64
+
+
+def test_other_pixels_than_published_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setitem(TEST_HASHES, "pope", "0" * 64)
+    with pytest.raises(DataError, match="comes out differently with Pillow"):
+        suite_file("pope")
+    assert not list(tmp_path.rglob("*.parquet"))

@@ -4,5 +4,9 @@ MODELS: dict[str, str] = {
     "awares": "lmms_awares.models.awares.Awares",
     "qwen2_5_vl_full": "lmms_awares.models.resolution.FullResolution",
     "qwen2_5_vl_lowres": "lmms_awares.models.resolution.LowResolution",
+    "visionzip": "lmms_awares.models.pruned.VisionZip",
+    "holov": "lmms_awares.models.pruned.HoloV",
+    "sparsevlm": "lmms_awares.models.pruned.SparseVLM",
+    "pruned": "lmms_awares.models.pruned.Pruned",
     "visionthink": "lmms_awares.models.visionthink.VisionThink",
 }

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from lmms_awares.conversation import Reply, Segment
 from lmms_awares.models.base import QwenVL
 from lmms_awares.models.config import AwaresArgs
 from lmms_awares.models.policies import CONTROLS, require_evidence
+from lmms_awares.models.pruners import pruning_trace, segment_of
 from lmms_awares.models.rounds import two_rounds
-from lmms_awares.models.sample import Address, Outcome, Sample, SampleError, check_grids
+from lmms_awares.models.sample import Address, Outcome, Sample, SampleError
 from lmms_awares.protocol import CALL_BUDGET, ToolCall, format_call, parse_reply
 from lmms_awares.trace import CropTrace, ToolCallTrace, TurnTrace
 from lmms_awares.views import ViewPlan, render_crop, render_lowres
@@ -89,7 +91,7 @@ class Awares(QwenVL):
             second=decoding,
         )
         return [
-            self._direct_outcome(sample, said.first.ids, said.first.ended, said.seconds)
+            self._direct_outcome(sample, said.first)
             if said.second is None
             else self._two_turns(
                 sample,
@@ -99,6 +101,7 @@ class Awares(QwenVL):
                 turn=said.second.turn,
                 final=said.second.reply,
                 latency=said.seconds,
+                again=0 if self.args.reuse_cache else said.first.visual.counted,
             )
             for sample, said in zip(samples, rounds, strict=True)
         ]
@@ -132,9 +135,10 @@ class Awares(QwenVL):
 
     def _crop_turn(self, sample: Sample, ids: tuple[str, ...], *, ended: bool) -> Segment:
         plan = sample.plans[0]
-        turn = self._chat.crop_turn([render_crop(sample.images[0], plan, id) for id in ids], ended=ended)
-        check_grids(turn, [plan.crop_tokens(id) for id in ids])
-        return turn
+        views = [render_crop(sample.images[0], plan, id) for id in ids]
+        tokens = [plan.crop_tokens(id) for id in ids]
+        make = partial(self._chat.crop_turn, ended=ended)
+        return segment_of(make, views, tokens, self._pruner, self._chat.pixel_limits)
 
     def _two_turns(
         self,
@@ -146,17 +150,18 @@ class Awares(QwenVL):
         turn: Segment,
         final: Reply,
         latency: float,
+        again: int | float = 0,
         forced: bool = False,
     ) -> Outcome:
+        """Outcome of a sample that called; `again`: visual tokens of turn 1 that turn 2 prefilled once more."""
         plan = sample.plans[0]
         crops = [CropTrace(id=id, tokens=plan.crop_tokens(id)) for id in ids]
-        tokens = plan.lowres_tokens + sum(crop.tokens for crop in crops)
-        again = 0 if forced or self.args.reuse_cache else plan.lowres_tokens
         last = self._turn(final.ids, final.seconds)
         return Outcome(
             answer=last.text.strip(),
-            visual_tokens=tokens,
-            visual_tokens_processed=tokens + again,
+            visual_tokens=final.visual.counted,
+            visual_tokens_processed=final.visual.counted + again,
+            pruning=pruning_trace(self._pruner, final.visual),
             turns=[first, last],
             latency_s=latency,
             truncated=not final.ended,

@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NoReturn
 
 import torch
@@ -21,13 +21,14 @@ from tqdm import tqdm
 
 from lmms_awares import __version__
 from lmms_awares.chat import ChatFormat, Message
-from lmms_awares.conversation import Conversation, Segment
+from lmms_awares.conversation import Conversation, Reply, Segment
 from lmms_awares.crops import MIN_CROP_SIDE
 from lmms_awares.journal import Entry, Journal, digest
 from lmms_awares.models import checkpoint, records
 from lmms_awares.models.batching import batches, wants_trace
 from lmms_awares.models.config import CommonArgs, ConfigError, parse_args
-from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, SampleError, check_grids, read_images
+from lmms_awares.models.pruners import build_pruner, pruning_trace, segment_of
+from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, SampleError, read_images
 from lmms_awares.prompts import published_prompt_for
 from lmms_awares.trace import Conditions, TurnTrace, seal
 from lmms_awares.views import ViewPlan, plan_views
@@ -72,6 +73,7 @@ class QwenVL(lmms):
         self._prompt = self._prompts["system"]
         self._warn_of_foreign_prompt()
         self._model, processor = checkpoint.load(self.args, str(self._device))
+        self._pruner = build_pruner(self.args, self._model)
         self._chat = ChatFormat(processor)
         self._revision = checkpoint.fingerprint(self.args.pretrained, self.args.adapter)
         checkpoint.check_hashes(self.args, self._revision, checkpoint.setup_hash(self._prompts))
@@ -129,10 +131,7 @@ class QwenVL(lmms):
         """Answer a batch in one turn; models with more turns override this."""
         conversation = self._converse(samples)
         replies = conversation.generate(**asdict(samples[0].decoding))
-        return [
-            self._direct_outcome(sample, reply.ids, reply.ended, reply.seconds)
-            for sample, reply in zip(samples, replies, strict=True)
-        ]
+        return [self._direct_outcome(sample, reply) for sample, reply in zip(samples, replies, strict=True)]
 
     # lmms-eval's interface ----------------------------------------------------------------------------------------
 
@@ -251,9 +250,8 @@ class QwenVL(lmms):
 
     def _first_segment(self, text: str, images: list[Image.Image], plans: list[ViewPlan]) -> Segment:
         views = [self.first_view(image, plan) for image, plan in zip(images, plans, strict=True)]
-        segment = self._chat.segment(text, views)
-        check_grids(segment, [self.first_tokens(plan) for plan in plans])
-        return segment
+        tokens = [self.first_tokens(plan) for plan in plans]
+        return segment_of(partial(self._chat.segment, text), views, tokens, self._pruner, self._chat.pixel_limits)
 
     def _key(
         self,
@@ -286,20 +284,21 @@ class QwenVL(lmms):
             eos_token_id=self._chat.tokenizer.eos_token_id,
             pad_token_id=self._chat.tokenizer.pad_token_id,
             reuse_cache=reuse_cache,
+            pruner=self._pruner,
         )
 
-    def _direct_outcome(self, sample: Sample, ids: list[int], ended: bool, seconds: float) -> Outcome:
-        """Outcome of a first turn that is the answer; `ids` may be longer than the task's limit allows."""
+    def _direct_outcome(self, sample: Sample, reply: Reply) -> Outcome:
+        """Outcome of a first turn that is the answer; it may be longer than the task's limit allows."""
         limit = sample.decoding.max_new_tokens
-        turn = self._turn(ids[:limit], seconds)
-        tokens = sum(self.first_tokens(plan) for plan in sample.plans)
+        turn = self._turn(reply.ids[:limit], reply.seconds)
         return Outcome(
             answer=turn.text.strip(),
-            visual_tokens=tokens,
-            visual_tokens_processed=tokens,
+            visual_tokens=reply.visual.counted,
+            visual_tokens_processed=reply.visual.counted,
+            pruning=pruning_trace(self._pruner, reply.visual),
             turns=[turn],
-            latency_s=seconds,
-            truncated=len(ids) > limit or not ended,
+            latency_s=reply.seconds,
+            truncated=len(reply.ids) > limit or not reply.ended,
             input_tokens=len(sample.prompt.ids),
         )
 

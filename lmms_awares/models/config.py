@@ -31,7 +31,7 @@ class CommonArgs(BaseModel):
         min_pixels, max_pixels: limits of every view, in px; default: the checkpoint's own.
         lowres_base: what the low-res view halves, see `lmms_awares.views.ViewPlan`.
         prompt: system prompt: `own`, `default` (the template's), a published name, or a file.
-        seed: of sampling (temperature > 0) and of policy=random.
+        seed: of sampling (temperature > 0), of policy=random, and of pruners that draw.
         journal: file (or folder) that records finished samples; a rerun with the same one resumes.
         rev: expected content hash of checkpoint and adapter, `sha-` and hex as `awares doctor` prints it; loading
             another fails.
@@ -78,8 +78,71 @@ class CommonArgs(BaseModel):
         return self.model_dump(mode="json", exclude=resolved | without_effect)
 
 
-class AwaresArgs(CommonArgs):
-    """Arguments of `awares`.
+class PruningArgs(CommonArgs):
+    """Arguments of every model that can prune.
+
+    Attributes:
+        pruner: a name in `lmms_awares.pruning.PRUNERS`.
+        retain_ratio: nominal share of each image's visual tokens to keep, in (0, 1].
+        official_wiring: `holov` only: as its release does, misalignments included.
+        schedule: `sparsevlm` only: `layer_mean` (default) or `single`.
+    """
+
+    pruner: str | None = None
+    retain_ratio: float | None = Field(default=None, gt=0, le=1)
+    official_wiring: bool | None = None
+    schedule: Literal["layer_mean", "single"] | None = None
+
+    @property
+    def pruner_options(self) -> dict[str, Any]:
+        """Arguments of the one method, as far as they are given."""
+        return self.model_dump(include={"official_wiring", "schedule"}, exclude_none=True)
+
+    @model_validator(mode="after")
+    def _pruner_agrees(self) -> "PruningArgs":
+        if self.pruner is None:
+            if self.retain_ratio is not None or self.pruner_options:
+                raise ValueError("retain_ratio, official_wiring and schedule need pruner=NAME")
+            return self
+        from lmms_awares.pruning import PRUNERS
+
+        if self.pruner not in PRUNERS:
+            raise ValueError(f"unknown pruner {self.pruner!r}; known: {', '.join(PRUNERS)}")
+        if self.retain_ratio is None:
+            raise ValueError(f"pruner={self.pruner} needs retain_ratio=..., above 0 and at most 1")
+        for option in self.pruner_options:
+            if option not in PRUNERS[self.pruner].options:
+                raise ValueError(f"{option} is no option of pruner={self.pruner}")
+        return self
+
+
+class PrunedArgs(PruningArgs):
+    """Arguments of `pruned`."""
+
+    pruner: str
+    retain_ratio: float = Field(gt=0, le=1)
+
+
+class VisionZipArgs(PrunedArgs):
+    """Arguments of `visionzip`."""
+
+    pruner: Literal["visionzip"] = "visionzip"
+
+
+class HoloVArgs(PrunedArgs):
+    """Arguments of `holov`."""
+
+    pruner: Literal["holov"] = "holov"
+
+
+class SparseVLMArgs(PrunedArgs):
+    """Arguments of `sparsevlm`."""
+
+    pruner: Literal["sparsevlm"] = "sparsevlm"
+
+
+class AwaresArgs(PruningArgs):
+    """Arguments of `awares`; with `pruner` and `retain_ratio`, every view of both turns is pruned.
 
     Attributes:
         policy: who decides on the crops: the `model`; or a control: `never` (low-res view, no tool offered),
@@ -92,6 +155,19 @@ class AwaresArgs(CommonArgs):
     policy: Policy = "model"
     reuse_cache: bool = True
     min_crop_side: int = Field(default=MIN_CROP_SIDE, ge=1)
+
+    @model_validator(mode="after")
+    def _second_turn_can_be_pruned(self) -> "AwaresArgs":
+        if self.pruner is not None:
+            from lmms_awares.pruning import PRUNERS
+
+            if not PRUNERS[self.pruner].second_prefill:
+                able = ", ".join(name for name, kind in PRUNERS.items() if kind.second_prefill)
+                raise ValueError(
+                    f"pruner={self.pruner} prunes inside the language model and cannot prune the crops of a second "
+                    f"turn; with awares use one of {able}"
+                )
+        return self
 
     @property
     def prompt_spec(self) -> str:
@@ -116,6 +192,10 @@ ARGS: dict[str, type[CommonArgs]] = {
     "awares": AwaresArgs,
     "qwen2_5_vl_full": CommonArgs,
     "qwen2_5_vl_lowres": CommonArgs,
+    "visionzip": VisionZipArgs,
+    "holov": HoloVArgs,
+    "sparsevlm": SparseVLMArgs,
+    "pruned": PrunedArgs,
     "visionthink": VisionThinkArgs,
 }
 

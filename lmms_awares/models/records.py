@@ -45,6 +45,7 @@ def finished(key: str, sample: Sample, outcome: Outcome, identity: dict[str, Any
         crops=outcome.crops,
         visual_tokens=outcome.visual_tokens,
         visual_tokens_processed=outcome.visual_tokens_processed,
+        pruning=outcome.pruning,
         rtr=outcome.visual_tokens / full,
         tool_call=outcome.tool_call,
         turns=outcome.turns,

@@ -10,7 +10,7 @@ from lmms_awares.chat import Message
 from lmms_awares.conversation import Segment
 from lmms_awares.models.config import ConfigError
 from lmms_awares.tokens import MERGE
-from lmms_awares.trace import CropTrace, ToolCallTrace, TurnTrace
+from lmms_awares.trace import CropTrace, PruningTrace, ToolCallTrace, TurnTrace
 from lmms_awares.views import ViewPlan, to_rgb
 
 
@@ -91,12 +91,13 @@ class Outcome:
     """What a model made of a sample. Token counts are visual tokens; times are seconds."""
 
     answer: str
-    visual_tokens: int
+    visual_tokens: int | float
     turns: list[TurnTrace]
     latency_s: float
     truncated: bool
     input_tokens: int
-    visual_tokens_processed: int
+    visual_tokens_processed: int | float
+    pruning: PruningTrace | None = None
     tool_call: ToolCallTrace | None = None
     crops: list[CropTrace] = field(default_factory=list)
 

@@ -85,7 +85,7 @@ class VisionThink(LowResolution):
         return turn
 
     def _direct_answer(self, sample: Sample, reply: Reply) -> Outcome:
-        outcome = self._direct_outcome(sample, reply.ids, reply.ended, reply.seconds)
+        outcome = self._direct_outcome(sample, reply)
         return replace(outcome, answer=protocol.final_answer([outcome.turns[0].text]))
 
     def _second_answer(self, sample: Sample, first: Reply, second: Second[ToolCall], seconds: float) -> Outcome:

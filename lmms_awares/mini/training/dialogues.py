@@ -17,6 +17,8 @@ from lmms_awares.mini.suite import COLUMNS
 from lmms_awares.prompts import OWN_PROMPT
 from lmms_awares.protocol import format_call
 from lmms_awares.views import ViewPlan, plan_views, render_crop, render_full, render_lowres
+from lmms_awares.visionthink_protocol import OWN_SYSTEM_PROMPT, OWN_TURN2_PROMPT
+from lmms_awares.visionthink_protocol import format_call as call_original
 
 DEFAULT_PROMPT = "You are a helpful assistant."  # the chat template's
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -191,6 +193,25 @@ def _talk(system: str, view: Image.Image, texts: Sequence[str], replies: Sequenc
     return tuple(turns)
 
 
+def think(asker: Asker, count: int) -> Dialogue:
+    """VisionThink: reason and answer where the low-res view suffices, else call for the original and answer then."""
+    question = asker.ask(1)[0]
+    content, low = IMAGE + asker.text(question), render_lowres(asker.image, asker.plan)
+    reply = _boxed_where_asked(question)
+    seen = f"<think>This can be read.</think><answer>{reply}</answer>"
+    if question.suffices:
+        return (Turn(opening(OWN_SYSTEM_PROMPT, content), (low,), seen),)
+    call = Turn(opening(OWN_SYSTEM_PROMPT, content), (low,), f"<think>This is too small.</think>{call_original()}")
+    original = render_full(asker.image, asker.plan)
+    return call, Turn(further(IMAGE + OWN_TURN2_PROMPT), (original,), seen)
+
+
+def _boxed_where_asked(question: Question) -> str:
+    """Our VisionThink prompt wants numbers and options' letters in a box."""
+    reply = answer(question)
+    return f"\\boxed{{{reply}}}" if question.options or reply.isdigit() else reply
+
+
 MAKERS: dict[str, Maker] = {
-    maker.__name__: maker for maker in (bare_full, bare_low, full_view, low_view, decisions, crops, whole)
+    maker.__name__: maker for maker in (bare_full, bare_low, full_view, low_view, decisions, crops, whole, think)
 }

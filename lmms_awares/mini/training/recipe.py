@@ -63,7 +63,7 @@ def corpus() -> Iterator[str]:
     for name, benchmark in BENCHMARKS.items():
         for _ in range(60):
             asker = Asker(generator, name, benchmark.sizes[0])
-            for maker in ("full_view", "decisions", "whole"):
+            for maker in ("full_view", "decisions", "whole", "think"):
                 for turn in MAKERS[maker](asker, 1):
                     yield turn.text
                     yield turn.reply

@@ -1,0 +1,135 @@
+"""What pruning costs: peak memory of the score computation, and the time that each method adds before the first token.
+
+    python benchmarks/pruning.py [--pretrained DIR] [--device cuda] [--dtype bfloat16] [--repeats 3] [--side 64]
+
+The first part scores one image of side x side visual tokens in a single attention block of the published tower's size
+(16 heads of 80), in a process of its own, and reads the process's peak from the system. The second part times each
+method on the checkpoint (without --pretrained: a tiny random one, whose tower is far cheaper beside the scores than a
+real one's) and prints the time that it adds as a share of that image's vision tower. Medians; times in ms.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from PIL import Image
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionAttention
+
+from lmms_awares.chat import ChatFormat
+from lmms_awares.conversation import Conversation, Segment
+from lmms_awares.mini import random_checkpoint
+from lmms_awares.models.checkpoint import load
+from lmms_awares.models.config import CommonArgs
+from lmms_awares.pruning import PRUNERS
+from lmms_awares.pruning.base import Pruner
+from lmms_awares.pruning.tower import _receive, window_order
+from lmms_awares.tokens import MERGE, TOKEN_SIDE
+
+RATIO = 0.5
+
+
+def peak_mib() -> float:
+    """Peak resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@torch.inference_mode()
+def score_memory(side: int) -> tuple[float, float]:
+    """(MiB that scoring adds to the process's peak, seconds), weights and input of the block not counted."""
+    patches = (MERGE * side) ** 2
+    config = Qwen2_5_VLVisionConfig(hidden_size=1280, num_heads=16)
+    block = Qwen2_5_VLVisionAttention(config)
+    hidden, table = torch.randn(patches, 1280), torch.rand(patches, 80)
+    order = window_order(side, side, 4)
+    before = peak_mib()
+    started = time.perf_counter()
+    _receive(block, hidden, table, table, order=order)
+    return peak_mib() - before, time.perf_counter() - started
+
+
+def prompt(chat: ChatFormat, image: Image.Image) -> Segment:
+    """A question about an image."""
+    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What does it say?"}]}]
+    return chat.segment(chat.render(messages, None), [image])
+
+
+def median(run: Callable[[], float], repeats: int) -> float:
+    """Median of `repeats` runs after one to warm up, ms."""
+    return statistics.median([run() for _ in range(repeats + 1)][1:]) * 1000
+
+
+def timings(arguments: argparse.Namespace) -> None:
+    """Print the table of added times."""
+    with tempfile.TemporaryDirectory() as folder:
+        pretrained = arguments.pretrained or str(random_checkpoint.build(Path(folder) / "tiny"))
+        model, processor = load(CommonArgs(pretrained=pretrained, dtype=arguments.dtype), arguments.device)
+    chat = ChatFormat(processor)
+    size = TOKEN_SIDE * arguments.side
+    segment = prompt(chat, Image.effect_noise((size, size), 60).convert("RGB"))
+    half = TOKEN_SIDE * round(arguments.side * RATIO**0.5)
+    small = prompt(chat, Image.effect_noise((half, half), 60).convert("RGB"))
+    ids = SimpleNamespace(eos_token_id=chat.tokenizer.eos_token_id, pad_token_id=chat.tokenizer.pad_token_id)
+
+    def first_token(own: Segment, pruner: Pruner | None) -> float:
+        return Conversation(model, [own], pruner=pruner, **vars(ids)).generate(1)[0].seconds
+
+    @torch.inference_mode()
+    def tower(pruner: Pruner) -> float:
+        """Encoding and choosing, without the language model."""
+        pixels, grids = segment.pixels.to(model.device), segment.grids.to(model.device)
+        started = clock(model.device)
+        with pruner(model):
+            features = model.model.get_image_features(pixels, grids, return_dict=True).pooler_output
+            pruner.prune(model, features, segment.pixels)
+        return clock(model.device) - started
+
+    alone = median(lambda: tower(Pruner(1)), arguments.repeats)
+    whole = median(lambda: first_token(segment, None), arguments.repeats)
+    print(f"\n{pretrained if arguments.pretrained else 'tiny random checkpoint'} on {model.device}, {model.dtype}, ")
+    print(f"{int(segment.is_image.sum())} visual tokens, retain_ratio {RATIO}; vision tower alone {alone:.0f} ms")
+    print(f"{'method':<12} {'added before the LLM':>21} {'of the tower':>13} {'first token ms':>15} {'saved':>7}")
+    print(f"{'(none)':<12} {'':>21} {'':>13} {whole:>15.0f}")
+    for name, kind in PRUNERS.items():
+        pruner = kind(RATIO)
+        added = median(lambda pruner=pruner: tower(pruner), arguments.repeats) - alone
+        own = small if pruner.resizes else segment
+        first = median(lambda own=own, pruner=pruner: first_token(own, pruner), arguments.repeats)
+        shown = ("", "") if pruner.resizes or not pruner.second_prefill else (f"{added:.0f} ms", f"{added / alone:.0%}")
+        print(f"{name:<12} {shown[0]:>21} {shown[1]:>13} {first:>15.0f} {1 - first / whole:>7.0%}")
+
+
+def clock(device: torch.device) -> float:
+    """Seconds, device synchronised."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def main() -> None:
+    """Run both parts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pretrained")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--side", type=int, default=64, help="visual tokens per side of the image")
+    arguments = parser.parse_args()
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        added, seconds = pool.apply(score_memory, (arguments.side,))
+    print(
+        f"scores of {arguments.side**2} visual tokens ({(MERGE * arguments.side) ** 2} patches, 16 heads, fp32, CPU): "
+    )
+    print(f"peak memory +{added:.0f} MiB, {seconds:.1f} s")
+    timings(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""`awares regress` and `awares regress save`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lmms_awares.report.regress import Report, Rules
+
+app = typer.Typer()
+_BASELINES = Path("results/baselines")
+
+
+@app.callback(invoke_without_command=True)
+def regress(  # noqa: PLR0917
+    context: typer.Context,
+    baseline: Annotated[Path | None, typer.Option(help="result folder, or a file of `awares regress save`")] = None,
+    candidate: Annotated[Path | None, typer.Option(help="result folder; its newest run counts")] = None,
+    max_drop: Annotated[float, typer.Option(min=0, help="points of score (0..100) that may be lost")] = 1.0,
+    max_rtr_rise: Annotated[float, typer.Option(min=0, help="RTR that may be added")] = 0.02,
+    alpha: Annotated[float, typer.Option(help="chance of a false alarm over all benchmarks, below 0.5")] = 0.05,
+    strict: Annotated[bool, typer.Option("--strict", help="fail too where a benchmark is too small to tell")] = False,
+    markdown: Annotated[Path | None, typer.Option(help="file for a Markdown summary")] = None,
+    junit: Annotated[Path | None, typer.Option(help="file for JUnit XML")] = None,
+    json: Annotated[Path | None, typer.Option(help="file for JSON")] = None,
+) -> None:
+    """Did a checkpoint get worse? Compares a candidate with a baseline, document by document.
+
+    Exits 0 where no benchmark got worse, 1 where one did, 2 where the runs do not compare. In a GitHub job the summary
+    also goes to the step summary.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if baseline is None or candidate is None:
+        raise typer.BadParameter("give --baseline and --candidate")
+    if not 0 < alpha < 0.5:
+        raise typer.BadParameter(f"--alpha {alpha:g} must lie between 0 and 0.5")
+    from lmms_awares.report import regress_output as output
+    from lmms_awares.report.regress import EXIT_CODES, Rules
+
+    report = _compare(baseline, candidate, Rules(max_drop, max_rtr_rise, alpha, strict))
+    typer.echo(output.as_text(report))
+    for file, render in ((markdown, output.as_markdown), (junit, output.as_junit), (json, output.as_json)):
+        if file is not None:
+            _write(file, render(report), "w")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        _write(Path(summary), output.as_markdown(report), "a")
+    raise typer.Exit(EXIT_CODES[report.outcome])
+
+
+@app.command("save")
+def save_baseline(
+    run: Annotated[Path, typer.Argument(help="result folder; its newest run counts")],
+    output: Annotated[Path | None, typer.Option(help="file to write; default: below results/baselines/")] = None,
+) -> None:
+    """Write what the gate needs of a run as a small file that fits into a repository."""
+    from lmms_awares.report import baseline as store
+
+    reduced = store.load(run)
+    file = store.save(reduced, output or _BASELINES / f"{reduced.name.replace(':', '-')}{store.SUFFIX}")
+    samples = sum(len(task.doc_ids) for task in reduced.tasks.values())
+    typer.echo(f"{file}: {len(reduced.tasks)} tasks, {samples} samples, {file.stat().st_size / 1000:.0f} kB")
+
+
+def _compare(baseline: Path, candidate: Path, rules: "Rules") -> "Report":
+    """The report; runs that cannot be read are reported as not comparable, so that a CI job says why."""
+    from lmms_awares.report.baseline import BaselineError, load
+    from lmms_awares.report.regress import Report, compare
+    from lmms_awares.report.runs import RunError
+    from lmms_awares.trace import TraceError
+
+    names = (str(baseline), str(candidate))
+    try:
+        return compare(load(baseline), load(candidate), rules, names)
+    except (BaselineError, RunError, TraceError) as error:
+        return Report(*names, rules, reasons=[str(error)])
+
+
+def _write(file: Path, content: str, mode: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open(mode, encoding="utf-8") as stream:
+            stream.write(content)
+    except OSError as error:
+        typer.echo(f"awares: error: {file} cannot be written: {error.strerror}", err=True)
+        sys.exit(2)

@@ -1,0 +1,78 @@
+"""Between the models and `lmms_awares.pruning`: arguments to a pruner, views to smaller ones, counts to the trace."""
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from PIL import Image
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from lmms_awares.conversation import Segment
+from lmms_awares.models.config import CommonArgs, ConfigError, PruningArgs
+from lmms_awares.models.sample import check_grids
+from lmms_awares.pruning import PRUNERS, Pruner, PruningError
+from lmms_awares.tokens import TOKEN_SIDE, VisualTokens, grid_size
+from lmms_awares.trace import PruningTrace
+
+
+def build_pruner(args: CommonArgs, model: Qwen2_5_VLForConditionalGeneration) -> Pruner | None:
+    """The pruner that `args` ask for, checked against the loaded model; None where they ask for none.
+
+    Raises:
+        ConfigError: the pruner cannot serve the model.
+    """
+    if not isinstance(args, PruningArgs) or args.pruner is None or args.retain_ratio is None:
+        return None
+    try:
+        pruner = PRUNERS[args.pruner](args.retain_ratio, seed=args.seed, **args.pruner_options)
+        pruner.check(model)
+    except PruningError as error:
+        raise ConfigError(str(error)) from None
+    return pruner
+
+
+def segment_of(
+    make: Callable[..., Segment],
+    views: Sequence[Image.Image],
+    tokens: Sequence[int],
+    pruner: Pruner | None,
+    pixel_limits: tuple[int, int],
+) -> Segment:
+    """The segment that `make` makes of `views`, at the sizes that the pruner gives them.
+
+    Args:
+        make: takes the views, and `at_grid=True` where their sizes are final.
+        tokens: visual tokens of each view as planned.
+
+    Raises:
+        RuntimeError: the image processor counts other tokens.
+    """
+    if pruner is None or not pruner.resizes:
+        segment = make(views)
+    else:
+        small = [_resized(view, pruner, pixel_limits) for view in views]
+        segment = make(small, at_grid=True)
+        tokens = [view.width * view.height // TOKEN_SIDE**2 for view in small]
+    check_grids(segment, tokens)
+    return segment
+
+
+def _resized(view: Image.Image, pruner: Pruner, pixel_limits: tuple[int, int]) -> Image.Image:
+    columns, rows = (side // TOKEN_SIDE for side in grid_size(*view.size, *pixel_limits))
+    columns, rows = pruner.grid(columns, rows)
+    return view.resize((columns * TOKEN_SIDE, rows * TOKEN_SIDE), Image.Resampling.LANCZOS)
+
+
+def pruning_trace(pruner: Pruner | None, visual: VisualTokens) -> PruningTrace | None:
+    """What the trace records about a sample that was answered with `pruner`."""
+    if pruner is None:
+        return None
+    return PruningTrace(
+        pruner=pruner.name,
+        retain_ratio=pruner.retain_ratio,
+        encoded_tokens=visual.encoded,
+        entering_tokens=visual.entering[0],
+        mean_post=fmean(visual.leaving),
+        mean_input=fmean(visual.entering),
+        final_tokens=visual.leaving[-1],
+        kv_lengths=list(visual.cached),
+    )

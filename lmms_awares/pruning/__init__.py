@@ -1,0 +1,18 @@
+"""Pruners: fewer visual tokens from the same image. One file per method; this registry is all that knows them."""
+
+from lmms_awares.pruning.base import Pruner, PruningError
+from lmms_awares.pruning.downsample import Downsample
+from lmms_awares.pruning.holov import HoloV
+from lmms_awares.pruning.random import Random
+from lmms_awares.pruning.sparsevlm import SparseVLM
+from lmms_awares.pruning.visionzip import VisionZip
+
+__all__ = ["PRUNERS", "Pruner", "PruningError"]
+
+PRUNERS: dict[str, type[Pruner]] = {
+    "visionzip": VisionZip,
+    "holov": HoloV,
+    "sparsevlm": SparseVLM,
+    "random": Random,
+    "downsample": Downsample,
+}

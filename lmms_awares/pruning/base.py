@@ -1,0 +1,158 @@
+"""What every pruner shares: the budget's checks, hooks that come off again, and the shapes that pass through.
+
+A pruner acts at one of three places, and overrides one method for it: `grid` (pixels, before the vision tower), `keep`
+(tokens, between the tower and the language model) or `hooks` (inside the language model).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
+
+import torch
+from torch.utils.hooks import RemovableHandle
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from lmms_awares.pruning.tower import Received, capture
+from lmms_awares.tokens import MERGE, VisualTokens
+
+
+class PruningError(ValueError):
+    """A pruner that cannot work so; the message is one line that names the reason and the fix."""
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """One image as the vision tower leaves it.
+
+    Attributes:
+        embeds: [N, D] visual tokens in raster order.
+        pixels: [4N, 1176] float32 patches that they were made of.
+        before: [D] embedding of the token in front of the image, `<|vision_start|>`.
+        received: attention that the tokens received in the tower; None unless the pruner `reads_attention`.
+    """
+
+    embeds: torch.Tensor
+    pixels: torch.Tensor
+    before: torch.Tensor
+    received: Received | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is left of one image.
+
+    Attributes:
+        index: [K] int64 in the order of the new sequence: raster index of each token, whose M-RoPE position it keeps.
+        embeds: [K, D] the tokens themselves.
+        lead: tokens in front of the image that `index` decides on too, as -1, ..; their embeddings are the text's own,
+            so `embeds` has rows for the non-negative entries of `index` only.
+    """
+
+    index: torch.Tensor
+    embeds: torch.Tensor
+    lead: int = 0
+
+
+class Pruner:
+    """Base of all pruners; itself keeps everything. Used as `with pruner(model): ...`.
+
+    Args:
+        retain_ratio: nominal share of the visual tokens to keep, in (0, 1].
+        seed: of whatever is random about the choice.
+
+    Raises:
+        PruningError: a ratio outside (0, 1].
+    """
+
+    name: ClassVar[str]
+    options: ClassVar[tuple[str, ...]] = ()  # further arguments, as model arguments name them
+    reads_attention: ClassVar[bool] = False  # needs `EncodedImage.received`
+    second_prefill: ClassVar[bool] = True  # can prune what is appended to a filled KV cache
+    attention: ClassVar[tuple[str, ...]] = ("sdpa", "eager", "flash_attention_2")
+
+    def __init__(self, retain_ratio: float, *, seed: int = 0) -> None:
+        if not 0 < retain_ratio <= 1:
+            raise PruningError(f"retain_ratio must be above 0 and at most 1, got {retain_ratio}")
+        self.retain_ratio = retain_ratio
+        self.seed = seed
+        self._received: list[Received] = []
+
+    @property
+    def exact_ratio(self) -> Fraction:
+        """The ratio as it was written: 0.7 is 7/10, so that budgets do not depend on binary rounding."""
+        return Fraction(str(self.retain_ratio))
+
+    def check(self, model: Qwen2_5_VLForConditionalGeneration) -> None:
+        """Refuse a model that this pruner cannot serve.
+
+        Raises:
+            PruningError: its attention implementation, cache or layers.
+        """
+        found = model.config._attn_implementation
+        if found not in self.attention:
+            raise PruningError(f"{self.name} runs with attn_implementation {' or '.join(self.attention)}, not {found}")
+        cache = model.generation_config.cache_implementation
+        if cache not in (None, "dynamic"):
+            raise PruningError(f"{self.name} needs a dynamic KV cache, not cache_implementation={cache}")
+        vision = model.config.vision_config
+        if self.reads_attention and vision.depth - 1 not in vision.fullatt_block_indexes:
+            raise PruningError(
+                f"{self.name} reads the attention of the vision tower's last block, which in this model is windowed; "
+                "use a checkpoint whose last block attends to the whole image"
+            )
+
+    def grid(self, columns: int, rows: int) -> tuple[int, int]:
+        """(columns, rows) of visual tokens to resize a view of `columns` x `rows` to, before it is encoded."""
+        return columns, rows
+
+    @property
+    def resizes(self) -> bool:
+        """True where `grid` changes anything."""
+        return False
+
+    def keep(self, image: EncodedImage) -> Kept:
+        """What is left of an image when it enters the language model."""
+        return Kept(torch.arange(len(image.embeds), device=image.embeds.device), image.embeds)
+
+    def hooks(self, model: Qwen2_5_VLForConditionalGeneration) -> Iterator[RemovableHandle]:
+        """Hooks to have in place during encoding, prefill and decoding, each yielded as soon as it is in."""
+        if self.reads_attention:
+            yield from capture(model.model.visual, self._received)
+
+    def ledger(self, entering: Sequence[VisualTokens]) -> list[VisualTokens]:
+        """Token counts per layer, of each row of the batch just prefilled, from what entered the first layer."""
+        return list(entering)
+
+    def reset(self) -> None:
+        """Forget what belongs to one batch."""
+        self._received.clear()
+
+    @contextmanager
+    def __call__(self, model: Qwen2_5_VLForConditionalGeneration) -> Iterator["Pruner"]:
+        """Hooks in; on the way out, error or not, hooks out."""
+        with ExitStack() as stack:
+            stack.callback(self.reset)
+            for handle in self.hooks(model):
+                stack.callback(handle.remove)
+            yield self
+
+    def prune(
+        self, model: Qwen2_5_VLForConditionalGeneration, features: Sequence[torch.Tensor], pixels: torch.Tensor
+    ) -> list[Kept]:
+        """Prune the images that the tower has just encoded: `keep` for each.
+
+        Args:
+            features: the tower's output, [N_i, D] per image.
+            pixels: [sum 4N_i, 1176] patches of the same images.
+        """
+        before = model.get_input_embeddings().weight[model.config.vision_start_token_id]
+        patches = pixels.split([len(embeds) * MERGE**2 for embeds in features])
+        received = self._received if self.reads_attention else [None] * len(features)
+        kept = [
+            self.keep(EncodedImage(embeds, own, before, attention))
+            for embeds, own, attention in zip(features, patches, received, strict=True)
+        ]
+        self._received.clear()
+        return kept

@@ -1,0 +1,72 @@
+"""After which layers SparseVLM prunes, and to how much: the published budgets at other depths and ratios."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from lmms_awares.pruning.base import PruningError
+
+Schedule = Literal["layer_mean", "single"]
+
+# The release: of 576 visual tokens in a model of 32 layers, left after layers 2, 6 and 15 under its budget "192".
+LAYERS = (2, 6, 15)
+PROFILE = (309 / 576, 204 / 576, 113 / 576)
+REFERENCE_DEPTH = 32
+MIN_DEPTH = 24  # shallower models get the layers in proportion
+_STEPS = 60
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Pruning at the output of `layer` (0-based), after which `share` of the original visual tokens is left."""
+
+    layer: int
+    share: float
+
+    def target(self, tokens: int) -> int:
+        """Tokens left of `tokens`, at least 1."""
+        return max(1, round(tokens * self.share))
+
+
+def plan_stages(ratio: float, depth: int, schedule: Schedule) -> tuple[Stage, ...]:
+    """Stages for a nominal `ratio`; none where everything is kept.
+
+    `layer_mean`: the profile, raised to the one power that makes the mean over layers of the count after each layer
+    equal to the ratio. `single`: everything at the first stage.
+
+    Raises:
+        PruningError: a ratio that the layers before the first stage alone exceed.
+    """
+    if ratio == 1:
+        return ()
+    profile = {layer: share for layer, share in zip(_layers(depth), PROFILE, strict=True) if layer < depth - 1}
+    if schedule == "single":
+        return (Stage(min(profile, default=0), ratio),)
+    layers = [*profile, depth]
+    spans = [end - start for start, end in pairwise(layers)]
+
+    def mean(power: float) -> float:
+        shares = (share**power for share in profile.values())
+        return (layers[0] + sum(span * share for span, share in zip(spans, shares, strict=True))) / depth
+
+    if ratio <= layers[0] / depth:
+        raise PruningError(
+            f"retain_ratio={ratio} cannot be met by sparsevlm: the first {layers[0]} of {depth} layers hold all visual "
+            f"tokens, which is {layers[0] / depth:.3f} of the mean already; use a larger one or schedule=single"
+        )
+    low, high = 0.0, 64.0
+    for _ in range(_STEPS):  # the mean falls with the power
+        middle = (low + high) / 2
+        low, high = (middle, high) if mean(middle) > ratio else (low, middle)
+    return tuple(Stage(layer, share**low) for layer, share in profile.items())
+
+
+def _layers(depth: int) -> tuple[int, ...]:
+    """Stage layers; where two fall together in a shallow model, the later one moves on."""
+    if depth >= MIN_DEPTH:
+        return LAYERS
+    layers: list[int] = []
+    for layer in LAYERS:
+        scaled = round(layer * depth / REFERENCE_DEPTH)
+        layers.append(max(scaled, layers[-1] + 1 if layers else 0))
+    return tuple(layers)

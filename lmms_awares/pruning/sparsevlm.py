@@ -1,0 +1,141 @@
+"""SparseVLM v1.5 (arXiv 2410.04417), carried over to Qwen2.5-VL: text raters prune the visual tokens inside the model.
+
+Pure functions for one sample, and the pruner that `lmms_awares.pruning.stages` drives through the layers.
+"""
+
+from typing import ClassVar, get_args
+
+import torch
+
+from lmms_awares.pruning.base import PruningError
+from lmms_awares.pruning.schedule import Schedule, Stage, plan_stages
+from lmms_awares.pruning.stages import Reduced, StagedPruner
+
+NOISE = 1e-6  # breaks ties of the density
+MERGE_EPSILON = 1e-6
+
+
+def text_raters(hidden: torch.Tensor, visual: slice, text: slice) -> torch.Tensor:
+    """Text tokens that judge the visual ones: those that the visual tokens attend to more than to the average text.
+
+    Args:
+        hidden: [T, d] input embeddings with the image features in place.
+        visual, text: rows of the visual tokens and of the text behind them.
+
+    Returns:
+        [R] int64, relative to `text.start`, ascending. All of the text where none stands out.
+    """
+    return raters_of(hidden[visual], hidden[text])
+
+
+def raters_of(visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    """`text_raters` on the [n, d] visual and [t, d] text embeddings themselves; they need not be contiguous."""
+    relevance = (visual.float() @ text.float().T).softmax(1).mean(0)
+    raters = (relevance > relevance.mean()).nonzero().flatten()
+    return raters if len(raters) else torch.arange(len(text), device=text.device)
+
+
+def select(attention_score: torch.Tensor, keep: int) -> torch.Tensor:
+    """[K] int64 ascending: the visual tokens with the highest score.
+
+    At least one token goes, as in the release: K = min(keep, n - 1).
+
+    Args:
+        attention_score: [n] attention that each visual token receives from the raters, mean over heads and raters.
+        keep: tokens to keep.
+    """
+    count = max(0, min(keep, len(attention_score) - 1))
+    return attention_score.argsort(descending=True, stable=True)[:count].sort().values
+
+
+def recycled(attention_score: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """[m] int64: the best 30 % (and one) of what `select` left out, by falling score; `merge` takes them."""
+    ranking = attention_score.argsort(descending=True, stable=True)
+    pruned = ranking[~torch.isin(ranking, kept)]
+    return pruned[: recycle_counts(len(pruned))[0]]
+
+
+def recycle_counts(pruned: int) -> tuple[int, int]:
+    """(tokens to merge, clusters to merge them into) where a stage prunes `pruned` tokens."""
+    tokens = int(0.3 * pruned) + 1
+    return tokens, int(tokens / 10) + 1
+
+
+def merge(pruned_hidden: torch.Tensor, clusters: int, noise: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Density-peak clustering with k nearest neighbours; each cluster becomes the mean of its members.
+
+    Computed in float32: in bfloat16 the tie-breaking noise would vanish beside densities near 1.
+
+    Args:
+        pruned_hidden: [m, d] hidden states of the tokens to merge.
+        clusters: c, 1..m.
+        noise: [m] uniform in [0, 1), scaled to 1e-6 here; None draws it with seed 0. It decides the centre where
+            c = 1, and can decide the partition where c = 2.
+
+    Returns:
+        centers: [c] int64 rows of `pruned_hidden`, by falling score.
+        merged: [c, d] in that order and in the dtype of `pruned_hidden`.
+    """
+    x = pruned_hidden.float()
+    if noise is None:
+        noise = torch.rand(len(x), generator=torch.Generator().manual_seed(0))
+    # Differences, not the product form: mutual neighbours must be at exactly the same distance.
+    distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist") / x.shape[1] ** 0.5
+    nearest = distance.topk(clusters, largest=False).values  # a token is its own first neighbour
+    density = (-(nearest**2).mean(1)).exp() + NOISE * noise.to(x.device)
+    denser = density[None, :] > density[:, None]
+    separation = torch.where(denser, distance, distance.max()).amin(1)
+    centers = (separation * density).topk(clusters).indices
+    member_of = distance[centers].argmin(0)
+    member_of[centers] = torch.arange(clusters, device=x.device)
+    sums = torch.zeros(clusters, x.shape[1], device=x.device).index_add_(0, member_of, x)
+    counts = member_of.bincount(minlength=clusters)[:, None]
+    return centers, (sums / (counts + MERGE_EPSILON)).to(pruned_hidden.dtype)
+
+
+class SparseVLM(StagedPruner):
+    """Text-guided, in three stages inside the language model; all visual tokens enter it.
+
+    Args:
+        schedule: `layer_mean` keeps `retain_ratio` of the tokens on average over layers, which is how the authors name
+            their budgets; `single` prunes once, to `retain_ratio`.
+    """
+
+    name: ClassVar[str] = "sparsevlm"
+    options: ClassVar[tuple[str, ...]] = ("schedule",)
+
+    def __init__(self, retain_ratio: float, *, seed: int = 0, schedule: Schedule = "layer_mean") -> None:
+        super().__init__(retain_ratio, seed=seed)
+        if schedule not in get_args(Schedule):
+            raise PruningError(f"schedule must be {' or '.join(get_args(Schedule))}, got {schedule!r}")
+        self.schedule = schedule
+
+    def stages(self, depth: int) -> tuple[Stage, ...]:
+        """The schedule at this depth."""
+        return plan_stages(self.retain_ratio, depth, self.schedule)
+
+    def raters(self, visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """`text_raters`."""
+        return raters_of(visual, text)
+
+    def reduce(self, scores: torch.Tensor, hidden: torch.Tensor, target: int, generator: torch.Generator) -> Reduced:
+        """`select`, then `merge` of what is worth recycling, so that `target` tokens are left with the merged ones."""
+        kept = select(scores, keep_count(len(scores), target))
+        worth = recycled(scores, kept)
+        noise = torch.rand(len(worth), generator=generator)
+        centers, merged = merge(hidden[worth], recycle_counts(len(scores) - len(kept))[1], noise)
+        return Reduced(kept, worth[centers], merged)
+
+
+def keep_count(tokens: int, target: int) -> int:
+    """The most tokens that a stage may keep of `tokens` so that with its merged ones at most `target` are left.
+
+    0 where even the merged tokens alone are more than `target`.
+    """
+    return next((keep for keep in range(min(target, tokens - 1), 0, -1) if left_after(tokens, keep) <= target), 0)
+
+
+def left_after(tokens: int, keep: int) -> int:
+    """Tokens behind a stage that keeps `keep` of `tokens`, merged ones included."""
+    keep = min(keep, tokens - 1)
+    return keep + recycle_counts(tokens - keep)[1]

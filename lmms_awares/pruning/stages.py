@@ -1,0 +1,270 @@
+"""Pruning inside the language model: hooks that shorten the sequence behind some layers during prefill.
+
+Every row of a left-padded batch is pruned for itself and the batch is padded again, so the KV cache gets shorter from
+stage to stage. Decoding continues on it: the first layer's cache is whole, which is where positions and mask lengths
+come from, and each layer behind a stage gets the mask of its own cache.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.hooks import RemovableHandle
+from transformers import DynamicCache, Qwen2_5_VLForConditionalGeneration
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLDecoderLayer, Qwen2_5_VLModel, rotate_half
+
+from lmms_awares.pruning.base import Pruner, PruningError
+from lmms_awares.pruning.schedule import Stage
+from lmms_awares.tokens import VisualTokens
+
+Keywords = dict[str, Any]
+Rope = Sequence[torch.Tensor]  # cos and sin
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """What a stage leaves of one row's n visual tokens.
+
+    Attributes:
+        kept: [k] int64 ascending, of n.
+        sources: [c] int64, of n; whose position each merged token takes.
+        merged: [c, d] hidden states, put behind the last visual token.
+    """
+
+    kept: torch.Tensor
+    sources: torch.Tensor
+    merged: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The batch's columns between two stages: [B, T] bool each, and [B, T, head_dim] rotary tables behind a stage.
+
+    `padded` is kept because asking the device anew at every layer of every step would cost more than the step.
+    """
+
+    valid: torch.Tensor
+    visual: torch.Tensor
+    padded: bool
+    rope: tuple[torch.Tensor, torch.Tensor] | None = None
+
+
+class StagedPruner(Pruner):
+    """Base of pruners that act at the output of some layers, guided by the text behind the images."""
+
+    second_prefill: ClassVar[bool] = False
+    attention: ClassVar[tuple[str, ...]] = ("sdpa", "eager")
+
+    def __init__(self, retain_ratio: float, *, seed: int = 0) -> None:
+        super().__init__(retain_ratio, seed=seed)
+        self._layouts: list[_Layout] = []
+        self._plan: tuple[Stage, ...] = ()
+        self._raters: list[torch.Tensor] = []  # per row, columns counted from the right end: -1 is the last
+        self._generators: list[torch.Generator] = []
+        self._prefilling = False
+
+    @abstractmethod
+    def stages(self, depth: int) -> tuple[Stage, ...]:
+        """Where to prune a model of `depth` layers, and to how much."""
+
+    @abstractmethod
+    def raters(self, visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """Rows of the [t, d] text embeddings whose attention scores the [n, d] visual ones."""
+
+    @abstractmethod
+    def reduce(self, scores: torch.Tensor, hidden: torch.Tensor, target: int, generator: torch.Generator) -> Reduced:
+        """Bring n visual tokens with [n] scores and [n, d] hidden states down to `target`."""
+
+    def check(self, model: Qwen2_5_VLForConditionalGeneration) -> None:
+        """Also: every layer attends to everything, and the stages can meet the ratio."""
+        super().check(model)
+        text = model.config.text_config
+        if set(text.layer_types) != {"full_attention"}:
+            raise PruningError(f"{self.name} cannot serve sliding-window attention; set use_sliding_window to false")
+        self.stages(text.num_hidden_layers)
+
+    def hooks(self, model: Qwen2_5_VLForConditionalGeneration) -> Iterator[RemovableHandle]:
+        """On the model, its first layer, the layers that prune, and those behind them."""
+        layers = model.model.language_model.layers
+        self._plan = self.stages(len(layers))
+        if not self._plan:
+            return
+        eager = model.config.text_config._attn_implementation == "eager"
+        yield model.model.register_forward_pre_hook(self._begin, with_kwargs=True)
+        yield layers[0].register_forward_pre_hook(self._choose_raters, with_kwargs=True)
+        for number, stage in enumerate(self._plan):
+            yield layers[stage.layer].register_forward_hook(partial(self._prune, stage), with_kwargs=True)
+            behind = self._plan[number + 1].layer if number + 1 < len(self._plan) else len(layers) - 1
+            for index in range(stage.layer + 1, behind + 1):
+                enter = partial(self._enter, index=index, number=number + 1, eager=eager)
+                yield layers[index].register_forward_pre_hook(enter, with_kwargs=True)
+
+    def ledger(self, entering: Sequence[VisualTokens]) -> list[VisualTokens]:
+        """Counts between the stages, as they were."""
+        if not self._layouts:
+            return list(entering)
+        visual = torch.stack([layout.visual.sum(1) for layout in self._layouts]).tolist()
+        valid = torch.stack([layout.valid.sum(1) for layout in self._layouts]).tolist()
+        layers = range(len(entering[0].entering))
+        before = [sum(stage.layer < layer for stage in self._plan) for layer in layers]
+        after = [sum(stage.layer <= layer for stage in self._plan) for layer in layers]
+        return [
+            replace(
+                tokens,
+                entering=tuple(visual[stage][row] for stage in before),
+                leaving=tuple(visual[stage][row] for stage in after),
+                cached=tuple(valid[stage][row] for stage in before),
+            )
+            for row, tokens in enumerate(entering)
+        ]
+
+    def reset(self) -> None:
+        """Forget the batch."""
+        super().reset()
+        self._layouts.clear()
+        self._raters.clear()
+        self._generators.clear()
+
+    # Hooks --------------------------------------------------------------------------------------------------------
+
+    def _begin(self, module: Qwen2_5_VLModel, args: tuple[Any, ...], kwargs: Keywords) -> None:
+        """At the model's entry: is this the prefill, and where are the visual tokens?"""
+        ids, cache = kwargs["input_ids"], kwargs["past_key_values"]
+        filled = cache.get_seq_length() if cache is not None else 0
+        if filled and ids.shape[1] > 1:
+            raise PruningError(f"{self.name} prunes one prefill only; this is a second one on a filled cache")
+        if cache is not None and type(cache) is not DynamicCache:
+            raise PruningError(f"{self.name} needs a DynamicCache, not {type(cache).__name__}")
+        self._prefilling = not filled
+        if self._prefilling:
+            self.reset()
+            mask = kwargs["attention_mask"]
+            valid = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
+            self._layouts.append(_Layout(valid, valid & (ids == module.config.image_token_id), mask is not None))
+            self._generators = [torch.Generator().manual_seed(self.seed) for _ in ids]
+
+    def _choose_raters(self, module: nn.Module, args: tuple[Any, ...], kwargs: Keywords) -> None:
+        """At the first layer's entry, from the input embeddings; the text behind the last image is never pruned."""
+        if not self._prefilling:
+            return
+        for embeds, visual in zip(args[0], self._layouts[0].visual, strict=True):
+            text = len(visual) - 1 - int(visual.nonzero().amax()) if visual.any() else 0
+            chosen = self.raters(embeds[visual], embeds[-text:]) if text else torch.zeros(0, dtype=torch.long)
+            self._raters.append(chosen - text)
+
+    def _prune(
+        self,
+        stage: Stage,
+        module: Qwen2_5_VLDecoderLayer,
+        args: tuple[Any, ...],
+        kwargs: Keywords,
+        output: torch.Tensor,
+    ) -> torch.Tensor:
+        """At a stage's exit: scores from the layer's own input, merging on its output."""
+        if not self._prefilling:
+            return output
+        rows = [
+            self._prune_row(stage, module, row, inputs, outputs, rope=rope)
+            for row, (inputs, outputs, *rope) in enumerate(
+                zip(args[0], output, *kwargs["position_embeddings"], strict=True)
+            )
+        ]
+        hidden, visual, *tables = (
+            pad_sequence(list(parts), batch_first=True, padding_side="left") for parts in zip(*rows, strict=True)
+        )
+        lengths = [len(parts[0]) for parts in rows]
+        pads = hidden.shape[1] - torch.tensor(lengths, device=hidden.device)
+        valid = torch.arange(hidden.shape[1], device=hidden.device) >= pads[:, None]
+        self._layouts.append(_Layout(valid, visual, len(set(lengths)) > 1, (tables[0], tables[1])))
+        return hidden
+
+    def _prune_row(
+        self,
+        stage: Stage,
+        layer: Qwen2_5_VLDecoderLayer,
+        row: int,
+        inputs: torch.Tensor,
+        outputs: torch.Tensor,
+        *,
+        rope: Rope,
+    ) -> tuple[torch.Tensor, ...]:
+        """Hidden states, visual flags and rotary tables of a row's columns behind the stage."""
+        layout, raters = self._layouts[-1], self._raters[row]
+        columns = layout.valid[row].nonzero().flatten()
+        visual = layout.visual[row].nonzero().flatten()
+        target = stage.target(int(self._layouts[0].visual[row].sum()))
+        if target >= len(visual) or not len(raters):
+            return outputs[columns], layout.visual[row, columns], *(table[columns] for table in rope)
+        scores = rater_attention(layer, inputs, rope, layout.valid[row], raters % len(inputs))[visual]
+        reduced = self.reduce(scores, outputs[visual], target, self._generators[row])
+        stays = layout.valid[row] & ~layout.visual[row]
+        stays[visual[reduced.kept]] = True
+        last = int(visual[-1])
+        before, behind = stays[: last + 1].nonzero().flatten(), columns[columns > last]
+        source = torch.cat([before, visual[reduced.sources], behind])
+        hidden = torch.cat([outputs[before], reduced.merged, outputs[behind]])
+        return hidden, layout.visual[row, source], *(table[source] for table in rope)
+
+    def _enter(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: Keywords, *, index: int, number: int, eager: bool
+    ) -> tuple[tuple[Any, ...], Keywords]:
+        """At the entry of layer `index`, behind `number` stages: mask and positions of the shortened sequence."""
+        layout, cache, hidden = self._layouts[number], kwargs["past_key_values"], args[0]
+        valid = layout.valid
+        if self._prefilling:
+            changed: Keywords = {"position_embeddings": layout.rope, "position_ids": None}
+        else:
+            changed = {}
+            spoken = cache.get_seq_length(index) + hidden.shape[1] - valid.shape[1]
+            valid = torch.cat([valid, valid.new_ones(len(valid), spoken)], 1)
+        # Without pads sdpa's own causal mask is right.
+        needed = eager or layout.padded
+        mask = causal_mask(valid, hidden.shape[1], hidden.dtype if eager else None) if needed else None
+        return args, {**kwargs, **changed, "attention_mask": mask}
+
+
+def rater_attention(
+    layer: Qwen2_5_VLDecoderLayer, hidden: torch.Tensor, rope: Rope, valid: torch.Tensor, raters: torch.Tensor
+) -> torch.Tensor:
+    """[T] float32: attention that each column receives from the raters in `layer`, mean over heads and raters.
+
+    Only the raters' rows are computed, so the layer itself may run any attention implementation.
+
+    Args:
+        hidden: [T, d] the layer's input.
+        rope: cos and sin, [T, head_dim] each.
+        valid: [T] bool, False at pads.
+        raters: [R] columns.
+    """
+    attention, normed = layer.self_attn, layer.input_layernorm(hidden)
+    cos, sin = (table[:, None].float() for table in rope)
+
+    def rotated(projected: torch.Tensor, rows: slice | torch.Tensor) -> torch.Tensor:
+        x = projected.view(len(projected), -1, attention.head_dim).float()
+        return x * cos[rows] + rotate_half(x) * sin[rows]
+
+    queries = rotated(attention.q_proj(normed[raters]), raters).transpose(0, 1)
+    keys = rotated(attention.k_proj(normed), slice(None)).transpose(0, 1)
+    keys = keys.repeat_interleave(attention.num_key_value_groups, dim=0)
+    logits = queries @ keys.transpose(1, 2) * attention.scaling
+    seen = valid & (torch.arange(len(hidden), device=hidden.device) <= raters[:, None])
+    return logits.masked_fill(~seen, -torch.inf).softmax(-1).mean((0, 1))
+
+
+def causal_mask(valid: torch.Tensor, queries: int, additive: torch.dtype | None) -> torch.Tensor:
+    """[B, 1, queries, T] mask of the last `queries` of T columns: bool, or additive in a dtype, as eager wants it.
+
+    A pad sees itself, so that no row is empty.
+    """
+    columns = torch.arange(valid.shape[1], device=valid.device)
+    rows = columns[-queries:, None]
+    allowed = ((valid[:, None] & (columns <= rows)) | (columns == rows))[:, None]
+    if additive is None:
+        return allowed
+    blocked = torch.finfo(additive).min
+    return torch.zeros(allowed.shape, dtype=additive, device=valid.device).masked_fill(~allowed, blocked)

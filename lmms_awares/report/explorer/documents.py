@@ -1,0 +1,130 @@
+"""The documents that a run was asked about: their pictures, and what is known about where the answer lies."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from lmms_awares.crops import Box, target_crops
+from lmms_awares.tasks.data import BENCHMARKS, EVIDENCE, PREFIX, SUFFICES, DataError, local_files
+from lmms_awares.views import to_rgb
+
+_ORACLE = "oracle_crops"
+_COLUMNS = ("image", EVIDENCE, SUFFICES, _ORACLE)
+
+
+@dataclass(frozen=True)
+class Document:
+    """One row of a task's data. `image`: encoded bytes, None where the row has none. The rest: None where unknown."""
+
+    image: bytes | None
+    evidence: Box | None
+    suffices: bool | None
+    oracle: tuple[str, ...] | None
+
+    @property
+    def digest(self) -> str:
+        """Tells equal images."""
+        return blake2b(self.image or b"", digest_size=8).hexdigest()
+
+    def picture(self) -> Image.Image:
+        """The image, upright, in RGB.
+
+        Raises:
+            OSError: no image, or one that Pillow cannot read.
+        """
+        if self.image is None:
+            raise OSError("the document has no image")
+        with Image.open(io.BytesIO(self.image)) as image:
+            return to_rgb(ImageOps.exif_transpose(image))
+
+    def target(self, size: tuple[int, int]) -> tuple[str, ...]:
+        """Crops that an oracle asks for in an image of `size` px; none where the low-res view is enough or unknown."""
+        if self.oracle is not None:
+            return self.oracle
+        if self.evidence is None or self.suffices:
+            return ()
+        return target_crops(self.evidence, size)[0]
+
+
+def read(config: dict[str, Any]) -> Iterator[Document]:
+    """The documents of a task in the order of their `doc_id`.
+
+    Args:
+        config: the task's entry under `configs` in a results file.
+
+    Raises:
+        DataError: neither local files nor the hub have them.
+    """
+    for row in _rows(config):
+        stored = row["image"]
+        image = stored if isinstance(stored, bytes) or stored is None else _bytes(stored)
+        box, oracle = row.get(EVIDENCE), row.get(_ORACLE)
+        yield Document(
+            image=image,
+            evidence=tuple(box) if box is not None else None,
+            suffices=row.get(SUFFICES),
+            oracle=tuple(oracle) if oracle is not None else None,
+        )
+
+
+def _bytes(stored: dict[str, Any]) -> bytes | None:
+    if stored["bytes"] is not None:
+        return bytes(stored["bytes"])
+    try:
+        return Path(stored["path"]).read_bytes() if stored["path"] else None
+    except OSError:
+        return None  # the row then shows no picture, as it had none for the model
+
+
+def _rows(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    files = _files(config)
+    if files is None:
+        if "dataset_path" not in config:
+            raise DataError("the results do not say where the documents came from")
+        yield from _from_hub(config["dataset_path"], config.get("dataset_name"), config["test_split"])
+        return
+    import pyarrow
+    import pyarrow.parquet
+
+    for file in files:
+        try:
+            source = pyarrow.parquet.ParquetFile(file)
+            columns = [name for name in _COLUMNS if name in source.schema_arrow.names]
+            for batch in source.iter_batches(batch_size=32, columns=columns):
+                yield from batch.to_pylist()
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            raise DataError(f"{file} is not a readable parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _files(config: dict[str, Any]) -> list[str] | None:
+    """Parquet files: those that the run read, else those below AWARES_DATA_ROOT; None for data of the hub."""
+    recorded = (config.get("dataset_kwargs") or {}).get("data_files")
+    if not recorded:
+        return None
+    files: list[str] = recorded[config["test_split"]]
+    missing = [file for file in files if not Path(file).is_file()]
+    if not missing:
+        return files
+    benchmark = config["task"].removeprefix(PREFIX)
+    found = local_files(benchmark) if benchmark in BENCHMARKS else None
+    if found is None:
+        raise DataError(
+            f"{missing[0]}, which the run read, is not here; set AWARES_DATA_ROOT to the folder of the data"
+        )
+    return found
+
+
+def _from_hub(path: str, name: str | None, split: str) -> Iterator[dict[str, Any]]:
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(path, name, split=split)
+    except (OSError, ValueError) as error:  # the hub's errors and datasets' own are among these
+        raise DataError(f"{path} cannot be had from the hub: {str(error).splitlines()[0]}") from None
+    keep = [column for column in _COLUMNS if column in rows.column_names]
+    yield from rows.select_columns(keep).cast_column("image", datasets.Image(decode=False))

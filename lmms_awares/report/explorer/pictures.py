@@ -1,0 +1,116 @@
+"""Pictures for the site: whole image and low-res view in one file, small enough for twenty thousand samples."""
+
+import io
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from PIL import Image
+
+from lmms_awares.trace import Conditions
+from lmms_awares.views import Size, ViewPlan, plan_views, render_lowres
+
+SITE_BYTES = 130_000_000  # for all pictures together, as a disk counts them; texts come on top
+PICTURE_BYTES = 80_000  # for one image and its low-res view, however few there are
+_BLOCK = 4096  # bytes that a file takes at least, and in steps of which it grows
+_LARGEST, _SMALLEST = 1280, 64  # px of the whole image's longer side
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the page needs to show a document's image. All sizes (width, height) in px.
+
+    Attributes:
+        file: relative to the site: the whole image, and below it the low-res view unless that is the full view.
+        sheet, whole, lowres: sizes in the file: of all of it, and of the two parts.
+        size, full_size, lowres_size: of the document's image, its full view and its low-res view.
+        scale: what both views were reduced by to save space; 1 where they were not.
+    """
+
+    file: str
+    sheet: Size
+    whole: Size
+    lowres: Size | None
+    size: Size
+    full_size: Size
+    lowres_size: Size
+    scale: float
+
+
+class Gallery:
+    """Writes pictures below a folder, equal ones once.
+
+    Args:
+        folder: of the site.
+        images: how many different ones will come; decides how large each may be.
+    """
+
+    def __init__(self, folder: Path, images: int) -> None:
+        self._folder = folder
+        share = min(PICTURE_BYTES, SITE_BYTES // max(1, images))
+        self._budget = max(_BLOCK, share // _BLOCK * _BLOCK)
+        self._known: dict[str, Picture] = {}
+
+    def add(self, digest: str, image: Image.Image, conditions: Conditions | None) -> Picture:
+        """Render one document's image.
+
+        Args:
+            digest: tells equal images.
+            image: RGB.
+            conditions: of the run, for the pixel limits of its views; None: the published checkpoints' limits.
+        """
+        limits = conditions.model_dump(include={"min_pixels", "max_pixels", "lowres_base"}) if conditions else {}
+        key = blake2b(f"{digest} {limits}".encode(), digest_size=8).hexdigest()
+        if key not in self._known:
+            self._known[key] = self._render(
+                Path("img") / key[:2] / f"{key}.webp", image, plan_views(*image.size, **limits)
+            )
+        return self._known[key]
+
+    def _render(self, file: Path, image: Image.Image, plan: ViewPlan) -> Picture:
+        views = [image] if plan.lowres_is_full else [image, render_lowres(image, plan)]
+        sides = [max(plan.full_size), *(max(view.size) for view in views[1:])]
+        scale = min(1.0, _LARGEST / sides[0])
+        while True:
+            # Both are reduced alike, or the low-res view would look better or worse than it is beside the whole image.
+            parts = [_reduced(view, round(side * scale)) for view, side in zip(views, sides, strict=True)]
+            sheet = _stacked(parts)
+            content = _encoded(sheet)
+            if len(content) <= self._budget or sides[0] * scale <= _SMALLEST:
+                break
+            # Bytes grow about with the area; a little less, so that the next try mostly fits.
+            scale = max(_SMALLEST / sides[0], scale * min(0.95, 0.95 * (self._budget / len(content)) ** 0.5))
+        (self._folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (self._folder / file).write_bytes(content)
+        return Picture(
+            file=file.as_posix(),
+            sheet=sheet.size,
+            whole=parts[0].size,
+            lowres=parts[1].size if parts[1:] else None,
+            size=image.size,
+            full_size=plan.full_size,
+            lowres_size=views[1].size if views[1:] else plan.full_size,
+            scale=scale,
+        )
+
+
+def _reduced(image: Image.Image, side: int) -> Image.Image:
+    small = image.copy()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return small
+
+
+def _stacked(parts: list[Image.Image]) -> Image.Image:
+    """The parts below each other, at the left."""
+    sheet = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)))
+    top = 0
+    for part in parts:
+        sheet.paste(part, (0, top))
+        top += part.height
+    return sheet
+
+
+def _encoded(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "WEBP", quality=75)
+    return stream.getvalue()

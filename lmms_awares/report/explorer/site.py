@@ -1,0 +1,149 @@
+"""Builds the site: an overview, and a page that leafs through the samples of all runs.
+
+A page opened from `file://` may not fetch, so the data are scripts that call a function of the page: `data/index.js`
+with a few numbers per document for filters and lists, and `data/<n>.js` with everything about `PAGE` documents.
+"""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lmms_awares.report.explorer import documents, overview, records
+from lmms_awares.report.explorer.pictures import Gallery
+from lmms_awares.report.runs import Run, summarize
+from lmms_awares.tasks.data import DataError
+
+PAGE = 50  # documents in one data file: what the browser loads at a time
+
+
+class ReportError(ValueError):
+    """The site cannot be written; one line that names the folder."""
+
+
+def short_names(folders: list[Path]) -> dict[str, Path]:
+    """Folders by a short name: the path below what all have in common."""
+    paths = [folder.absolute() for folder in folders]
+    shared = Path(os.path.commonpath(paths)) if len(set(paths)) > 1 else paths[0].parent
+    return {str(path.relative_to(shared)): path for path in paths}
+
+
+def build(runs: dict[str, Run], out: Path) -> list[str]:
+    """Write the site.
+
+    Args:
+        runs: by the label that the site shows.
+        out: a new or empty folder, or an earlier site, which is replaced.
+
+    Returns:
+        warnings: pictures that could not be had, one line per task and reason.
+
+    Raises:
+        ReportError: a folder with other content, or one that cannot be written.
+        RunError: a broken result folder.
+        TraceError: a trace of another schema version.
+    """
+    table = pd.concat([summarize(run).assign(run=name) for name, run in runs.items()], ignore_index=True)
+    tasks = list(dict.fromkeys(table["task"]))
+    try:
+        _prepare(out)
+        problems = _write_samples(out, list(runs), tasks, _all_records(table, list(runs.values()), out))
+        overview.write(out, table, runs)
+    except OSError as error:
+        raise ReportError(f"{out} cannot be written: {error.strerror}; give another folder") from None
+    return [f"{reason} ({count} documents without a picture)" for reason, count in problems.items()]
+
+
+def _prepare(out: Path) -> None:
+    """Make the folder, and empty it of an earlier site."""
+    out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()) and not (out / "data" / "index.js").is_file():
+        raise ReportError(f"{out} is not empty and holds no report; give another folder")
+    for name in ("data", "img"):
+        shutil.rmtree(out / name, ignore_errors=True)
+        (out / name).mkdir()
+    for name in ("explorer.js", "sample.js", "style.css"):
+        content = files("lmms_awares.report.explorer").joinpath("static", name).read_text(encoding="utf-8")
+        (out / name).write_text(content, encoding="utf-8")
+
+
+def _write_samples(out: Path, labels: list[str], tasks: list[str], found: Iterator[records.Record]) -> Counter[str]:
+    """Write every document's record, in files of `PAGE`, and the index of all; returns what kept pictures away."""
+    index: list[Any] = []
+    problems: Counter[str] = Counter()
+    while batch := list(islice(found, PAGE)):
+        _write_data(out / "data" / f"{len(index) // PAGE}.js", f"awares.page({len(index) // PAGE}, ", batch)
+        for record in batch:
+            index.append([tasks.index(record["task"]), record["doc"], *map(_summary, record["runs"])])
+            if "missing" in record["view"]:
+                problems[f"{record['task']}: {record['view']['missing']}"] += 1
+    head = {
+        "runs": labels,
+        "tasks": [task.removeprefix("awares_") for task in tasks],
+        "statuses": records.STATUSES,
+        "right": records.RIGHT,
+        "page": PAGE,
+        "documents": index,
+    }
+    _write_data(out / "data" / "index.js", "awares.start(", head)
+    return problems
+
+
+def _summary(answer: records.Record | None) -> list[Any] | None:
+    return None if answer is None else [answer["score"], records.STATUSES.index(answer["status"])]
+
+
+def _write_data(file: Path, call: str, data: Any) -> None:
+    # ASCII: it survives any encoding, and half characters, which a random model does produce.
+    file.write_text(f"{call}{json.dumps(data, separators=(',', ':'))});\n", encoding="ascii")
+
+
+def _all_records(table: pd.DataFrame, runs: list[Run], out: Path) -> Iterator[records.Record]:
+    """Every document of every task that at least one run was asked about."""
+    sizes = {str(task): int(n) for task, n in table.groupby("task", sort=False)["n"].max().items()}
+    asked = {task: [run for run in runs if task in run.tasks] for task in sizes}
+    surveys = {task: _survey(asked[task][0], task, n) for task, n in sizes.items()}
+    gallery = Gallery(out, sum(count for count, _ in surveys.values()))
+    for task, (_, missing) in surveys.items():
+        answers = [{row["doc_id"]: row for row in run.samples(task)} if run in asked[task] else {} for run in runs]
+        stream = iter(()) if missing else enumerate(documents.read(asked[task][0].results["configs"][task]))
+        for doc_id in sorted(set().union(*answers)):
+            document = next((document for position, document in stream if position == doc_id), None)
+            samples = [run.get(doc_id) for run in answers]
+            record = records.document_record(task, doc_id, samples)
+            yield record | {"view": {"missing": missing} if missing else _view(document, samples, gallery)}
+
+
+def _survey(run: Run, task: str, n: int) -> tuple[int, str | None]:
+    """(number of different images among the `n` documents of a task, why the documents cannot be had)."""
+    start = int(run.results["config"].get("offset") or 0)
+    try:
+        rows = islice(documents.read(run.results["configs"][task]), start, start + n)
+        return len({document.digest for document in rows}), None
+    except DataError as error:
+        return 0, str(error)
+
+
+def _view(
+    document: documents.Document | None, samples: list[records.Sample | None], gallery: Gallery
+) -> records.Record:
+    """Pictures and boxes of a document, or why there are none."""
+    if document is None:
+        return {"missing": "the data hold fewer documents than the run"}
+    traces = [trace for sample in samples if sample is not None and (trace := records.trace_of(sample)) is not None]
+    try:
+        image = document.picture()
+        for trace in traces:
+            if trace.image_size not in (None, image.size):
+                return {"missing": "the data are not what the run saw: images of other sizes"}
+        picture = gallery.add(document.digest, image, traces[0].conditions if traces else None)
+        return records.view_record(document, picture, traces)
+    except (OSError, ValueError) as error:  # an image or an evidence box that cannot be used
+        return {"missing": str(error).splitlines()[0]}

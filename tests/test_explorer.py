@@ -1,0 +1,424 @@
+"""The static report: what it writes, and what a person does with it, in headless Chromium from file://."""
+
+import io
+import json
+import os
+import re
+import shutil
+import sys
+
+import pandas as pd
+import pytest
+from PIL import Image
+from synthetic import rows, write_run
+from typer.testing import CliRunner
+
+from lmms_awares.cli import app
+from lmms_awares.mini import smoke_data
+from lmms_awares.report.explorer import pictures, site
+from lmms_awares.report.explorer.documents import read
+from lmms_awares.tasks.data import DATA_ROOT
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+TASKS = {"awares_pope": "pope/test", "awares_chartqa": "chartqa/test"}
+DOCUMENTS = 6
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    return smoke_data.write(tmp_path_factory.mktemp("data"), documents=DOCUMENTS)
+
+
+def data_file(root, task):
+    return str(root / f"{TASKS[task]}-00000-of-00001.parquet")
+
+
+def sizes(root, task):
+    stored = pd.read_parquet(data_file(root, task))["image"]
+    return [Image.open(io.BytesIO(image["bytes"])).size for image in stored]
+
+
+def write_traced(folder, root, answers):
+    """A run on the smoke data. `answers`: per task (score, tool call as (status, ids), text) of each document."""
+    samples = {}
+    for task, given in answers.items():
+        samples[task] = rows([score for score, _, _ in given])
+        for row, size, (score, call, text) in zip(samples[task], sizes(root, task), given, strict=True):
+            if score is None:
+                continue
+            row["answer"] = text
+            row["awares"]["image_size"] = size
+            row["awares"]["turns"] = [{"text": text, "new_tokens": 4, "seconds": 0.5}]
+            if call is not None:
+                status, ids = call
+                said = f"GET_CROPS: {list(ids)}"
+                row["awares"]["tool_call"] = {"status": status, "ids": ids, "text": said}
+                row["awares"]["crops"] = [{"id": id, "tokens": 12} for id in ids or ["all"]]
+                row["awares"]["turns"].insert(0, {"text": said, "new_tokens": 9, "seconds": 0.25})
+    write_run(folder, samples)
+    file = folder / "1_results.json"
+    results = json.loads(file.read_text())
+    for task in results["configs"]:
+        split = TASKS[task].split("/")[1]
+        results["configs"][task] |= {
+            "task": task,
+            "test_split": split,
+            "dataset_path": "parquet",
+            "dataset_kwargs": {"data_files": {split: [data_file(root, task)]}},
+        }
+    file.write_text(json.dumps(results))
+    return folder
+
+
+NASTY = "<script>document.title='hacked'</script> \ud800 </pre>"
+FIRST = {
+    "awares_pope": [
+        (1.0, None, "yes"),
+        (0.0, ("valid", ["3"]), "no"),
+        (1.0, ("recovered", ["0", "5"]), "maybe"),
+        (0.0, ("invalid", []), NASTY),
+        (None, None, ""),
+        (1.0, None, "yes"),
+    ],
+    "awares_chartqa": [(0.4, None, "17")] * DOCUMENTS,
+}
+SECOND = {
+    "awares_pope": [
+        (1.0, None, "yes"),
+        (1.0, ("valid", ["2"]), "yes"),
+        (0.0, None, "no"),
+        (0.0, None, "no"),
+        (1.0, None, "yes"),
+        (1.0, None, "yes"),
+    ],
+    "awares_chartqa": [(0.6, None, "18")] * DOCUMENTS,
+}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, data_root):
+    """The site of two runs, built by the command."""
+    folder = tmp_path_factory.mktemp("report")
+    runs = [write_traced(folder / name, data_root, given) for name, given in (("one", FIRST), ("two", SECOND))]
+    result = CliRunner().invoke(app, ["report", *map(str, runs), "-o", str(folder / "site")])
+    assert result.exit_code == 0, result.output
+    assert "warning" not in result.output
+    return folder / "site"
+
+
+def page_data(site_folder, name):
+    text = (site_folder / "data" / f"{name}.js").read_text()
+    return json.loads(re.fullmatch(r"awares\.\w+\((?:\d+, )?(.*)\);\n", text, re.DOTALL)[1])
+
+
+# --- what is written
+
+
+def test_records_hold_what_the_runs_did(report, data_root):
+    index = page_data(report, "index")
+    assert index["runs"] == ["one", "two"]
+    assert index["tasks"] == ["pope", "chartqa"]
+    assert len(index["documents"]) == 2 * DOCUMENTS
+    statuses = [index["statuses"][entry[2][1]] for entry in index["documents"][:DOCUMENTS]]
+    assert statuses == ["none", "valid", "recovered", "invalid", "failed", "none"]
+    second = page_data(report, "0")[1]
+    assert second["runs"][0]["trace"]["crops"] == [{"id": "3", "tokens": 12}]
+    assert second["runs"][1]["trace"]["crops"] == [{"id": "2", "tokens": 12}]
+    width, height = second["view"]["size"]
+    assert (width, height) == sizes(data_root, "awares_pope")[1] == (850, 600)
+    assert second["view"]["boxes"]["3"] == [0.5, 0.5, 0.5, 0.5]
+    assert second["view"]["suffices"] is False
+    box = pd.read_parquet(data_file(data_root, "awares_pope"))["evidence_box"][1]
+    left, top, w, h = second["view"]["evidence"]
+    assert [left * width, top * height, (left + w) * width, (top + h) * height] == pytest.approx(list(box), abs=0.1)
+    assert page_data(report, "0")[0]["view"]["oracle"] == []  # the low-res view suffices
+
+
+def test_the_low_res_view_is_shown_as_the_model_saw_it(report):
+    view = page_data(report, "0")[0]["view"]
+    assert (view["full_size"], view["lowres_size"], view["scale"]) == ([644, 476], [336, 224], 1.0)
+    assert (view["whole"], view["lowres"], view["sheet"]) == ([640, 480], [336, 224], [640, 704])
+    assert Image.open(report / view["file"]).size == (640, 704)
+    tiny = page_data(report, "0")[5]["view"]  # 96x64 px
+    assert tiny["lowres"] is not None or tiny["lowres_size"] == tiny["full_size"]
+
+
+def test_pictures_stay_within_their_share(tmp_path, monkeypatch):
+    """Noise compresses worst; a disk counts in blocks."""
+    images = [Image.effect_noise((900, 700), 80 + i).convert("RGB") for i in range(2)]
+    monkeypatch.setattr(pictures, "SITE_BYTES", 2 * 10_000)
+    gallery = pictures.Gallery(tmp_path, len(images))
+    made = [gallery.add(str(i), image, None) for i, image in enumerate(images)]
+    blocks = [-(-(tmp_path / picture.file).stat().st_size // 4096) for picture in made]
+    assert max(blocks) <= 2
+    assert all(0.05 < picture.scale < 0.5 for picture in made)
+    low, whole = made[0].lowres, made[0].whole
+    assert low[0] / whole[0] == pytest.approx(0.5, abs=0.1)  # reduced alike
+    assert gallery.add("0", images[0], None) is made[0]
+
+
+def test_a_site_of_20000_samples_stays_below_200_mb(tmp_path, data_root, monkeypatch):
+    """Two runs, every image another one: what a document takes on disk when 20,000 share the site."""
+    noise = [Image.effect_noise((640, 480), 100).convert("RGB") for _ in range(2)]
+    stored = []
+    for image in noise:
+        stream = io.BytesIO()
+        image.save(stream, "JPEG")
+        stored.append({"bytes": stream.getvalue(), "path": None})
+    shutil.copytree(data_root, tmp_path / "data")
+    frame = pd.read_parquet(data_file(tmp_path / "data", "awares_pope"))
+    frame["image"] = stored * 3
+    frame.to_parquet(data_file(tmp_path / "data", "awares_pope"))
+    monkeypatch.setattr(site, "_survey", lambda run, task, n: (20_000, None))
+    runs = []
+    for name, given in (("one", FIRST), ("two", SECOND)):
+        answers = [(score, ("valid", ["0", "5"]), "twenty seven " * 5) for score, _, _ in given["awares_pope"]]
+        runs.append(write_traced(tmp_path / name, tmp_path / "data", {"awares_pope": answers}))
+    result = CliRunner().invoke(app, ["report", *map(str, runs), "-o", str(tmp_path / "site")])
+    assert result.exit_code == 0, result.output
+    sizes_on_disk = [-(-file.stat().st_size // 4096) * 4096 for file in (tmp_path / "site" / "img").rglob("*.webp")]
+    assert len(sizes_on_disk) == len(noise)
+    index, page = ((tmp_path / "site" / "data" / f"{name}.js").stat().st_size for name in ("index", "0"))
+    per_document = max(sizes_on_disk) + (index + page) / DOCUMENTS
+    assert 20_000 * per_document < 200e6
+
+
+def test_pages_hold_no_more_than_their_number_of_documents(report, tmp_path, data_root, monkeypatch):
+    monkeypatch.setattr(site, "PAGE", 5)
+    run = write_traced(tmp_path / "run", data_root, FIRST)
+    assert CliRunner().invoke(app, ["report", str(run), "-o", str(tmp_path / "site")]).exit_code == 0
+    assert [len(page_data(tmp_path / "site", str(i))) for i in range(3)] == [5, 5, 2]
+    assert not (tmp_path / "site" / "data" / "3.js").exists()
+
+
+def test_missing_data_leave_out_pictures_and_say_so(tmp_path, data_root, monkeypatch):
+    monkeypatch.delenv(DATA_ROOT, raising=False)
+    moved = tmp_path / "moved"
+    shutil.copytree(data_root, moved)
+    run = write_traced(tmp_path / "run", moved, FIRST)
+    moved.rename(tmp_path / "elsewhere")
+    command = ["report", str(run), "-o", str(tmp_path / "site")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0
+    assert "set AWARES_DATA_ROOT to the folder of the data (6 documents without a picture)" in result.output
+    assert "is not here" in page_data(tmp_path / "site", "0")[0]["view"]["missing"]
+    monkeypatch.setenv(DATA_ROOT, str(tmp_path / "elsewhere"))
+    assert "warning" not in CliRunner().invoke(app, command).output
+    # other data at the same place: their pictures are not shown as this run's
+    smoke_data.write(tmp_path / "elsewhere", documents=DOCUMENTS - 1)
+    rotated = pd.read_parquet(data_file(tmp_path / "elsewhere", "awares_pope")).iloc[::-1]
+    rotated.to_parquet(data_file(tmp_path / "elsewhere", "awares_pope"))
+    output = CliRunner().invoke(app, command).output
+    assert "images of other sizes" in output
+    assert "awares_chartqa: the data hold fewer documents than the run (1 documents" in output
+
+
+def test_bad_input_is_named(tmp_path, data_root):
+    run = write_traced(tmp_path / "run", data_root, FIRST)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("keep me")
+    for arguments, words in (
+        ([str(run), "-o", str(tmp_path / "mine")], "is not empty and holds no report"),
+        ([str(run), "-o", "/proc/nope/site"], "cannot be written"),
+        ([str(tmp_path / "mine"), "-o", str(tmp_path / "site")], "holds no results"),
+    ):
+        result = CliRunner().invoke(app, ["report", *arguments])
+        assert result.exit_code == 1  # raised: `main` turns it into a line and exit code 2
+        assert words in str(result.exception)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "keep me"
+
+
+def test_plain_bytes_serve_as_images(tmp_path, data_root):
+    frame = pd.read_parquet(data_file(data_root, "awares_pope"))
+    frame["image"] = [image["bytes"] for image in frame["image"]]
+    frame.to_parquet(tmp_path / "plain.parquet")
+    config = {"task": "awares_pope", "test_split": "test"}
+    config["dataset_kwargs"] = {"data_files": {"test": [str(tmp_path / "plain.parquet")]}}
+    assert [document.picture().size for document in read(config)] == sizes(data_root, "awares_pope")
+
+
+def test_no_heavy_imports():
+    """Reading and writing reports must start fast."""
+    import subprocess
+
+    modules = ("regress", "regress_output", "baseline", "explorer.site")
+    code = "import sys; " + "; ".join(f"import lmms_awares.report.{name}" for name in modules)
+    code += "; print({'torch', 'transformers', 'lmms_eval', 'scipy', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert done.stdout.strip() == "set()"
+
+
+# --- what a person does with it
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: dev)")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no browser is installed (looked for {', '.join(BROWSERS)}); e.g. apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=path, args=QUIET)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser, report):
+    """The explorer, opened from file://, without a network; errors of its scripts fail the test."""
+    context = browser.new_context(offline=True, viewport={"width": 1300, "height": 900})
+    context.set_default_timeout(120_000)  # a busy machine is no failure
+    opened = context.new_page()
+    errors = []
+    opened.on("pageerror", lambda error: errors.append(error))  # noqa: PLW0108 (playwright marks its handlers)
+    opened.on("requestfailed", lambda request: errors.append(request.url))
+    opened.goto((report / "samples.html").as_uri())
+    opened.wait_for_selector("#sample h2")
+    yield opened
+    context.close()
+    assert errors == []
+
+
+def shown(page):
+    page.wait_for_selector("#sample h2")
+    return page.inner_text("#sample h2")
+
+
+def listed(page):
+    return [line.split()[0] for line in page.locator("#list button").all_inner_texts()]
+
+
+def choose(page, **filters):
+    for name, label in filters.items():
+        page.select_option(f"[name={name}]", label=label)
+
+
+def test_filters(page):
+    assert page.inner_text("#count") == "12 of 12 samples"
+    choose(page, task="pope")
+    assert page.inner_text("#count") == "6 of 12 samples"
+    for filters, expected in (
+        ({"call": "called"}, ["pope/1", "pope/2"]),
+        ({"call": "no call", "answer": "right"}, ["pope/0", "pope/5"]),
+        ({"call": "any", "answer": "wrong"}, ["pope/1", "pope/3"]),
+        ({"answer": "failed"}, ["pope/4"]),
+        ({"answer": "any", "status": "invalid"}, ["pope/3"]),
+        ({"status": "recovered"}, ["pope/2"]),
+        ({"status": "any", "run": "two", "call": "called"}, ["pope/1"]),
+    ):
+        choose(page, **{"result" if name == "answer" else name: label for name, label in filters.items()})
+        assert listed(page) == expected, filters
+        assert shown(page) == expected[0]
+    choose(page, status="invalid")
+    assert page.inner_text("#sample") == "No sample matches the filters."
+    page.click("button[type=reset]")
+    page.wait_for_function("document.getElementById('count').textContent === '12 of 12 samples'")
+
+
+def test_next_and_previous_by_button_and_key(page):
+    page.click("#next")
+    assert shown(page) == "pope/1"
+    page.keyboard.press("j")
+    page.keyboard.press("ArrowRight")
+    assert shown(page) == "pope/3"
+    page.keyboard.press("k")
+    page.click("#back")
+    assert shown(page) == "pope/1"
+    assert page.url.endswith("#pope/1")
+    assert page.inner_text("[aria-current=true]").startswith("pope/1")
+    page.locator("#list button", has_text="chartqa/5").click()
+    assert shown(page) == "chartqa/5"
+    assert page.is_disabled("#next")
+    page.keyboard.press("f")
+    assert page.evaluate("document.activeElement.name") == "task"
+    page.keyboard.press("j")  # typed into the filter, not a command
+    assert shown(page) == "chartqa/5"
+    page.keyboard.press("Escape")
+    page.keyboard.press("k")
+    assert shown(page) == "chartqa/4"
+
+
+def test_crop_overlay_lies_where_the_crop_is(page):
+    choose(page, other="two")
+    page.locator("#list button", has_text="pope/1").click()
+    whole = page.locator("#sample svg[aria-label='the whole image']").bounding_box()
+    mine = page.locator("#sample rect.requested.run0").bounding_box()
+    other = page.locator("#sample rect.requested.run1").bounding_box()
+    middle = whole["x"] + whole["width"] / 2, whole["y"] + whole["height"] / 2
+    assert (mine["x"], mine["y"]) == pytest.approx(middle, abs=6)  # crop 3: bottom right
+    assert other["x"] == pytest.approx(whole["x"], abs=6)  # crop 2: bottom left
+    assert other["y"] == pytest.approx(middle[1], abs=6)
+    assert mine["width"] == pytest.approx(whole["width"] / 2, abs=8)
+    assert page.locator("#sample rect.oracle").count() == 1
+    assert page.locator("#sample rect.evidence").count() == 1
+    assert page.locator("#sample rect.oracle").is_visible()
+    page.keyboard.press("o")
+    assert not page.locator("#sample rect.oracle").is_visible()
+    page.locator("#overlay").check()
+    assert page.locator("#sample rect.oracle").is_visible()
+
+
+def test_pictures_load_and_both_turns_are_shown(page):
+    page.locator("#list button", has_text="pope/1").click()
+    loaded = "svg => new Promise(done => { const i = new Image(); i.onload = () => done(i.naturalWidth); i.onerror = "
+    loaded += "() => done(0); i.src = svg.querySelector('image').getAttribute('href'); })"
+    for label in ("the whole image", "the low-res view", "crop 3"):
+        assert page.locator(f"#sample svg[aria-label='{label}']").evaluate(loaded) > 100
+    turns = page.locator("#sample .transcript li").all_inner_texts()
+    assert [turn.split()[0].lower() for turn in turns] == ["user", "assistant", "user", "assistant"]
+    assert "Is 1 here?" in turns[0]
+    assert "GET_CROPS: ['3']" in turns[1]
+    assert "9 tokens, 0.250 s" in turns[1]
+    assert "crop 3, 12 tokens" in turns[2]
+    figures = " ".join(page.inner_text("#sample .runs dl").split())
+    assert "tool call valid: 3" in figures
+    assert "visual tokens 30 of 100" in figures
+
+
+def test_disagreement_between_two_runs(page):
+    page.keyboard.press("d")
+    assert page.input_value("[name=other]") == "1"
+    # pope/4 failed in one run: no disagreement about the answer. 0.4 against 0.6 is one about right and wrong.
+    assert listed(page) == ["pope/1", "pope/2", *(f"chartqa/{i}" for i in range(DOCUMENTS))]
+    assert page.locator("#sample .runs section").count() == 2
+    choose(page, disagree="run right, other wrong")
+    assert listed(page) == ["pope/2"]
+    page.keyboard.press("r")
+    assert (page.input_value("[name=run]"), page.input_value("[name=other]")) == ("1", "0")
+    assert "pope/1" in listed(page)
+    assert "pope/2" not in listed(page)
+    choose(page, disagree="run wrong, other right")
+    assert listed(page) == ["pope/2"]
+    page.keyboard.press("d")
+    assert page.inner_text("#count") == "12 of 12 samples"
+
+
+def test_a_single_run_offers_no_comparison(browser, tmp_path, data_root):
+    run = write_traced(tmp_path / "run", data_root, FIRST)
+    assert CliRunner().invoke(app, ["report", str(run), "-o", str(tmp_path / "site")]).exit_code == 0
+    opened = browser.new_page()
+    opened.goto((tmp_path / "site" / "samples.html").as_uri())
+    assert shown(opened) == "pope/0"
+    opened.keyboard.press("d")
+    assert opened.inner_text("#count") == "12 of 12 samples"
+    assert not opened.is_visible("[name=disagree]")
+    opened.close()
+
+
+def test_texts_of_models_stay_texts(page):
+    page.locator("#list button", has_text="pope/3").click()
+    assert "<script>document.title='hacked'</script>" in page.inner_text("#sample .answer")
+    assert page.title() == "Samples"
+    page.locator("#list button", has_text="pope/4").click()
+    assert "OSError: no image" in page.inner_text("#sample .runs")
+
+
+def test_overview(page, report):
+    page.goto((report / "index.html").as_uri())
+    row = page.locator("tbody tr").first.inner_text().split()
+    assert row[:4] == ["one", "awares", "60.00", "0.300"]  # pope: 3 of 5 right; RTR
+    assert "1 of 6 samples of awares_pope failed" in page.inner_text("main")
+    assert page.locator("figure.plot svg").count() == 1
+    page.click("text=Samples")
+    assert shown(page) == "pope/0"

@@ -1,0 +1,140 @@
+"""Training of the tiny checkpoint: its fast paths against transformers and lmms-eval, its repeatability."""
+
+import itertools
+import random
+
+import pytest
+import torch
+from test_tasks import run_tasks
+from torch.nn.functional import cross_entropy
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, Qwen2VLImageProcessor
+
+from lmms_awares.chat import ChatFormat
+from lmms_awares.mini.architecture import new_model
+from lmms_awares.mini.drawing import COLOURS, draw
+from lmms_awares.mini.questions import BENCHMARKS
+from lmms_awares.mini.random_checkpoint import byte_tokenizer, save
+from lmms_awares.mini.tokenizer import make_tokenizer
+from lmms_awares.mini.training.batches import collate, loss, tokenize
+from lmms_awares.mini.training.dialogues import DEFAULT_PROMPT, IMAGE, MAKERS, Asker, opening, user_text
+from lmms_awares.mini.training.features import encode, patchify
+from lmms_awares.mini.training.language import Stage
+from lmms_awares.mini.training.recipe import Recipe, corpus, train
+from lmms_awares.mini.training.tower import train_tower
+from lmms_awares.models.resolution import FullResolution
+from lmms_awares.tasks.data import MINI_TASKS
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return make_tokenizer(corpus())
+
+
+def some_dialogue(kind, benchmark="docvqa_val", count=2):
+    generator = random.Random(kind)
+    while not (dialogue := MAKERS[kind](Asker(generator, benchmark, (336, 224)), count)):
+        pass
+    return dialogue
+
+
+@pytest.mark.parametrize("size", [(224, 224), (560, 224), (448, 336)])
+def test_fast_tower_equals_transformers(size):
+    tokenizer = byte_tokenizer()
+    visual = new_model(tokenizer, 0).model.visual.eval()
+    generator = random.Random(0)
+    images = [draw(BENCHMARKS["pope"].draw(generator, size)) for _ in range(3)]
+
+    processed = Qwen2VLImageProcessor(min_pixels=784, max_pixels=10**7)(images, return_tensors="pt")
+    patches = patchify(images)
+    torch.testing.assert_close(patches.flatten(0, 1), processed["pixel_values"], atol=1e-5, rtol=0)
+    with torch.no_grad():
+        expected = visual(processed["pixel_values"], processed["image_grid_thw"]).pooler_output
+        found = encode(visual, patches, size)
+    torch.testing.assert_close(found.flatten(0, 1), expected, atol=2e-5, rtol=1e-4)
+
+
+def test_tower_learns_and_repeats(tokenizer):
+    def losses():
+        return [report["loss"] for report in train_tower(new_model(tokenizer, 0), tokenizer, steps=60, batch=2, seed=1)]
+
+    first = losses()
+    assert first == losses()
+    assert first[-1] < first[0]
+
+
+def test_tokenizer_spells_answers_out_and_reads_anything():
+    texts = [f"What is the value of bar {letter}?\nAnswer the question with a single word." for letter in "EFG"] * 50
+    tokenizer = make_tokenizer(texts)
+    for text in ("K7 4M", "What is the value of bar E?", "žluťoučký 汉字", *COLOURS):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert len(tokenizer.encode("K7")) == 2
+    assert len(tokenizer.encode("42")) == 2
+    assert len(tokenizer.encode(texts[0])) <= 6
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_training_sees_what_evaluation_sees(kind, tokenizer, tmp_path):
+    """Ids and loss equal those of the processor's tensors in transformers' own forward pass."""
+    model = new_model(tokenizer, 1).eval()
+    chat = ChatFormat(Qwen2_5_VLProcessor.from_pretrained(save(tmp_path, model, tokenizer)))
+    dialogue = some_dialogue(kind)
+    batch = collate(tokenizer, [tokenize(tokenizer, dialogue)])
+    text = "".join(f"{turn.text}{turn.reply}<|im_end|>" for turn in dialogue)
+    segment = chat.segment(text, [view for turn in dialogue for view in turn.views])
+    assert segment.ids.tolist() == batch.ids[0].tolist()
+    with torch.no_grad():
+        logits = model(
+            input_ids=segment.ids[None],
+            pixel_values=segment.pixels,
+            image_grid_thw=segment.grids,
+            mm_token_type_ids=segment.is_image.int()[None],
+        ).logits
+        found, _ = loss(model, batch, tower=False)
+    expected = cross_entropy(logits[0, :-1], batch.labels[0, 1:])
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_padding_changes_nothing(tokenizer):
+    model = new_model(tokenizer, 1).eval()
+    rows = [tokenize(tokenizer, some_dialogue(kind)) for kind in ("decisions", "crops", "full_view")]
+    with torch.no_grad():
+        together, _ = loss(model, collate(tokenizer, rows), tower=False)
+        alone = [loss(model, collate(tokenizer, [row]), tower=False)[0] for row in rows]
+    learnt = [sum(number > 0 for number in row.replies) for row in rows]
+    mean = sum(value * count for value, count in zip(alone, learnt, strict=True)) / sum(learnt)
+    torch.testing.assert_close(together, mean, atol=1e-4, rtol=1e-4)
+
+
+class Overhearing(FullResolution):
+    """Keeps the prompts that it is asked."""
+
+    def _first_segment(self, text, images, plans):
+        self.heard = [*getattr(self, "heard", []), text]
+        return super()._first_segment(text, images, plans)
+
+
+@pytest.mark.parametrize("task", MINI_TASKS)
+def test_prompts_are_the_tasks_own(task, small_checkpoint, tmp_path):
+    model = Overhearing(pretrained=str(small_checkpoint), device="cpu", batch_size=3)
+    run_tasks(model, [task], tmp_path, limit=3, gen_kwargs="max_new_tokens=1")
+    benchmark = MINI_TASKS[task]
+    expected = []
+    for index in range(3):
+        _, question = BENCHMARKS[benchmark].sample(random.Random(f"test/{benchmark}/{index}"))
+        expected.append(opening(DEFAULT_PROMPT, IMAGE + user_text(benchmark, question)))
+    assert sorted(model.heard) == sorted(expected)
+
+
+def test_an_interrupted_training_goes_on_behind_its_last_stage(tmp_path):
+    stage = Stage(2, 1e-3, 2, {"full_view": 1}, tokens=500)
+    recipe = Recipe(tower=2, pictures=1, stages={"one": stage, "two": stage})
+    whole = list(train(tmp_path / "whole", seed=3, recipe=recipe))
+    assert [report["stage"] for report in whole] == ["tower", "one", "two"]
+    for _ in itertools.islice(train(tmp_path / "parts", seed=3, recipe=recipe), 2):
+        pass  # stopped while stage "one" ends
+    rest = list(train(tmp_path / "parts", seed=3, recipe=recipe))
+    assert [report["stage"] for report in rest] == ["one", "two"]
+    weights = [(tmp_path / part / "model.safetensors").read_bytes() for part in ("whole", "parts")]
+    assert weights[0] == weights[1]
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tmp_path / "whole", dtype="auto")
+    assert model.dtype == torch.float32

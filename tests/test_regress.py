@@ -1,0 +1,329 @@
+"""The regression gate: its tests against scipy's, what it catches and lets pass, and its exit codes."""
+
+import json
+import time
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from synthetic import SIZES, paired_scores, rows, write_run
+from typer.testing import CliRunner
+
+from lmms_awares.cli import app
+from lmms_awares.report.baseline import BaselineError, load, reduce_run, save
+from lmms_awares.report.paired import adjusted_mean, compare_pairs, p_not_worse
+from lmms_awares.report.runs import newest_run
+
+TASK = "awares_chartqa"
+
+
+def score_effect(baseline, candidate, **rules):
+    rules = {"margin": 1.0, "alpha": 0.05} | rules
+    return compare_pairs([(baseline, candidate)], scale=100, lower_is_worse=True, **rules)[0]
+
+
+def gate(tmp_path, *arguments, before=None, after=None):
+    """Run the command on two folders; returns its result."""
+    write_run(tmp_path / "before", before)
+    write_run(tmp_path / "after", after)
+    return run_gate(tmp_path / "before", tmp_path / "after", *arguments)
+
+
+def run_gate(before, after, *arguments):
+    command = ["regress", "--baseline", str(before), "--candidate", str(after), *map(str, arguments)]
+    return CliRunner().invoke(app, command, env={"GITHUB_STEP_SUMMARY": ""})
+
+
+# --- the statistics
+
+
+@pytest.fixture
+def many_repeats(monkeypatch):
+    """statsmodels' correction collects garbage at every call: a quarter of a second in a test process."""
+    monkeypatch.setattr("gc.collect", lambda: 0)
+
+
+def test_binary_scores_get_mcnemars_exact_test():
+    baseline, candidate = paired_scores(400, drop=0.03, seed=3)
+    worse = baseline - candidate
+    lost, won = int((worse > 0).sum()), int((worse < 0).sum())
+    assert lost > won > 0
+    two_sided = mcnemar([[0, lost], [won, 0]], exact=True).pvalue
+    assert p_not_worse(worse) == pytest.approx(stats.binom.sf(lost - 1, lost + won, 0.5))
+    assert p_not_worse(worse) == pytest.approx(two_sided / 2)
+    assert p_not_worse(np.zeros(9)) == 1.0
+
+
+def test_fractional_scores_agree_with_the_paired_t_test():
+    generator = np.random.default_rng(0)
+    baseline = generator.random(5000)
+    candidate = np.clip(baseline - 0.01 + 0.3 * generator.standard_normal(5000), 0, 1)
+    expected = stats.ttest_rel(baseline, candidate, alternative="greater").pvalue
+    assert 1e-4 < expected < 0.9
+    assert p_not_worse(baseline - candidate) == pytest.approx(expected, rel=0.05)
+    effect = score_effect(baseline, candidate)
+    bounds = stats.ttest_rel(baseline, candidate).confidence_interval(0.9)
+    assert (effect.low, effect.high) == pytest.approx((100 * bounds.low, 100 * bounds.high), abs=0.02)
+    within = stats.ttest_1samp(100 * (baseline - candidate), 1.0, alternative="less").pvalue
+    assert effect.p_within == pytest.approx(within, rel=0.05)
+
+
+def test_interval_agrees_with_the_bootstrap():
+    baseline, candidate = paired_scores(2500, drop=0.02)
+    sampled = stats.bootstrap(
+        (100 * (baseline - candidate),), np.mean, confidence_level=0.9, n_resamples=9999, rng=0
+    ).confidence_interval
+    effect = score_effect(baseline, candidate)
+    assert (effect.low, effect.high) == pytest.approx((sampled.low, sampled.high), abs=0.1)
+
+
+def test_adjusted_mean_by_hand():
+    """3 lost, 1 won of 10: with half a pair each way and a tie added, 2 of 12; sum of squares 5."""
+    mean, error = adjusted_mean(np.array([1.0] * 3 + [-1.0] + [0.0] * 6))
+    assert mean == pytest.approx(2 / 12)
+    assert error == pytest.approx(((5 / 12 - (2 / 12) ** 2) / 12) ** 0.5)
+
+
+def test_holm_over_benchmarks():
+    pairs = [paired_scores(400, drop=drop, seed=seed) for seed, drop in enumerate((0.06, 0.03, 0.0))]
+    effects = compare_pairs(pairs, scale=100, lower_is_worse=True, margin=0, alpha=0.05)
+    raw = [p_not_worse(a - b) for a, b in pairs]
+    assert raw == sorted(raw), "the fixture's order makes Holm's steps readable"
+    by_hand = np.maximum.accumulate(np.array(raw) * (3, 2, 1)).clip(max=1)
+    assert [effect.p_worse for effect in effects] == pytest.approx(by_hand.tolist())
+
+
+def test_a_rise_in_rtr_is_worse_and_a_fall_is_not():
+    low, high = np.full(300, 0.30), np.full(300, 0.40)
+    verdicts = [
+        compare_pairs([pair], scale=1, lower_is_worse=False, margin=0.02, alpha=0.05)[0].verdict
+        for pair in ((low, high), (high, low))
+    ]
+    assert verdicts == ["worse", "ok"]
+
+
+@pytest.mark.parametrize("margin", [0.0, 1.0])
+def test_planted_drop_of_two_points_is_caught(margin, many_repeats):
+    """2,500 paired samples, of which a tenth differ between the runs: found in the expected share of repeats."""
+    verdicts = [score_effect(*paired_scores(2500, drop=0.02, seed=s), margin=margin).verdict for s in range(100)]
+    assert verdicts[0] == "worse"
+    # power of a one-sided z-test at 2 points with a standard error of 0.63 points
+    power = stats.norm.sf(stats.norm.isf(0.05) - 2 / (100 * (0.1 - 0.02**2) ** 0.5 / 50))
+    assert power > 0.9
+    assert verdicts.count("worse") >= 100 * power - 8
+
+
+@pytest.mark.parametrize("margin", [0.0, 1.0])
+def test_null_difference_passes(margin, many_repeats):
+    """Also at the hardest setting, no drop allowed at all, where only alpha keeps false alarms down."""
+    verdicts = [score_effect(*paired_scores(2500, seed=seed), margin=margin).verdict for seed in range(100)]
+    assert verdicts.count("worse") <= 6
+    assert "undecided" in verdicts if margin == 0 else verdicts.count("ok") > 20
+
+
+def test_detectable_drop_is_found_four_times_in_five(many_repeats):
+    pairs = [paired_scores(1000, seed=seed) for seed in range(20)]
+    detectable = np.mean([score_effect(*pair).detectable for pair in pairs]) / 100
+    found = [
+        score_effect(*paired_scores(1000, drop=detectable, seed=seed), margin=0).verdict == "worse"
+        for seed in range(300)
+    ]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.07)
+
+
+def test_a_small_benchmark_is_undecided_and_says_what_it_detects():
+    baseline = np.ones(191)
+    effect = score_effect(baseline, baseline)
+    assert (effect.verdict, effect.worse_by) == ("ok", 0)
+    effect = score_effect(baseline[:24], baseline[:24])
+    assert effect.verdict == "undecided"
+    assert effect.detectable > 5
+
+
+# --- the command
+
+
+def test_exit_0_when_nothing_got_worse(tmp_path):
+    baseline, candidate = paired_scores(2500, churn=0.02, seed=1)
+    result = gate(tmp_path, before={TASK: rows(baseline)}, after={TASK: rows(candidate, latency=1.25)})
+    assert result.exit_code == 0, result.output
+    assert "No regression found" in result.output
+    assert "×1.25" in result.output
+
+
+def test_exit_1_on_a_drop(tmp_path):
+    baseline, candidate = paired_scores(2500, drop=0.02)
+    result = gate(tmp_path, before={TASK: rows(baseline)}, after={TASK: rows(candidate)})
+    assert result.exit_code == 1, result.output
+    assert f"Regression: {TASK} score" in result.output
+
+
+def test_exit_1_on_a_rise_in_rtr(tmp_path):
+    scores, _ = paired_scores(2500)
+    result = gate(tmp_path, before={TASK: rows(scores)}, after={TASK: rows(scores, rtr=0.4)})
+    assert result.exit_code == 1, result.output
+    assert f"Regression: {TASK} rtr" in result.output
+    assert run_gate(tmp_path / "before", tmp_path / "after", "--max-rtr-rise", 0.2).exit_code == 0
+
+
+def test_strict_fails_where_nothing_can_be_said(tmp_path):
+    scores, _ = paired_scores(24)
+    result = gate(tmp_path, before={TASK: rows(scores)}, after={TASK: rows(scores)})
+    assert result.exit_code == 0
+    assert "1 of 1 benchmarks are too small" in result.output
+    result = run_gate(tmp_path / "before", tmp_path / "after", "--strict")
+    assert result.exit_code == 1
+
+
+GOOD = [1.0, 0.0, 1.0, 1.0]
+OTHER = {
+    "prompt": ({TASK: rows(GOOD, prompt="default")}, "another system prompt: own in the baseline, default"),
+    "limits": ({TASK: rows(GOOD, max_pixels=9999)}, "another limits (min_pixels, max_pixels, lowres_base)"),
+    "task": ({"awares_pope": rows(GOOD)}, f"{TASK}: missing in the candidate"),
+    "samples": ({TASK: rows(GOOD[:3])}, "missing samples: 1 (document 3) in the baseline only"),
+    "more samples": ({TASK: rows([*GOOD, 1.0])}, "missing samples: 1 (document 4) in the candidate only"),
+    "failed": ({TASK: rows([*GOOD[:3], None])}, "missing samples: 1 (document 3) failed in the candidate only"),
+    "question": (
+        {TASK: [{**row, "input": row["input"].replace("2", "two")} for row in rows(GOOD)]},
+        "different data: 1 (document 2) with another question",
+    ),
+    "NaN": ({TASK: rows([1.0, float("nan"), 1.0, 1.0])}, "document 1 of awares_chartqa"),
+    "no score": ({TASK: [{k: v for k, v in r.items() if k != "score"} for r in rows(GOOD)]}, "has no score"),
+    "twice": ({TASK: [*rows(GOOD), *rows(GOOD)]}, "holds document 0 twice"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_exit_2_when_runs_do_not_compare(name, tmp_path):
+    after, words = OTHER[name]
+    result = gate(tmp_path, before={TASK: rows(GOOD)}, after=after)
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.output.splitlines() if line.startswith("not comparable: ")]
+    assert len(lines) == 1
+    assert words in lines[0]
+
+
+def test_what_compares_is_shown_beside_what_does_not(tmp_path):
+    before = {TASK: rows(GOOD), "awares_pope": rows(GOOD)}
+    result = gate(tmp_path, before=before, after=before | {"awares_pope": rows(GOOD[:2])})
+    assert result.exit_code == 2
+    assert any(line.split()[:2] == ["chartqa", "4"] for line in result.output.splitlines())
+
+
+def test_samples_that_failed_in_both_runs_are_left_out(tmp_path):
+    scores = [*paired_scores(500)[0], None]
+    result = gate(tmp_path, before={TASK: rows(scores)}, after={TASK: rows(scores)})
+    assert result.exit_code == 0
+    assert f"{TASK}: 1 documents failed in both runs" in result.output
+    nothing = {TASK: rows([None, None])}
+    result = gate(tmp_path / "nothing", before=nothing, after=nothing)
+    assert result.exit_code == 2
+    assert "every sample failed in both runs" in result.output
+
+
+def test_latency_only_on_one_device_and_batch_size(tmp_path):
+    before = {TASK: rows(GOOD)}
+    result = gate(tmp_path, before=before, after={TASK: rows(GOOD, device="NVIDIA H100")})
+    assert "×" not in result.output
+    assert "device differs: cpu in the baseline, NVIDIA H100 in the candidate" in result.output
+    write_run(tmp_path / "after", before, batch_size="8")
+    assert "×" not in run_gate(tmp_path / "before", tmp_path / "after").output
+
+
+def test_broken_input_is_one_line_and_exit_2(tmp_path):
+    run = write_run(tmp_path / "run", {TASK: rows(GOOD)})
+    (tmp_path / "text.json.gz").write_text("no gzip")
+    newer = load(run).model_copy(update={"schema_version": 99})
+    save(newer, tmp_path / "newer.json.gz")
+    for path, words in (
+        (tmp_path / "nowhere", "does not exist"),
+        (tmp_path / "text.json.gz", "is no baseline"),
+        (tmp_path / "newer.json.gz", "schema version 99"),
+        (tmp_path, "holds no results"),
+    ):
+        if path == tmp_path:
+            (run / "1_results.json").unlink()
+        result = run_gate(path, run)
+        assert result.exit_code == 2
+        assert words in result.output
+    assert CliRunner().invoke(app, ["regress", "--baseline", "x"]).exit_code == 2
+    assert run_gate(run, run, "--alpha", "0.7").exit_code == 2
+    assert run_gate(run, run, "--junit", "/proc/nope/x.xml").exit_code == 2
+
+
+def test_files_for_ci(tmp_path):
+    baseline, candidate = paired_scores(2500, drop=0.04)
+    write_run(tmp_path / "before", {TASK: rows(baseline), "awares_pope": rows(GOOD)})
+    write_run(tmp_path / "after", {TASK: rows(candidate), "awares_pope": rows(GOOD[:3])})
+    files = {name: tmp_path / "out" / f"report.{name}" for name in ("markdown", "junit", "json")}
+    options = [part for name, file in files.items() for part in (f"--{name}", str(file))]
+    command = ["regress", "--baseline", str(tmp_path / "before"), "--candidate", str(tmp_path / "after"), *options]
+    summary = tmp_path / "summary.md"
+    summary.write_text("earlier\n")
+    result = CliRunner().invoke(app, command, env={"GITHUB_STEP_SUMMARY": str(summary)})
+    assert result.exit_code == 2
+
+    suites = ElementTree.parse(files["junit"]).getroot()
+    assert suites.tag == "testsuites"
+    (suite,) = suites
+    cases = list(suite)
+    assert suite.get("tests") == str(len(cases)) == "3"
+    assert (suite.get("failures"), suite.get("errors")) == ("1", "1")
+    states = {(case.get("classname"), case.get("name")): {child.tag for child in case} for case in cases}
+    assert states[TASK, "score"] == {"failure"}
+    assert states[TASK, "rtr"] == {"system-out"}
+    assert sum(tags == {"error"} for tags in states.values()) == 1
+
+    found = json.loads(files["json"].read_text())
+    assert (found["outcome"], found["exit_code"]) == ("not comparable", 2)
+    assert found["rows"][0]["score"]["worse_by"] == pytest.approx(100 * (baseline - candidate).mean())
+    text = files["markdown"].read_text()
+    assert "| chartqa" in text
+    assert summary.read_text() == "earlier\n" + text
+
+
+# --- saved baselines, and the size of real runs
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory):
+    """Two runs of the six benchmarks' sizes; RTR and latency with noise, as real ones have."""
+    folder = tmp_path_factory.mktemp("big")
+    generator = np.random.default_rng(0)
+    for name in ("before", "after"):
+        samples = {}
+        for seed, (task, n) in enumerate(SIZES.items()):
+            scores = paired_scores(n, seed=seed)[name == "after"]
+            samples[task] = rows(scores, rtr=generator.choice([0.25, 0.5, 0.75, 1.25], n) + 0.01 * generator.random(n))
+            for row in samples[task]:
+                row["awares"]["latency_s"] = generator.lognormal()
+        write_run(folder / name, samples)
+    return folder
+
+
+def test_two_runs_of_18805_samples_in_10_seconds(big):
+    started = time.perf_counter()
+    result = run_gate(big / "before", big / "after", "--max-rtr-rise", "0.1")
+    assert time.perf_counter() - started < 10
+    assert result.exit_code == 0, result.output
+
+
+def test_saved_baseline_is_small_and_says_the_same(big, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["regress", "save", str(big / "before")])
+    assert result.exit_code == 0
+    assert "6 tasks, 18805 samples" in result.output
+    file = tmp_path / "results" / "baselines" / "awares.json.gz"
+    assert file.stat().st_size < 3e6
+    assert load(file) == reduce_run(newest_run(big / "before"))
+    bytes_before = file.read_bytes()
+    save(load(file), file)
+    assert file.read_bytes() == bytes_before
+
+
+def test_save_names_what_cannot_be_written(tmp_path):
+    run = write_run(tmp_path / "run", {TASK: rows(GOOD)})
+    with pytest.raises(BaselineError, match="cannot be written"):
+        save(load(run), tmp_path / "run" / "1_results.json" / "x.json.gz")

@@ -1,0 +1,72 @@
+"""The GitHub workflows: their steps are run here as a runner would run them."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from synthetic import paired_scores, rows, write_run
+
+ROOT = Path(__file__).parent.parent
+WORKFLOWS = ROOT / ".github" / "workflows"
+TASK = "awares_chartqa"
+
+
+def workflow(name):
+    """A workflow's inputs and its only job. YAML reads the key `on` as true."""
+    content = yaml.safe_load((WORKFLOWS / name).read_text())
+    (job,) = content["jobs"].values()
+    trigger = content[True]
+    return trigger["workflow_dispatch"]["inputs"] if "workflow_dispatch" in trigger else {}, job
+
+
+def run_step(name, step, folder, **inputs):
+    """Run one step's script in `folder`, with the job's environment made from defaults and `inputs`."""
+    declared, job = workflow(name)
+    values = {key: str(value.get("default", "")) for key, value in declared.items()} | inputs
+    environment = {
+        key: re.sub(r"\$\{\{ inputs\.(\w+) \}\}", lambda match: values[match[1]], str(value))
+        for key, value in job["env"].items()
+    }
+    (script,) = (s["run"] for s in job["steps"] if s.get("name") == step)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | environment | {"PATH": path, "GITHUB_STEP_SUMMARY": str(folder / "summary.md")}
+    return subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("drop", "code"), [(0.0, 0), (0.05, 1)])
+def test_the_gate_of_a_scored_checkpoint(drop, code, tmp_path):
+    baseline, candidate = paired_scores(2500, churn=0.06, drop=drop)
+    write_run(tmp_path / "baseline", {TASK: rows(baseline)})
+    write_run(tmp_path / "out" / "run", {TASK: rows(candidate)})
+    result = run_step("score-checkpoint.yml", "gate", tmp_path, baseline="baseline")
+    assert result.returncode == code, result.stderr
+    for name in ("regress.md", "regress.xml", "regress.json"):
+        assert (tmp_path / "out" / name).stat().st_size > 100
+    assert (tmp_path / "summary.md").read_text() == (tmp_path / "out" / "regress.md").read_text()
+
+
+def test_inputs_reach_commands_through_the_environment_only():
+    """An input pasted into a script would be run as part of it."""
+    inputs, job = workflow("score-checkpoint.yml")
+    assert not any("${{" in step.get("run", "") for step in job["steps"])
+    used = set(re.findall(r"inputs\.(\w+)", str(job)))
+    assert used == set(inputs)
+
+
+def test_the_mini_workflow_runs_a_script_that_is_there():
+    _, job = workflow("mini.yml")
+    (script,) = (step["run"].split()[1] for step in job["steps"] if "run" in step)
+    assert os.access(ROOT / script, os.X_OK)
+    assert subprocess.run(["bash", "-n", ROOT / script], check=False).returncode == 0
