@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import pandas as pd
+
 from lmms_awares.report.collect import Source, in_order, is_mini
 from lmms_awares.report.samples import CONDITIONS
 from lmms_awares.report.terminal import remarks
@@ -18,7 +20,9 @@ def conditions_of(source: Source) -> _Values:
     found: dict[str, dict[str, None]] = {name: {} for name in (*_TRACED, *_SETTINGS)}
     for frame in source.frames.values():
         for name in _TRACED:  # null where there is no trace
-            values = frame[name].dropna().unique()
+            column = frame[name]
+            coded = isinstance(column.dtype, pd.CategoricalDtype)  # texts are: their values need no search
+            values = column.cat.categories if coded else column.dropna().unique()
             found[name].update(
                 dict.fromkeys(str(int(value)) if isinstance(value, float) else str(value) for value in values)
             )
