@@ -211,9 +211,10 @@ def test_conditions_are_said_and_differences_warned_of(pair, tmp_path):
 
 def test_mixed_conditions_within_a_run_are_warned_of(tmp_path):
     rows = [sample(), sample()]
-    rows[1]["awares"]["batch_size"] = 8
+    rows[1]["awares"] |= {"prompt": "other", "batch_size": 8}
     shown = awares("compare", write(tmp_path / "a", {POPE: rows})).stdout
-    assert "warning: rows differ in batch_size, so latency does not compare: 1 and 8 (awares)" in shown
+    assert "warning: prompt changed within: own and other (awares)" in shown
+    assert "batch_size 8" in shown  # a task's last batch is smaller, which is no change
 
 
 def test_paper_rows_beside_own_ones(pair, tmp_path):

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import pandas as pd
+
 from lmms_awares.report.collect import Source, in_order, is_mini
 from lmms_awares.report.samples import CONDITIONS
 from lmms_awares.report.terminal import remarks
@@ -18,10 +20,14 @@ def conditions_of(source: Source) -> _Values:
     found: dict[str, dict[str, None]] = {name: {} for name in (*_TRACED, *_SETTINGS)}
     for frame in source.frames.values():
         for name in _TRACED:  # null where there is no trace
-            values = frame[name].dropna().unique()
+            column = frame[name]
+            coded = isinstance(column.dtype, pd.CategoricalDtype)  # texts are: their values need no search
+            values = column.cat.categories if coded else column.dropna().unique()
             found[name].update(
                 dict.fromkeys(str(int(value)) if isinstance(value, float) else str(value) for value in values)
             )
+    sizes = [int(size) for size in found["batch_size"]]
+    found["batch_size"] = {str(max(sizes)): None} if sizes else {}  # the last batch of a task is smaller
     for name in _SETTINGS:
         value = source.run.results["config"].get(name) or "none"
         found[name][f"{value:g}" if isinstance(value, float) else str(value)] = None
@@ -68,7 +74,8 @@ def _difference(name: str, by_row: list[tuple[str, _Values]], within_method: boo
     if name in _BY_METHOD and not within_method:
         return f"{name}: {listed}"
     what = "latency does not compare" if name in _TIMES else "scores and RTR do not compare"
-    return f"warning: rows differ in {name}, so {what}: {listed}"
+    how = f"{name} changed within" if len(groups) == 1 else f"rows differ in {name}, so {what}"
+    return f"warning: {how}: {listed}"
 
 
 def _documents(sources: list[Source], rows: list[str]) -> Iterable[str]:

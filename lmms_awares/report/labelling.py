@@ -35,15 +35,14 @@ def place_labels(
         line: corners of a line to keep clear of, in data coordinates.
         size: of the font, in pt.
     """
-    figure = axes.figure
-    canvas = FigureCanvasAgg(figure.get_figure(root=True))
+    canvas = FigureCanvasAgg(axes.figure.get_figure(root=True))
     canvas.draw()  # lays the figure out
-    renderer, scale = canvas.get_renderer(), figure.dpi / 72  # pixels per point
+    renderer, scale = canvas.get_renderer(), axes.figure.dpi / 72  # pixels per point
     inside = axes.get_window_extent(renderer)
-    centres = [np.asarray(centre) for centre in axes.transData.transform(points)]
+    centres = list(axes.transData.transform(points))
     markers = [_around(centre, _MARKER * scale) for centre in centres]
-    corners = [np.asarray(corner) for corner in axes.transData.transform(line)]
-    lines = [_around(spot, scale) for pair in itertools.pairwise(corners) for spot in _along(*pair)]
+    pairs = itertools.pairwise(axes.transData.transform(line))
+    lines = [_around(spot, scale) for pair in pairs for spot in _along(*pair)]
     extents: list[Bbox] = []
     placed: dict[int, Annotation] = {}
     for index in _crowded_first(centres):
@@ -60,9 +59,9 @@ def place_labels(
             conflicts += _hits([extent], markers) + _hits(tie, others)
             if best is None or conflicts < best[0]:
                 best = conflicts, looks, extent, tie
-            if not conflicts:
+            if best[0] == 0:
                 break
-        assert best is not None  # there are candidates
+        assert best is not None
         label.set(**best[1])
         if best[3]:
             style = {"arrowstyle": "-", "lw": 0.5, "color": "0.3", "shrinkA": 0, "shrinkB": 0}
