@@ -4,59 +4,61 @@ import argparse
 import textwrap
 from pathlib import Path
 
-import matplotlib
+from PIL import Image, ImageDraw, ImageFont
 
-from lmms_awares.mini.suite import PARTS, Document, document
+from lmms_awares.mini.suite import document
 from lmms_awares.tasks.data import BENCHMARKS, SUFFICES
 from lmms_awares.views import plan_views, render_lowres
 
 SAMPLES = 10
-_COLUMNS = 2  # samples side by side
+_SCALE = 2  # px of the picture per px of a full view
+_MARGIN, _CAPTION = 16, 46  # px
+_COLUMN = 2 * 672 * _SCALE // 2 + 3 * _MARGIN  # px; images wider than half of it are shrunk
 
 
-def choose() -> list[tuple[str, Document]]:
-    """Test documents of all benchmarks in turn, those that need a crop and those that do not."""
-    chosen: list[tuple[str, Document]] = []
-    for number in range(SAMPLES):
-        benchmark = list(BENCHMARKS)[number % len(BENCHMARKS)]
-        rows = (document(benchmark, "test", index) for index in range(number, PARTS["test"]))
-        chosen.append((benchmark, next(row for row in rows if row[SUFFICES] == bool(number % 3 == 0))))
-    return chosen
+def panel(benchmark: str, index: int) -> Image.Image:
+    """One test document: its views at the same size, pixels as they are, over question, answer and label."""
+    row = document(benchmark, "test", index)
+    image = row["image"]
+    low = render_lowres(image, plan_views(*image.size))
+    side = (_COLUMN - 3 * _MARGIN) // 2
+    scale = min(_SCALE, side / image.width)
+    size = round(image.width * scale), round(image.height * scale)
+    page = Image.new("RGB", (_COLUMN, size[1] + _CAPTION + 2 * _MARGIN), (255, 255, 255))
+    for number, view in enumerate((image, low)):
+        page.paste(view.resize(size, Image.Resampling.NEAREST), (_MARGIN + number * (side + _MARGIN), _MARGIN))
+    question = textwrap.shorten(row.get("question") or row["text"], 110, placeholder=" …")
+    gold = row.get("answer") or row.get("answers") or row["label"]
+    gold = gold if isinstance(gold, str) else gold[0]
+    label = "low-res suffices" if row[SUFFICES] else "needs a crop"
+    text = f"{benchmark}, full and low-res view. {question}\nAnswer: {gold} ({label})"
+    ImageDraw.Draw(page).text(
+        (_MARGIN, size[1] + _MARGIN + 6), text, (0, 0, 0), font=ImageFont.load_default(15), spacing=6
+    )
+    return page
 
 
-def draw_gallery(file: Path) -> Path:
-    """Write the picture; every view is shown at the same size, pixels as they are."""
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    rows = -(-SAMPLES // _COLUMNS)
-    figure, axes = pyplot.subplots(rows, 2 * _COLUMNS, figsize=(18, 4.2 * rows), dpi=80)
-    for number, (benchmark, row) in enumerate(choose()):
-        image = row["image"]
-        low = render_lowres(image, plan_views(*image.size))
-        question = row.get("question") or row["text"]
-        gold = row.get("answer") or row.get("answers") or row.get("label")
-        asked = textwrap.shorten(question.replace("\n", " "), 90, placeholder=" …")
-        enough = "low-res suffices" if row[SUFFICES] else "needs a crop"
-        pair = axes[number // _COLUMNS][2 * (number % _COLUMNS) : 2 * (number % _COLUMNS) + 2]
-        for axis, view, name in zip(pair, (image, low), ("full", "low-res"), strict=True):
-            axis.imshow(view, interpolation="nearest")
-            axis.set_axis_off()
-            axis.set_title(f"{name} view, {view.width}×{view.height} px", fontsize=9)
-        pair[0].text(
-            0, -0.08, f"{benchmark}: {asked}\n→ {gold}  ({enough})", fontsize=9, transform=pair[0].transAxes, va="top"
-        )
-    figure.tight_layout(h_pad=3)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file)
-    return file
+def gallery() -> Image.Image:
+    """The first test documents of each benchmark in two columns."""
+    places = [(name, index) for index in range(SAMPLES) for name in BENCHMARKS][:SAMPLES]
+    panels = [panel(*place) for place in places]
+    columns = [panels[0::2], panels[1::2]]
+    page = Image.new("RGB", (2 * _COLUMN, max(sum(p.height for p in column) for column in columns)), (255, 255, 255))
+    for number, column in enumerate(columns):
+        top = 0
+        for part in column:
+            page.paste(part, (number * _COLUMN, top))
+            top += part.height
+    return page
 
 
 def main() -> None:
     """Draw the picture from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
-    print(draw_gallery(parser.parse_args().file))
+    file = parser.parse_args().file
+    gallery().save(file, optimize=True)
+    print(file)
 
 
 if __name__ == "__main__":
