@@ -223,3 +223,17 @@ def test_labels_of_real_documents(tmp_path):
     file.write_text('{"task": "t", "doc_id": 3, "label": "HR", "targets": ["8", "0", "8"]}\n\n')
     (row,) = read_labels(file).to_dict("records")
     assert row == {"task": "t", "doc_id": 3, "hr": True, "targets": "8,0"}
+
+
+def test_scores_by_label_by_hand(tmp_path):
+    rows = [sample(1.0), sample(0.0), sample(0.0), sample(1.0), failed(), sample(0.0)]
+    run = write(tmp_path / "run", {"awares_pope": rows})
+    file = tmp_path / "labels.jsonl"
+    labels = ["LR", "LR", "LR", "HR", "HR"]  # document 4 failed; document 5 has no label
+    file.write_text(
+        "".join(json.dumps({"task": "awares_pope", "doc_id": i, "label": x}) + "\n" for i, x in enumerate(labels))
+    )
+    shown = awares("compare", run, "--table", "split", "--labels", file, "--format", "csv").stdout
+    assert "33.33" in shown and "100.00" in shown
+    code = shown.splitlines()
+    assert any(line.startswith("awares") and "33.33,100.00" in line for line in code)

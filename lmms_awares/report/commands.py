@@ -38,12 +38,13 @@ class Kind(StrEnum):
     calls = "calls"
     form = "format"  # `format` is a method of str
     hard = "hard"
+    split = "split"
 
 
 def compare(
     runs: Runs = None,
     *,
-    table: Annotated[Kind, typer.Option(help="paper's Table 1, 5, 6, 7, 8, 9, or the hard split")] = Kind.main,
+    table: Annotated[Kind, typer.Option(help="paper's Table 1, 5-9, hard split, scores by label")] = Kind.main,
     ci: Annotated[bool, typer.Option("--ci", help="95 % bootstrap intervals of the scores")] = False,
     paper: Annotated[bool, typer.Option("--paper", help="the published rows beside them")] = False,
     paper_only: Annotated[bool, typer.Option("--paper-only", help="the published table alone; takes no run")] = False,

@@ -15,7 +15,7 @@ from lmms_awares.report.paper import NUMBERS, paper_table, with_published
 from lmms_awares.report.runs import RunError
 from lmms_awares.report.tables import Table, main_table
 
-KINDS = ("main", "latency", "length", "cdp", "calls", "format", "hard")
+KINDS = ("main", "latency", "length", "cdp", "calls", "format", "hard", "split")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Request:
         intervals: bootstrap intervals in the main table.
         paper: the published rows too.
         settings: of an ablation, see `lmms_awares.report.ablation.read_settings`.
-        labels: file of labels or `mini`, for `cdp`.
+        labels: file of labels or `mini`, for `cdp` and `split`.
         data: folder with the mini suite's documents.
     """
 
@@ -73,6 +73,8 @@ def _measured(sources: list[Source], request: Request) -> Table:
         return main_table(sources, intervals=request.intervals)
     if request.kind == "cdp":
         return kinds.cdp_table(sources, labels_from(request.labels, request.data))
+    if request.kind == "split":
+        return kinds.split_table(sources, labels_from(request.labels, request.data))
     return plain[request.kind](sources)
 
 
@@ -83,7 +85,7 @@ def labels_from(given: str | None, data: Path | None) -> Callable[[Source], pd.D
         RunError: no labels, or a file that cannot be read.
     """
     if given is None:
-        raise RunError("CDP diagnostics need --labels FILE (.jsonl or .parquet), or --labels mini")
+        raise RunError("this table needs --labels FILE (.jsonl or .parquet), or --labels mini")
     if given == MINI:
         return lambda source: mini_labels(source, data)
     found = read_labels(Path(given))

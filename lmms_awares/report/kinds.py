@@ -185,6 +185,25 @@ def hard_table(sources: list[Source]) -> Table:
     return Table("Hard split: score (0-100) and RTR on the samples that low-res gets wrong", frame, notes)
 
 
+def split_table(sources: list[Source], labels_of: Callable[[Source], pd.DataFrame]) -> Table:
+    """Scores on the samples for which the low-res view is said to suffice (LR), and on the others (HR).
+
+    Args:
+        sources, labels_of: as for `cdp_table`.
+    """
+    rows: Frames = {}
+    for row, source in zip(labels(sources), sources, strict=True):
+        known = labels_of(source)
+        for task, frame in source.frames.items():
+            rows.setdefault(row, {})[task] = frame.merge(known[known["task"] == task], on="doc_id")
+    measures = {
+        name: (lambda frame, hr=hr: 100 * frame.loc[frame["hr"] == hr, "score"].mean(), 2)
+        for name, hr in (("LR", False), ("HR", True))
+    }
+    note = "LR: samples whose label says that the low-res view suffices; HR: the others; unlabelled ones are left out"
+    return Table("Score (0-100) by label", _per_benchmark(rows, _tasks(sources), measures), [note])
+
+
 def _wrong(frame: pd.DataFrame) -> pd.Series:
     return frame.loc[frame["failed"].isna() & (frame["score"] < _WRONG), "doc_id"]
 
