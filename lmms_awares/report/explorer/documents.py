@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from lmms_awares.crops import Box, target_crops
-from lmms_awares.tasks.data import BENCHMARKS, EVIDENCE, PREFIX, SUFFICES, DataError, local_files
+from lmms_awares.tasks.data import EVIDENCE, MINI_TASKS, SUFFICES, TASKS, DataError, task_files
 from lmms_awares.views import to_rgb
 
 _ORACLE = "oracle_crops"
@@ -102,7 +102,7 @@ def _rows(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _files(config: dict[str, Any]) -> list[str] | None:
-    """Parquet files: those that the run read, else those below AWARES_DATA_ROOT; None for data of the hub."""
+    """Parquet files: those that the run read, else the task's own here; None for data of the hub."""
     recorded = (config.get("dataset_kwargs") or {}).get("data_files")
     if not recorded:
         return None
@@ -110,8 +110,7 @@ def _files(config: dict[str, Any]) -> list[str] | None:
     missing = [file for file in files if not Path(file).is_file()]
     if not missing:
         return files
-    benchmark = config["task"].removeprefix(PREFIX)
-    found = local_files(benchmark) if benchmark in BENCHMARKS else None
+    found = task_files(config["task"]) if config["task"] in TASKS | MINI_TASKS else None
     if found is None:
         raise DataError(
             f"{missing[0]}, which the run read, is not here; set AWARES_DATA_ROOT to the folder of the data"

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader
@@ -13,6 +13,9 @@ from markupsafe import Markup
 from lmms_awares.report.runs import Run
 from lmms_awares.report.terminal import remarks
 from lmms_awares.trace import parse_trace
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _PER_TASK = {"score": 2, "rtr": 3}  # columns and their digits
 _MEANS = {**_PER_TASK, "call_rate": 3, "latency_s": 3}
@@ -33,38 +36,26 @@ def write(out: Path, table: pd.DataFrame, runs: dict[str, Run]) -> None:
         "rows": list(_rows(table)),
         "conditions": [_conditions(label, run) for label, run in runs.items()],
         "remarks": remarks(table),
-        "plots": [Markup(svg) for svg in plots(table)],
+        "plots": [Markup(svg) for svg in plots(runs)],
     }
     for name in ("index.html", "samples.html"):
         (out / name).write_text(pages.get_template(f"{name}.jinja").render(content), encoding="utf-8")
 
 
-def plots(table: pd.DataFrame) -> list[str]:
-    """Inline SVGs for the overview: score against RTR, a point per run; none where no run counts tokens."""
-    figures = table[["score", "rtr"]].apply(pd.to_numeric)
-    means = figures.groupby(table["run"], sort=False).mean().dropna()
-    if means.empty:
-        return []
-    from matplotlib.figure import Figure
+def plots(runs: dict[str, Run]) -> list[str]:
+    """The figures of `awares plot` as inline SVGs."""
+    from lmms_awares.report.collect import collect
+    from lmms_awares.report.plots import draw
 
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    for marker, (label, row) in zip(_markers(len(means)), means.iterrows(), strict=True):
-        axes.plot(row["rtr"], row["score"], marker, markersize=9, label=label)
-    axes.set(xlabel="RTR, mean over benchmarks", ylabel="score, mean over benchmarks", ylim=(0, 100))
-    axes.set_xlim(left=0)
-    axes.grid(alpha=0.3)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    figures, _ = draw(collect([run.path for run in runs.values()]))
+    return [_inline(figure) for figure in figures.values()]
+
+
+def _inline(figure: "Figure") -> str:
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})
     svg = stream.getvalue()
-    return [svg[svg.index("<svg") :]]
-
-
-def _markers(count: int) -> Iterable[str]:
-    """A shape per run, so that grey prints can be read too."""
-    shapes = "osD^vP*Xh<>p"
-    return (shapes[i % len(shapes)] for i in range(count))
+    return svg[svg.index("<svg") :]
 
 
 def _rows(table: pd.DataFrame) -> Iterable[dict[str, Any]]:
