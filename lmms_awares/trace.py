@@ -131,8 +131,12 @@ class Trace(_Strict):
 
     @property
     def method(self) -> str:
-        """The lmms-eval model id, with the control policy where one decided."""
-        return self.model + (f":{self.policy}" if self.policy not in (None, "model") else "")
+        """Model id, with `:policy` for a control of awares, `+pruner` where the id does not name it, `@ratio`."""
+        name = self.model + (f":{self.policy}" if self.policy not in (None, "model") else "")
+        if self.pruning is None:
+            return name
+        named = "" if self.pruning.pruner == self.model else f"+{self.pruning.pruner}"
+        return f"{name}{named}@{self.pruning.retain_ratio:g}"
 
     @property
     def called(self) -> bool:

@@ -112,3 +112,27 @@ def test_broken_folders_are_named(tmp_path):
     write_run(tmp_path, [{"awares": trace(schema_version=99)}])
     with pytest.raises(TraceError, match="99"):
         summarize(newest_run(tmp_path))
+
+
+def test_method_names_agree_with_the_traces(tmp_path):
+    """Once from the run's arguments, once from the trace of a sample."""
+    from lmms_awares.trace import parse_trace
+
+    counts = dict.fromkeys(("encoded_tokens", "entering_tokens", "mean_post", "mean_input", "final_tokens"), 1)
+    cases = {
+        "visionzip@0.5": ({"model": "visionzip", "policy": None}, "visionzip", ""),
+        "pruned+random@0.7": ({"model": "pruned", "policy": None}, "random", ",pruner=random"),
+        "awares:oracle+holov@0.7": ({"model": "awares", "policy": "oracle"}, "holov", ",pruner=holov"),
+    }
+    for number, (name, (fields, pruner, argument)) in enumerate(cases.items()):
+        ratio = float(name.rpartition("@")[2])
+        pruning = {"pruner": pruner, "retain_ratio": ratio, "kv_lengths": [], **counts}
+        row = answered(1, 2, 1.0)
+        row["awares"] |= fields | {"pruning": pruning}
+        folder = write_run(tmp_path / str(number), [row], model=fields["model"])
+        file = folder / "1_results.json"
+        results = json.loads(file.read_text())
+        results["config"]["model_args"] = f"pretrained=x,retain_ratio={ratio}{argument}"
+        file.write_text(json.dumps(results))
+        assert list(summarize(newest_run(folder))["method"]) == [name]
+        assert parse_trace(row["awares"]).method == name

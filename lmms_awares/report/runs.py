@@ -153,14 +153,15 @@ def summarize_frames(run: Run, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def method_of(run: Run, frame: pd.DataFrame) -> str:
-    """Model id, with `:policy` for a control of awares and `@ratio` for a retain ratio."""
+    """Model id, with `:policy` for a control of awares, `+pruner` where the id does not name it, `@ratio`."""
     traced = frame[frame["traced"]]
     if traced.empty:
         return run.model
     model, policy = traced["model"].iloc[0], traced["policy"].iloc[0]
     control = "" if pd.isna(policy) or policy == "model" else f":{policy}"
     budget = "" if run.retain_ratio is None else f"@{run.retain_ratio:g}"
-    return f"{model}{control}{budget}"
+    pruner = run.model_args.get("pruner")
+    return f"{model}{control}{f'+{pruner}' if pruner else ''}{budget}"
 
 
 def _row(run: Run, task: str, frame: pd.DataFrame) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -128,13 +129,18 @@ def train_adapter(directory: Path, stage: Stage, *, seed: str) -> Iterator[dict[
     adapted = get_peft_model(model.to("cuda" if torch.cuda.is_available() else "cpu"), settings)
     yield from train_language(adapted.get_base_model(), tokenizer, stage, seed=seed)
     adapted.save_pretrained(directory / ADAPTER)
+    (directory / ADAPTER / "README.md").unlink()  # an empty form
+    _edit(directory / ADAPTER / "adapter_config.json", base_model_name_or_path="..")
 
 
 def save_half(directory: Path, model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast) -> None:
     """Write a checkpoint whose weights are stored in float16 and run in float32, half the size."""
     save(directory, model.half(), tokenizer)
-    file = directory / "config.json"
-    settings = json.loads(file.read_text(encoding="utf-8"))
-    for part in (settings, settings["text_config"], settings["vision_config"]):
-        part["dtype"] = "float32"
+    settings = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    parts = {name: {**settings[name], "dtype": "float32"} for name in ("text_config", "vision_config")}
+    _edit(directory / "config.json", dtype="float32", **parts)
+
+
+def _edit(file: Path, **changes: Any) -> None:
+    settings = json.loads(file.read_text(encoding="utf-8")) | changes
     file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
