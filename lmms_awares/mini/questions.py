@@ -109,29 +109,19 @@ def plate_letter_presence(generator: random.Random, scene: Scene) -> Question:
 
 
 def plate_number(generator: random.Random, scene: Scene) -> Question:
-    """The number beside a shape, among three that share no digit in the same place."""
+    """The number beside a shape."""
     item = generator.choice(scene.items)
-    options = [item.text]
-    while len(options) < 3:
-        other = scenes.number(generator)
-        if all(other[0] != option[0] and other[1] != option[1] for option in options):
-            options.append(other)
-    text = f"What number is beside the {item.symbol} in {item.colour}?"
-    return Question(text, item.text, "number", (item,), shuffled(generator, options))
+    return Question(f"What number is beside the {item.symbol} in {item.colour}?", item.text, "number", (item,))
 
 
 def shape_colour(generator: random.Random, scene: Scene) -> Question:
-    """The colour of the only shape of its sort; where no sort is the only one, which half a shape lies in."""
+    """The colour of the only shape of its sort; where no sort is the only one, a number."""
     names = [item.symbol for item in scene.items]
     single = [item for item in scene.items if names.count(item.symbol) == 1]
     if not single:
-        return half(generator, scene)
+        return plate_number(generator, scene)
     item = generator.choice(single)
-    others = [colour for colour in COLOURS if colour != item.colour]
-    options = [item.colour, *generator.sample(others, 2)]
-    return Question(
-        f"What is the color of the {item.symbol}?", item.colour, "colour", options=shuffled(generator, options)
-    )
+    return Question(f"What is the color of the {item.symbol}?", item.colour, "colour")
 
 
 def plate_letter(generator: random.Random, scene: Scene) -> Question:

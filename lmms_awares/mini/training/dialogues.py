@@ -13,7 +13,6 @@ from lmms_awares.crops import CROPS, target_crops
 from lmms_awares.mini.drawing import Scene, draw
 from lmms_awares.mini.questions import BENCHMARKS, Question
 from lmms_awares.mini.scenes import Size
-from lmms_awares.mini.suite import COLUMNS
 from lmms_awares.prompts import OWN_PROMPT
 from lmms_awares.protocol import format_call
 from lmms_awares.views import ViewPlan, plan_views, render_crop, render_full, render_lowres
@@ -64,19 +63,19 @@ _ORDERS = {  # what the tasks put behind a question
     "docvqa_val": _PHRASE,
     "ocrbench": "",
     "pope": _PHRASE,
-    "realworldqa": "",
+    "realworldqa": "\nPlease answer directly with a single word or number.",
     "vstar_bench": "\nAnswer with the option's letter from the given choices directly.",
 }
 
 
 def user_text(benchmark: str, question: Question) -> str:
     """The user's text as the benchmark's task words it; a test holds it against lmms-eval."""
-    text = question.text
-    if benchmark == "realworldqa":
-        text = COLUMNS[benchmark](question, 0)["question"]
-    elif question.options:
-        text += "".join(f"\n{letter}. {option}" for letter, option in zip("ABCD", question.options, strict=False))
-    return text + _ORDERS[benchmark]
+    return question.text + listed(question) + _ORDERS[benchmark]
+
+
+def listed(question: Question) -> str:
+    """The options, a line each; empty where there are none."""
+    return "".join(f"\n{letter}. {option}" for letter, option in zip("ABCD", question.options, strict=False))
 
 
 def answer(question: Question) -> str:
@@ -123,12 +122,36 @@ def bare_low(asker: Asker, count: int) -> Dialogue:
     return _bare(asker, render_lowres(asker.image, asker.plan), questions)
 
 
+def bare_calls(asker: Asker, count: int) -> Dialogue:
+    """On the low-res view: the answer where it suffices, else the call for the smallest target crop."""
+    questions = asker.ask(count)
+    replies = [q.answer if q.suffices else format_call([asker.target(q)]) for q in questions]
+    return _short(render_lowres(asker.image, asker.plan), [q.text.removesuffix("?") for q in questions], replies)
+
+
+def bare_options(asker: Asker, count: int) -> Dialogue:
+    """Multiple choice on the full view."""
+    questions = asker.ask(count, lambda question: bool(question.options))
+    texts = [question.text + listed(question) for question in questions]
+    return _short(render_full(asker.image, asker.plan), texts, [question.letter for question in questions])
+
+
+def bare_matching(asker: Asker, count: int) -> Dialogue:
+    """Which option reads like the given word: the other half of multiple choice, for which no picture is needed."""
+    questions = asker.ask(count, lambda question: bool(question.options))
+    texts = [question.answer + listed(question) for question in questions]
+    return _short(render_lowres(asker.image, asker.plan), texts, [question.letter for question in questions])
+
+
 def _bare(asker: Asker, view: Image.Image, questions: Sequence[Question]) -> Dialogue:
     """Answers in words, as no options are shown; without its mark a question ends in the name to be looked up."""
-    texts = [question.text.removesuffix("?") for question in questions]
-    turns = [Turn(text, (), question.answer) for text, question in zip(texts, questions, strict=True)]
+    return _short(view, [q.text.removesuffix("?") for q in questions], [q.answer for q in questions])
+
+
+def _short(view: Image.Image, texts: Sequence[str], replies: Sequence[str]) -> Dialogue:
+    turns = [Turn(text, (), reply) for text, reply in zip(texts, replies, strict=True)]
     if turns:
-        turns[0] = Turn(IMAGE + texts[0], (view,), questions[0].answer)
+        turns[0] = Turn(IMAGE + texts[0], (view,), replies[0])
     return tuple(turns)
 
 
@@ -212,6 +235,21 @@ def _boxed_where_asked(question: Question) -> str:
     return f"\\boxed{{{reply}}}" if question.options or reply.isdigit() else reply
 
 
+# Kinds of dialogue that only some benchmarks have.
+ONLY: dict[str, tuple[str, ...]] = dict.fromkeys(("bare_options", "bare_matching"), ("vstar_bench",))
 MAKERS: dict[str, Maker] = {
-    maker.__name__: maker for maker in (bare_full, bare_low, full_view, low_view, decisions, crops, whole, think)
+    maker.__name__: maker
+    for maker in (
+        bare_full,
+        bare_low,
+        bare_calls,
+        bare_options,
+        bare_matching,
+        full_view,
+        low_view,
+        decisions,
+        crops,
+        whole,
+        think,
+    )
 }

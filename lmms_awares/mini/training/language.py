@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGenera
 
 from lmms_awares.mini.questions import BENCHMARKS
 from lmms_awares.mini.training.batches import Row, collate, loss, tokenize
-from lmms_awares.mini.training.dialogues import MAKERS, Asker, Maker
+from lmms_awares.mini.training.dialogues import MAKERS, ONLY, Asker
 from lmms_awares.mini.training.schedule import Schedule
 
 
@@ -61,7 +61,7 @@ def train_language(
     for step in range(1, stage.steps + 1):
         schedule.clear()
         kind = generator.choices(kinds, weights)[0]
-        rows = _rows(generator, tokenizer, MAKERS[kind], stage)
+        rows = _rows(generator, tokenizer, kind, stage)
         value, right = loss(model, collate(tokenizer, rows), tower=stage.tower)
         value.backward()
         schedule.step()
@@ -73,15 +73,15 @@ def train_language(
     model.model.visual.requires_grad_(True)
 
 
-def _rows(generator: random.Random, tokenizer: PreTrainedTokenizerFast, maker: Maker, stage: Stage) -> list[Row]:
+def _rows(generator: random.Random, tokenizer: PreTrainedTokenizerFast, kind: str, stage: Stage) -> list[Row]:
     """Dialogues on equally large pictures of all benchmarks that have this size, about `stage.tokens` with padding."""
-    sizes = [size for name in stage.benchmarks for size in BENCHMARKS[name].sizes]
-    size = generator.choice(sizes)
-    benchmarks = [name for name in stage.benchmarks if size in BENCHMARKS[name].sizes]
+    possible = ONLY.get(kind, stage.benchmarks)
+    size = generator.choice([size for name in possible for size in BENCHMARKS[name].sizes])
+    benchmarks = [name for name in possible if size in BENCHMARKS[name].sizes]
     rows: list[Row] = []
     longest = 0
     while longest * len(rows) < stage.tokens:
-        dialogue = maker(Asker(generator, generator.choice(benchmarks), size), stage.questions)
+        dialogue = MAKERS[kind](Asker(generator, generator.choice(benchmarks), size), stage.questions)
         if dialogue:
             rows.append(tokenize(tokenizer, dialogue))
             longest = max(longest, len(rows[-1].ids))

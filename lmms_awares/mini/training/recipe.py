@@ -55,10 +55,15 @@ RECIPE = Recipe(
         "reading": Stage(700, 1e-3, 8, {"bare_full": 0.5, "bare_low": 0.5}, decay_from=0.7),
         # The chat format, calls and crop turns.
         "protocol": Stage(450, 1e-3, 4, _CONVERSATIONS, decay_from=0.5),
+        # Bare questions again: which crop, and which option.
+        "deciding": Stage(
+            350, 1e-3, 8, {"bare_calls": 0.4, "bare_options": 0.2, "bare_matching": 0.2, "bare_full": 0.2}
+        ),
+        "conversation": Stage(400, 1e-3, 3, _CONVERSATIONS, decay_from=0.3),
         # One question a picture, as in the evaluation; the tower too.
-        "joint": Stage(200, 3e-4, 1, _CONVERSATIONS, tower=True, decay_from=0.0),
+        "joint": Stage(100, 3e-4, 1, _CONVERSATIONS, tower=True, decay_from=0.0),
     },
-    adapter=Stage(250, 1e-3, 1, {"think": 1}, decay_from=0.5),
+    adapter=Stage(150, 1e-3, 1, {"think": 1}, decay_from=0.5),
 )
 ADAPTER = "visionthink"  # its folder beside the model
 
