@@ -59,7 +59,9 @@ RECIPE = Recipe(
         "deciding": Stage(
             350, 1e-3, 8, {"bare_calls": 0.4, "bare_options": 0.2, "bare_matching": 0.2, "bare_full": 0.2}
         ),
-        "conversation": Stage(400, 1e-3, 3, _CONVERSATIONS, decay_from=0.3),
+        "conversation": Stage(
+            450, 1e-3, 3, _CONVERSATIONS | {"bare_matching": 0.1, "bare_options": 0.1}, decay_from=0.4
+        ),
         # One question a picture, as in the evaluation; the tower too.
         "joint": Stage(100, 3e-4, 1, _CONVERSATIONS, tower=True, decay_from=0.0),
     },
