@@ -85,7 +85,7 @@ def labels_from(given: str | None, data: Path | None) -> Callable[[Source], pd.D
         RunError: no labels, or a file that cannot be read.
     """
     if given is None:
-        raise RunError("this table needs --labels FILE (.jsonl or .parquet), or --labels mini")
+        raise RunError("CDP diagnostics and scores by label need --labels FILE (.jsonl or .parquet), or --labels mini")
     if given == MINI:
         return lambda source: mini_labels(source, data)
     found = read_labels(Path(given))
