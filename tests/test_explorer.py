@@ -419,6 +419,6 @@ def test_overview(page, report):
     row = page.locator("tbody tr").first.inner_text().split()
     assert row[:4] == ["one", "awares", "60.00", "0.300"]  # pope: 3 of 5 right; RTR
     assert "1 of 6 samples of awares_pope failed" in page.inner_text("main")
-    assert page.locator("figure.plot svg").count() == 1
+    assert page.locator("figure.plot svg").count() == 4  # as `awares plot` draws them
     page.click("text=Samples")
     assert shown(page) == "pope/0"
