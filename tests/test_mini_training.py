@@ -17,7 +17,7 @@ from lmms_awares.mini.questions import BENCHMARKS
 from lmms_awares.mini.random_checkpoint import byte_tokenizer, save
 from lmms_awares.mini.tokenizer import make_tokenizer
 from lmms_awares.mini.training.batches import collate, loss, tokenize
-from lmms_awares.mini.training.dialogues import DEFAULT_PROMPT, IMAGE, MAKERS, Asker, opening, user_text
+from lmms_awares.mini.training.dialogues import DEFAULT_PROMPT, IMAGE, MAKERS, ONLY, Asker, opening, user_text
 from lmms_awares.mini.training.features import encode, patchify
 from lmms_awares.mini.training.language import Stage
 from lmms_awares.mini.training.recipe import Recipe, corpus, train
@@ -31,11 +31,10 @@ def tokenizer():
     return make_tokenizer(corpus())
 
 
-def some_dialogue(kind, benchmark="docvqa_val", count=2):
+def some_dialogue(kind):
     generator = random.Random(kind)
-    while not (dialogue := MAKERS[kind](Asker(generator, benchmark, (336, 224)), count)):
-        pass
-    return dialogue
+    (benchmark,) = ONLY.get(kind, ("docvqa_val",))
+    return next(filter(None, (MAKERS[kind](Asker(generator, benchmark, (336, 224)), 2) for _ in range(50))))
 
 
 @pytest.mark.parametrize("size", [(224, 224), (560, 224), (448, 336)])
@@ -74,7 +73,9 @@ def test_tokenizer_spells_answers_out_and_reads_anything():
     assert len(tokenizer.encode(texts[0])) <= 6
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize(
+    "kind", [kind for kind in MAKERS if not kind.startswith("bare")]
+)  # evaluation has no bare ones
 def test_training_sees_what_evaluation_sees(kind, tokenizer, tmp_path):
     """Ids and loss equal those of the processor's tensors in transformers' own forward pass."""
     model = new_model(tokenizer, 1).eval()
