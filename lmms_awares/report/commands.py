@@ -38,7 +38,7 @@ class Kind(StrEnum):
     calls = "calls"
     form = "format"  # `format` is a method of str
     hard = "hard"
-    split = "split"
+    by_label = "split"  # `split` is a method of str
 
 
 def compare(

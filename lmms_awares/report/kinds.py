@@ -196,9 +196,9 @@ def split_table(sources: list[Source], labels_of: Callable[[Source], pd.DataFram
         known = labels_of(source)
         for task, frame in source.frames.items():
             rows.setdefault(row, {})[task] = frame.merge(known[known["task"] == task], on="doc_id")
-    measures = {
-        name: (lambda frame, hr=hr: 100 * frame.loc[frame["hr"] == hr, "score"].mean(), 2)
-        for name, hr in (("LR", False), ("HR", True))
+    measures: dict[str, tuple[Callable[[pd.DataFrame], float], int]] = {
+        "LR": (lambda frame: 100 * frame.loc[~frame["hr"].astype(bool), "score"].mean(), 2),
+        "HR": (lambda frame: 100 * frame.loc[frame["hr"].astype(bool), "score"].mean(), 2),
     }
     note = "LR: samples whose label says that the low-res view suffices; HR: the others; unlabelled ones are left out"
     return Table("Score (0-100) by label", _per_benchmark(rows, _tasks(sources), measures), [note])
