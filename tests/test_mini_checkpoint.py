@@ -57,7 +57,7 @@ def test_it_is_small():
     assert sum(file.stat().st_size for file in checkpoint().rglob("*")) < 16 * 2**20
 
 
-def test_committed_table_is_the_readmes(rows):
+def test_committed_table_is_the_readmes():
     table = (RUNS / "table.md").read_text(encoding="utf-8").strip()
     assert table in (ROOT / "README.md").read_text(encoding="utf-8")
     long = pd.read_csv(RUNS / "table.csv")

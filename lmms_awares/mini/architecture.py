@@ -17,7 +17,6 @@ def config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
     As in the published model, the tower's last block has full attention and the ones before it attend within windows;
     a window is one 56-px slot of the mini suite's pictures.
     """
-
     text, ids = token_settings(tokenizer)
     return Qwen2_5_VLConfig(
         text_config={

@@ -2,8 +2,8 @@
 
 The tasks `awares_mini_*` run on its test set, which is drawn into the user's cache when it is first needed and must
 have the content that `TEST_HASHES` states. `awares mini build DIR` writes the parts train, validation and test as
-`DIR/<part>/<benchmark>/<split>-*.parquet`. Every document has three columns more than the
-real data: `evidence_box` and `lowres_suffices`, by construction, and `oracle_crops` (Eq. 3). It is a demonstration.
+`DIR/<part>/<benchmark>/<split>-*.parquet`. Every document has three columns more than the real data:
+`evidence_box` and `lowres_suffices`, by construction, and `oracle_crops` (Eq. 3). It is a demonstration.
 """
 
 import hashlib

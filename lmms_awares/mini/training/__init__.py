@@ -1,1 +1,1 @@
-"""Training of the tiny checkpoint; so far its first stage, the vision tower on dense labels."""
+"""Training of the tiny checkpoint; `recipe` holds the whole of it."""

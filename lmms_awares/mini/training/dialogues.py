@@ -149,10 +149,13 @@ def _bare(asker: Asker, view: Image.Image, questions: Sequence[Question]) -> Dia
 
 
 def _short(view: Image.Image, texts: Sequence[str], replies: Sequence[str]) -> Dialogue:
-    turns = [Turn(text, (), reply) for text, reply in zip(texts, replies, strict=True)]
-    if turns:
-        turns[0] = Turn(IMAGE + texts[0], (view,), replies[0])
-    return tuple(turns)
+    return _turns(view, [text if number else IMAGE + text for number, text in enumerate(texts)], replies)
+
+
+def _turns(view: Image.Image, texts: Sequence[str], replies: Sequence[str]) -> Dialogue:
+    """The view comes with the first text."""
+    pairs = enumerate(zip(texts, replies, strict=True))
+    return tuple(Turn(text, () if number else (view,), reply) for number, (text, reply) in pairs)
 
 
 def full_view(asker: Asker, count: int) -> Dialogue:
@@ -210,10 +213,8 @@ def _direct(asker: Asker, view: Image.Image, questions: Sequence[Question]) -> D
 
 
 def _talk(system: str, view: Image.Image, texts: Sequence[str], replies: Sequence[str]) -> Dialogue:
-    turns = [Turn(further(text), (), reply) for text, reply in zip(texts, replies, strict=True)]
-    if turns:
-        turns[0] = Turn(opening(system, IMAGE + texts[0]), (view,), replies[0])
-    return tuple(turns)
+    wrapped = [further(text) if number else opening(system, IMAGE + text) for number, text in enumerate(texts)]
+    return _turns(view, wrapped, replies)
 
 
 def think(asker: Asker, count: int) -> Dialogue:

@@ -1,4 +1,4 @@
-"""Stages 2 and 3: the language model learns to look up, to answer and to call, then everything is tuned together.
+"""Training of the language model, stage by stage: it learns to look up, to answer and to call.
 
 Every step draws fresh scenes: on a few hundred cached ones the lookup is not learnt.
 """

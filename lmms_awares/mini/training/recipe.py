@@ -105,7 +105,7 @@ def train(directory: Path, *, seed: int, recipe: Recipe = RECIPE) -> Iterator[Re
 
 
 def _train(directory: Path, kept: Path, seed: int, recipe: Recipe) -> Iterator[Report]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device()
     tokenizer = make_tokenizer(corpus())
     model = new_model(tokenizer, seed).to(device)
     stages = {"tower": partial(train_tower, steps=recipe.tower, batch=recipe.pictures, seed=seed)} | {
@@ -127,13 +127,17 @@ def _train(directory: Path, kept: Path, seed: int, recipe: Recipe) -> Iterator[R
         yield {"stage": ADAPTER, **found}
 
 
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def train_adapter(directory: Path, stage: Stage, *, seed: str) -> Iterator[dict[str, float]]:
     """Train a LoRA adapter of a checkpoint's language model, and write it to the folder `ADAPTER` beside it."""
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(directory, dtype=torch.float32)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
     torch.manual_seed(0)
     settings = LoraConfig(r=16, lora_alpha=32, target_modules=r".*language_model.*_proj")
-    adapted = get_peft_model(model.to("cuda" if torch.cuda.is_available() else "cpu"), settings)
+    adapted = get_peft_model(model.to(_device()), settings)
     yield from train_language(adapted.get_base_model(), tokenizer, stage, seed=seed)
     adapted.save_pretrained(directory / ADAPTER)
     (directory / ADAPTER / "README.md").unlink()  # an empty form
