@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,16 +39,14 @@ def regress(  # noqa: PLR0917
         raise typer.BadParameter("give --baseline and --candidate")
     if not 0 < alpha < 0.5:
         raise typer.BadParameter(f"--alpha {alpha:g} must lie between 0 and 0.5")
-    from lmms_awares.report import regress_output as output
     from lmms_awares.report.regress import EXIT_CODES, Rules
 
-    report = _compare(baseline, candidate, Rules(max_drop, max_rtr_rise, alpha, strict))
-    typer.echo(output.as_text(report))
-    for file, render in ((markdown, output.as_markdown), (junit, output.as_junit), (json, output.as_json)):
-        if file is not None:
-            _write(file, render(report), "w")
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        _write(Path(summary), output.as_markdown(report), "a")
+    try:
+        report = _compare(baseline, candidate, Rules(max_drop, max_rtr_rise, alpha, strict))
+        _publish(report, markdown, junit, json)
+    except Exception:  # Python would exit 1, which here says that the checkpoint got worse
+        traceback.print_exc()
+        raise typer.Exit(2) from None
     raise typer.Exit(EXIT_CODES[report.outcome])
 
 
@@ -77,6 +76,17 @@ def _compare(baseline: Path, candidate: Path, rules: "Rules") -> "Report":
         return compare(load(baseline), load(candidate), rules, names)
     except (BaselineError, RunError, TraceError) as error:
         return Report(*names, rules, reasons=[str(error)])
+
+
+def _publish(report: "Report", markdown: Path | None, junit: Path | None, json: Path | None) -> None:
+    from lmms_awares.report import regress_output as output
+
+    typer.echo(output.as_text(report))
+    for file, render in ((markdown, output.as_markdown), (junit, output.as_junit), (json, output.as_json)):
+        if file is not None:
+            _write(file, render(report), "w")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        _write(Path(summary), output.as_markdown(report), "a")
 
 
 def _write(file: Path, content: str, mode: str) -> None:

@@ -395,7 +395,7 @@ def test_summary_against_plain_python(tmp_path):
     ]
     run = newest_run(write(tmp_path / "a", {POPE: rows}))
     (row,) = summarize(run).to_dict("records")
-    good = [line for line in run.samples(POPE) if line["awares"].get("failed") is None]
+    good = [line for line, _ in run.samples(POPE) if line["awares"].get("failed") is None]
     traces = [line["awares"] for line in good]
     calls = [call for call in (t["tool_call"] for t in traces) if call and call["status"] != "invalid"]
     assert row["score"] == pytest.approx(100 * sum(line["score"] for line in good) / len(good))

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from report_runs import exit_of
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from synthetic import SIZES, paired_scores, rows, write_run
@@ -251,6 +252,53 @@ def test_broken_input_is_one_line_and_exit_2(tmp_path):
     assert CliRunner().invoke(app, ["regress", "--baseline", "x"]).exit_code == 2
     assert run_gate(run, run, "--alpha", "0.7").exit_code == 2
     assert run_gate(run, run, "--junit", "/proc/nope/x.xml").exit_code == 2
+
+
+BROKEN = {  # name: (line put in the place of the second, words of the message)
+    "null": (b"null", "line 2 is no row"),
+    "no document": (b'{"score": 1.0}', "line 2 has doc_id None"),
+    "document as text": (b'{"doc_id": "1", "score": 1.0}', "line 2 has doc_id '1'"),
+    "bytes": (b'{"doc_id": 1, "score": 1.0, "awares": {"schema_version": 1, "model": "\xff"}}', "line 2 is not UTF-8"),
+    "trace": (b'{"doc_id": 1, "awares": {"schema_version": 99}}', "line 2: trace schema version 99"),
+    "no trace": (b'{"doc_id": 1, "awares": [1]}', "line 2: trace schema version None"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_row_is_one_line_and_no_regression(name, tmp_path, monkeypatch, capsys):
+    """The gate and the tables say the same, and name the file."""
+    line, words = BROKEN[name]
+    write_run(tmp_path / "before", {TASK: rows(GOOD)})
+    file = write_run(tmp_path / "after", {TASK: rows(GOOD)}) / f"1_samples_{TASK}.jsonl"
+    lines = file.read_bytes().splitlines()
+    file.write_bytes(b"\n".join([lines[0], line, *lines[2:], b""]))
+    result = run_gate(tmp_path / "before", tmp_path / "after")
+    assert result.exit_code == 2
+    (reason,) = (text for text in result.output.splitlines() if text.startswith("not comparable"))
+    assert f"{file} {words}" in reason
+    code, err = exit_of(monkeypatch, capsys, "compare", tmp_path / "after")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{file} {words}" in err
+
+
+@pytest.mark.parametrize("content", [b"\xff{}", b"[1]", b'{"config": {}, "configs": {}, "results": {}}'])
+def test_a_broken_results_file_is_one_line_and_no_regression(content, tmp_path):
+    before = write_run(tmp_path / "before", {TASK: rows(GOOD)})
+    file = write_run(tmp_path / "after", {TASK: rows(GOOD)}) / "1_results.json"
+    file.write_bytes(content)
+    result = run_gate(before, tmp_path / "after")
+    assert result.exit_code == 2
+    assert f"not comparable: {file} " in result.output
+
+
+def test_a_bug_is_no_regression(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("lmms_awares.report.regress_output.as_text", fail)
+    result = gate(tmp_path, before={TASK: rows(GOOD)}, after={TASK: rows(GOOD)})
+    assert result.exit_code == 2
+    assert "RuntimeError: a bug" in result.stderr
 
 
 def test_files_for_ci(tmp_path):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import pairwise
@@ -11,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lmms_awares.report.runs import Run, newest_run
-from lmms_awares.trace import Conditions, Trace, parse_trace
+from lmms_awares.trace import Conditions, Trace
 
 SCHEMA_VERSION = 1
 SUFFIX = ".json.gz"
@@ -76,7 +77,7 @@ def load(path: Path) -> Baseline:
         raise BaselineError(f"{path} does not exist; give a result folder or a file of `awares regress save`")
     try:
         data = json.loads(gzip.decompress(path.read_bytes()))
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise BaselineError(f"{path} is no baseline of `awares regress save`: {error}") from None
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version != SCHEMA_VERSION:
@@ -122,7 +123,7 @@ def reduce_run(run: Run) -> Baseline:
 def _reduce_task(run: Run, task: str) -> TaskSamples:
     where = f"{task} of {run.path}"
     # A row also holds the raw response: it is let go of at once.
-    rows = sorted((_reduce_sample(sample, where) for sample in run.samples(task)), key=lambda row: row[0])
+    rows = sorted((_reduce_sample(*sample, where) for sample in run.samples(task)), key=lambda row: row[0])
     if not rows:
         raise BaselineError(f"{where} has no samples")
     doc_ids, digests, scores, traces = (list(column) for column in zip(*rows, strict=True))
@@ -146,9 +147,10 @@ def _reduce_task(run: Run, task: str) -> TaskSamples:
     )
 
 
-def _reduce_sample(sample: dict[str, Any], where: str) -> tuple[int, str, float | None, Trace | None]:
+def _reduce_sample(
+    sample: dict[str, Any], trace: Trace | None, where: str
+) -> tuple[int, str, float | None, Trace | None]:
     """(doc_id, digest, score, trace) of a row; the score is None where the sample failed."""
-    trace = parse_trace(sample["awares"]) if sample.get("awares") else None
     asked = json.dumps([sample.get("input"), sample.get("target")])
     digest = blake2b(asked.encode(), digest_size=4).hexdigest()
     if trace is not None and trace.failed is not None:

@@ -124,7 +124,7 @@ def _check_documents(source: Source, task: str, questions: pd.Series, folder: Pa
     Raises:
         RunError: they are others.
     """
-    for row in source.run.samples(task):
+    for row, _ in source.run.samples(task):
         index = row["doc_id"]
         asked = str(questions[index]).split("(A)", 1)[0].strip().splitlines()[0] if index < len(questions) else None
         if asked is None or asked not in str(row["input"]):

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from lmms_awares.crops import union_area
-from lmms_awares.report.samples import RunError, read_samples
+from lmms_awares.report.samples import RunError, read_rows, read_samples
+from lmms_awares.trace import Trace
 
 _RESULTS = "_results.json"
 _NOMINAL = {"qwen2_5_vl_full": 1.0, "qwen2_5_vl_lowres": 0.25}  # the paper's RTR of methods without a retain ratio
@@ -79,21 +80,13 @@ class Run:
         metadata = self.results["configs"][task].get("metadata")
         return isinstance(metadata, dict) and bool(metadata.get("awares_envelope"))
 
-    def samples(self, task: str) -> Iterator[dict[str, Any]]:
-        """The rows of one task.
+    def samples(self, task: str) -> Iterator[tuple[dict[str, Any], Trace | None]]:
+        """The whole rows of one task with their traces, see `lmms_awares.report.samples.read_rows`.
 
         Raises:
-            RunError: the file is missing or a line is not JSON.
+            RunError, TraceError: as there.
         """
-        file = self.samples_file(task)
-        if not file.is_file():
-            raise RunError(f"{file} is missing; run with --log_samples")
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise RunError(f"{file} line {number} is not JSON ({error.msg}); is it truncated?") from None
+        return read_rows(self.samples_file(task))
 
 
 def find_runs(folder: Path, newer_than: float = 0.0) -> list[Run]:
@@ -125,10 +118,15 @@ def newest_run(folder: Path) -> Run:
 def _read(file: Path) -> Run:
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise RunError(f"{file} is not UTF-8") from None
     except json.JSONDecodeError as error:
         raise RunError(f"{file} is not JSON ({error.msg}); is it truncated?") from None
-    if not isinstance(results, dict) or not {"config", "configs", "results"} <= set(results):
+    parts = [results.get(name) for name in ("config", "configs", "results")] if isinstance(results, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts):
         raise RunError(f"{file} is no results file of lmms-eval")
+    if "model" not in results["config"]:
+        raise RunError(f"{file} does not say which model it is of (config has no model)")
     return Run(file, results)
 
 

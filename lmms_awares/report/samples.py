@@ -1,6 +1,7 @@
 """Reading `samples_*.jsonl` by columns: only what tables and plots need, at hundreds of megabytes a second."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from lmms_awares.trace import SCHEMA_VERSION, Conditions, TraceError, parse_trace
+from lmms_awares.trace import SCHEMA_VERSION, Conditions, Trace, TraceError, parse_trace
 
 CONDITIONS = tuple(Conditions.model_fields)
 _NUMBERS = {"min_pixels", "max_pixels"}
@@ -65,8 +66,7 @@ def read_samples(file: Path, *, scored: bool) -> pd.DataFrame:
         RunError: a missing or broken file, a score or RTR that is no finite number, a document that stands twice.
         TraceError: a trace of another schema version.
     """
-    if not file.is_file():
-        raise RunError(f"{file} is missing; run with --log_samples")
+    _is_there(file)
     schema = pa.schema(_ROW | ({"score": pa.float64()} if scored else {}))
     options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     try:
@@ -75,9 +75,12 @@ def read_samples(file: Path, *, scored: bool) -> pd.DataFrame:
     except pa.ArrowInvalid:
         table = _line_by_line(file, schema)
     versions = pc.unique(pc.struct_field(table["awares"], "schema_version").drop_null()).to_pylist()
-    if set(versions) - {SCHEMA_VERSION}:
-        table = _line_by_line(file, schema)  # names the version, as every reader of traces does
-    frame = _flatten(table.combine_chunks())
+    if set(versions) - {SCHEMA_VERSION} or table["doc_id"].null_count:
+        table = _line_by_line(file, schema)  # names line and version, or the lack of a document
+    try:
+        frame = _flatten(table.combine_chunks())
+    except (UnicodeDecodeError, pa.ArrowException):  # its parser takes any bytes
+        frame = _flatten(_line_by_line(file, schema))
     # Rows that all lack a score are a run with --predict_only; NaN is something else.
     has_scores = scored and table["score"].null_count < len(table)
     _check(frame, file, ("score", "rtr") if has_scores else ("rtr",))
@@ -90,22 +93,43 @@ def _line_by_line(file: Path, schema: pa.Schema) -> pa.Table:
     Raises:
         RunError, TraceError: as in `read_samples`.
     """
-    rows = []
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise RunError(f"{file} line {number} is not JSON ({error.msg}); is it truncated?") from None
-            if not isinstance(row, dict):
-                raise RunError(f"{file} line {number} is no row of lmms-eval's samples")
-            if row.get("awares"):
-                parse_trace(row["awares"])
-            rows.append({name: row.get(name) for name in schema.names})
+    rows = [{name: row.get(name) for name in schema.names} for row, _ in read_rows(file)]
     try:
         return pa.Table.from_pylist(rows, schema=schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise RunError(f"{file} is no samples file of lmms-eval: {str(error).splitlines()[0]}") from None
+
+
+def read_rows(file: Path) -> Iterator[tuple[dict[str, Any], Trace | None]]:
+    """Every row of a samples file with its trace, None for rows without; `doc_id` is an integer.
+
+    Raises:
+        RunError: a missing file, or a line that is no row; the message names file and line.
+        TraceError: a trace that does not fit the schema; likewise.
+    """
+    _is_there(file)
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            where = f"{file} line {number}"
+            try:
+                row = json.loads(line.decode("utf-8"))
+            except UnicodeDecodeError:
+                raise RunError(f"{where} is not UTF-8") from None
+            except json.JSONDecodeError as error:
+                raise RunError(f"{where} is not JSON ({error.msg}); is it truncated?") from None
+            if not isinstance(row, dict):
+                raise RunError(f"{where} is no row of lmms-eval's samples")
+            if type(row.get("doc_id")) is not int:  # True is an int, and no document
+                raise RunError(f"{where} has doc_id {row.get('doc_id')!r}; it must be an integer")
+            try:
+                yield row, parse_trace(row["awares"]) if row.get("awares") else None
+            except TraceError as error:
+                raise TraceError(f"{where}: {error}") from None
+
+
+def _is_there(file: Path) -> None:
+    if not file.is_file():
+        raise RunError(f"{file} is missing; run with --log_samples")
 
 
 def _flatten(table: pa.Table) -> pd.DataFrame:
@@ -173,4 +197,4 @@ def _check(frame: pd.DataFrame, file: Path, finite: tuple[str, ...]) -> None:
             raise RunError(f"{file}: document {wrong['doc_id'].iloc[0]} has {name} {wrong[name].iloc[0]}, no number")
 
 
-__all__ = ["CONDITIONS", "RunError", "TraceError", "read_samples"]
+__all__ = ["CONDITIONS", "RunError", "TraceError", "read_rows", "read_samples"]

@@ -12,7 +12,6 @@ from markupsafe import Markup
 
 from lmms_awares.report.runs import Run
 from lmms_awares.report.terminal import remarks
-from lmms_awares.trace import parse_trace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,9 +81,8 @@ def _conditions(label: str, run: Run) -> dict[str, Any]:
     config = run.results["config"]
     facts = {"results": str(run.path), "batch size": config.get("batch_size"), "limit": config.get("limit")}
     for task in run.tasks:
-        first = next(run.samples(task), None)
-        if first and first.get("awares"):
-            trace = parse_trace(first["awares"])
+        _, trace = next(run.samples(task), (None, None))
+        if trace is not None:
             facts |= {"prompt": trace.prompt} | trace.conditions.model_dump()
             break
     return {"label": label, "facts": {name: value for name, value in facts.items() if value is not None}}

@@ -112,7 +112,7 @@ def _all_records(table: pd.DataFrame, runs: list[Run], out: Path) -> Iterator[re
     surveys = {task: _survey(asked[task][0], task, n) for task, n in sizes.items()}
     gallery = Gallery(out, sum(count for count, _ in surveys.values()))
     for task, (_, missing) in surveys.items():
-        answers = [{row["doc_id"]: row for row in run.samples(task)} if run in asked[task] else {} for run in runs]
+        answers = [{row["doc_id"]: row for row, _ in run.samples(task)} if run in asked[task] else {} for run in runs]
         stream = iter(()) if missing else enumerate(documents.read(asked[task][0].results["configs"][task]))
         for doc_id in sorted(set().union(*answers)):
             document = next((document for position, document in stream if position == doc_id), None)
