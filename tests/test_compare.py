@@ -15,6 +15,7 @@ from report_runs import awares, exit_of, failed, sample, write
 from scipy import stats
 from test_report import ROWS, answered, trace, write_run
 
+from lmms_awares.cli import main
 from lmms_awares.report import kinds, samples
 from lmms_awares.report.collect import collect, in_order
 from lmms_awares.report.intervals import interval
@@ -357,6 +358,36 @@ def test_stranger_is_left_out_with_keep_going(pair, tmp_path, monkeypatch, capsy
     assert code == 2
     assert "shares no task" in err
     assert pd.read_csv(out / "table.csv")["method"].unique().tolist() == ["qwen2_5_vl_lowres"]
+
+
+@pytest.mark.parametrize("command", ["compare", "diagnose", "plot", "report", "regress"])
+def test_rows_that_are_missing_at_the_end(command, tmp_path, monkeypatch, capsys):
+    """Truncated between two lines: only the count in the results file tells."""
+    folder = write(tmp_path / "run", {POPE: [sample(), sample(0.0), sample()]})
+    results = json.loads((folder / "1_results.json").read_text())
+    results["n-samples"] = {POPE: {"original": 9, "effective": 3}}
+    (folder / "1_results.json").write_text(json.dumps(results))
+    arguments = [folder, *(["-o", tmp_path / "out"] if command in {"plot", "report"} else [])]
+    if command == "regress":
+        arguments = ["--baseline", folder, "--candidate", folder]
+    assert exit_of(monkeypatch, capsys, command, *arguments)[0] == 0
+    file = folder / f"1_samples_{POPE}.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
+    monkeypatch.setattr("sys.argv", ["awares", command, *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert f"{file} holds 2 of 3 rows; is it truncated?" in printed.out + printed.err
+
+
+def test_rows_of_a_run_that_began_later(tmp_path):
+    """lmms-eval's count leaves --offset out."""
+    folder = write(tmp_path / "run", {POPE: [sample(), sample()]}, offset=3)
+    results = json.loads((folder / "1_results.json").read_text())
+    results["n-samples"] = {POPE: {"original": 5, "effective": 4}}
+    (folder / "1_results.json").write_text(json.dumps(results))
+    assert len(newest_run(folder).frame(POPE)) == 2
 
 
 def test_both_ways_of_reading_agree(tmp_path):

@@ -124,6 +124,7 @@ def _reduce_task(run: Run, task: str) -> TaskSamples:
     where = f"{task} of {run.path}"
     # A row also holds the raw response: it is let go of at once.
     rows = sorted((_reduce_sample(*sample, where) for sample in run.samples(task)), key=lambda row: row[0])
+    run.check_count(task, len(rows))
     if not rows:
         raise BaselineError(f"{where} has no samples")
     doc_ids, digests, scores, traces = (list(column) for column in zip(*rows, strict=True))

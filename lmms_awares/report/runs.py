@@ -73,7 +73,23 @@ class Run:
         Raises:
             RunError, TraceError: as there.
         """
-        return read_samples(self.samples_file(task), scored=self.is_ours(task))
+        frame = read_samples(self.samples_file(task), scored=self.is_ours(task))
+        self.check_count(task, len(frame))
+        return frame
+
+    def check_count(self, task: str, rows: int) -> None:
+        """Compare the number of rows with what lmms-eval wrote into the results, where it did.
+
+        Raises:
+            RunError: there are more or fewer.
+        """
+        counts = self.results.get("n-samples", {}).get(task)
+        if counts is None:
+            return
+        # lmms-eval does not count --offset in.
+        expected = min(counts["effective"], counts["original"] - int(self.results["config"].get("offset") or 0))
+        if rows != expected:
+            raise RunError(f"{self.samples_file(task)} holds {rows} of {expected} rows; is it truncated?")
 
     def is_ours(self, task: str) -> bool:
         """True for tasks of this package: samples carry a `score` of 0..1, and a trace where the model sent one."""
