@@ -13,6 +13,7 @@ from lmms_awares.report.paired import Effect, Values, compare_pairs
 Outcome = Literal["pass", "regression", "not comparable"]
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "regression": 1, "not comparable": 2}
 POINTS = 100
+ALL = "all benchmarks"  # the row of all documents together
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Rules:
     Attributes:
         max_drop: points of score (0..100) that count as no regression.
         max_rtr_rise: the same for RTR, in its own unit.
-        alpha: chance of a false alarm over all benchmarks, once for scores and once for RTR.
+        alpha: chance of a false alarm over all tests, once for scores and once for RTR.
         strict: `undecided` fails too: passing then needs proof of non-inferiority on every benchmark.
     """
 
@@ -34,14 +35,15 @@ class Rules:
 
 @dataclass(frozen=True)
 class Row:
-    """One benchmark.
+    """One benchmark, or `ALL` of them.
 
     Attributes:
         n: documents that were compared.
         left_out: documents that failed in both runs.
         score: in points.
         rtr: None without traces.
-        latency_ratio: mean of the candidate over mean of the baseline; None where the runs' devices or batches differ.
+        latency_ratio: mean of the candidate over mean of the baseline; None where the runs' devices or batches differ,
+            and for `ALL`.
     """
 
     task: str
@@ -84,7 +86,7 @@ class Report:
 
 
 def compare(baseline: Baseline, candidate: Baseline, rules: Rules, names: tuple[str, str]) -> Report:
-    """Compare two runs on every benchmark of the baseline.
+    """Compare two runs on every benchmark of the baseline, and on all documents of those together.
 
     Benchmarks that do not compare are named in `reasons`; the others are compared all the same.
 
@@ -123,12 +125,14 @@ def _rows(pairs: list[tuple[str, TaskSamples, TaskSamples]], rules: Rules, *, ti
         margin=rules.max_rtr_rise,
         alpha=rules.alpha,
     )
-    rtr = dict(zip((task for task, _, _ in traced), rises, strict=True))
+    rtr = dict(zip([*(task for task, _, _ in traced), ALL], rises, strict=False))
     rows = []
-    for (task, before, after), effect in zip(pairs, scores, strict=True):
+    for (task, before, after), effect in zip(pairs, scores, strict=False):
         n = len(_array(before.scores))
         ratio = _ratio(before, after) if timed and task in rtr else None
         rows.append(Row(task, before.metric, n, len(before.scores) - n, effect, rtr.get(task), ratio))
+    if len(pairs) > 1:
+        rows.append(Row(ALL, "pooled", sum(row.n for row in rows), 0, scores[-1], rtr.get(ALL), None))
     return rows
 
 

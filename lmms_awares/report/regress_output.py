@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 from tabulate import tabulate
 
 from lmms_awares.report.paired import POWER, Effect
-from lmms_awares.report.regress import EXIT_CODES, Report, Row
+from lmms_awares.report.regress import ALL, EXIT_CODES, Report, Row
 
 _SCORE = ("benchmark", "n", "baseline", "candidate", "drop", "interval", "p", "detects", "verdict")
 _RTR = ("benchmark", "RTR baseline", "candidate", "rise", "interval", "p", "detects", "verdict", "latency")
@@ -68,8 +68,9 @@ def _headline(report: Report) -> str:
     failing = [f"{task} {quantity}" for task, quantity, effect in report.effects() if report.fails(effect)]
     if failing:
         return f"Regression: {', '.join(failing)}"
-    unclear = sum(row.score.verdict == "undecided" for row in report.rows)
-    small = f"; {unclear} of {len(report.rows)} benchmarks are too small to rule one out" if unclear else ""
+    benchmarks = [row for row in report.rows if row.task != ALL]
+    unclear = sum(row.score.verdict == "undecided" for row in benchmarks)
+    small = f"; {unclear} of {len(benchmarks)} benchmarks are too small to rule one out" if unclear else ""
     return f"No regression found{small}"
 
 
@@ -87,10 +88,10 @@ def _reading(report: Report) -> list[str]:
     rules = report.rules
     allowed = f"{rules.max_drop:g} points or {rules.max_rtr_rise:g} RTR"
     return [
-        f"interval: {1 - 2 * rules.alpha:.0%}; p: of being no worse, one-sided, Holm-corrected over the benchmarks",
+        f"interval: {1 - 2 * rules.alpha:.0%}; p: of being no worse, one-sided, Holm-corrected over the rows",
         f"ok: shown to be worse by less than {allowed} (alpha {rules.alpha:g}); worse: beyond chance, and maybe by "
         f"more than that; undecided: too few documents to tell{' (fails: --strict)' if rules.strict else ''}",
-        f"detects: the smallest true change that this many documents find with {POWER:.0%} probability",
+        f"detects: the smallest true change that this many documents find with {POWER:.0%} probability; -: no spread",
     ]
 
 
@@ -115,7 +116,8 @@ def _name(row: Row) -> str:
 def _cells(effect: Effect, digits: int) -> list[str]:
     means = [f"{effect.baseline:.{digits}f}", f"{effect.candidate:.{digits}f}", f"{effect.worse_by:+.{digits}f}"]
     interval = f"{effect.low:+.{digits}f} … {effect.high:+.{digits}f}"
-    return [*means, interval, _p(effect.p_worse), f"{effect.detectable:.{digits}f}", effect.verdict]
+    detectable = "-" if effect.detectable is None else f"{effect.detectable:.{digits}f}"
+    return [*means, interval, _p(effect.p_worse), detectable, effect.verdict]
 
 
 def _latency(row: Row) -> str:
