@@ -30,19 +30,11 @@ esac
 . .ci/setup.sh
 awares_setup
 
-# Prints the command, and the plain lmms-eval command behind it.
-announce() {
-    local shown
-    shown=$(printf ' %q' "$@")
-    echo "+ awares eval$shown"
-    echo "  which runs: lmms-eval$shown --include_path $(awares tasks path) --log_samples"
-}
-
 if [ $# -eq 0 ]; then
     exec awares mini run results/runs/mini
 fi
 
-args=() model_args='' tasks=awares_suite
+args=() model_args='' tasks=''
 while [ $# -gt 0 ]; do
     case $1 in
         --pretrained=* | --model_args=* | --tasks=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
@@ -55,6 +47,11 @@ while [ $# -gt 0 ]; do
         *) args+=("$1") && shift ;;
     esac
 done
-command=("${args[@]}" --model_args "$model_args" --tasks "$tasks")
-announce "${command[@]}"
+# A --config file may name both; what is given here counts more.
+case " ${args[*]} " in
+    *" --config "* | *" --config="*) ;;
+    *) tasks=${tasks:-awares_suite} ;;
+esac
+command=("${args[@]}" ${model_args:+--model_args "$model_args"} ${tasks:+--tasks "$tasks"})
+echo "+ awares eval$(printf ' %q' "${command[@]}")"
 exec awares eval "${command[@]}"

@@ -6,6 +6,7 @@ what it catches later is recorded.
 
 import argparse
 import os
+import shlex
 import sys
 import tempfile
 import time
@@ -262,6 +263,9 @@ def _run_host(plan: Plan, rest: list[str]) -> list[Exception]:
     tasks = partial(host.TaskManager, include_defaults=bool(_foreign_tasks(plan)))
     with patch.object(host, "cli_evaluate_single", recorded), patch.object(host, "TaskManager", tasks):
         sys.argv = ["lmms-eval", *arguments]
+        if int(os.environ.get("RANK", "0")) == 0:
+            paths = [part for path in plan.include_path for part in ("--include_path", str(path))]
+            print("+", shlex.join(["lmms-eval", *paths, *arguments]), flush=True)
         # On the command line lmms-eval takes one include path; in a namespace it takes several.
         host.cli_evaluate(argparse.Namespace(include_path=plan.include_path))
     return errors
