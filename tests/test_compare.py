@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from report_runs import awares, exit_of, failed, sample, write
+from report_runs import awares, exit_of, failed, pope, sample, write
 from scipy import stats
 from test_report import ROWS, answered, trace, write_run
 
@@ -75,16 +75,16 @@ def cells(table, row, heading="method"):
 @pytest.fixture
 def pair(tmp_path):
     """Two runs over two benchmarks; the second also fails once."""
-    lowres = {CHART: [sample(0.0), sample(1.0), sample(0.4)], POPE: [sample(1.0), sample(0.0)]}
+    lowres = {CHART: [sample(0.0), sample(1.0), sample(0.4)], POPE: [pope("yes", "yes"), pope("yes", "no")]}
     aware = {
         CHART: [sample(1.0, rtr=0.5, ids=["0"], latency=3), sample(1.0), sample(0.0, rtr=0.75, ids=["5"], latency=5)],
-        POPE: [sample(1.0), failed()],
+        POPE: [pope("yes", "yes"), failed()],
     }
     for row in [row for rows in lowres.values() for row in rows]:
         row["awares"] |= {"model": "qwen2_5_vl_lowres", "policy": None, "prompt": "default"}
     return (
-        write(tmp_path / "low", lowres, model="qwen2_5_vl_lowres", f1=0.5),
-        write(tmp_path / "aware", aware, f1=0.25),
+        write(tmp_path / "low", lowres, model="qwen2_5_vl_lowres"),
+        write(tmp_path / "aware", aware),
     )
 
 
@@ -96,13 +96,27 @@ def test_main_table_by_hand(pair):
         "ChartQA score": "66.67",
         "ChartQA RTR": "0.500",
         "POPE score": "100.00",
-        "POPE F1": "25.00",
+        "POPE F1": "100.00",
         "POPE RTR": "0.250",
         "average score": "83.33",
         "average RTR": "0.375",
         "average latency s": "2.000",  # (3 + 1 + 5) / 3 and 1
     }
     assert cells(table, "qwen2_5_vl_lowres")["RTR nominal"] == "0.25"
+
+
+def test_pope_f1_by_hand(tmp_path):
+    """Answers that are neither yes nor no: a miss where yes is right, no false alarm where no is.
+
+    Said yes: 2 of the 4 yes-documents and 1 of the 4 no-documents, so F1 = 2 * 2 / (4 + 3).
+    """
+    said = [("yes", "yes"), ("yes", "yes"), ("yes", "no"), ("yes", "a cat"), ("no", "no"), ("no", "yes"), ("no", "?")]
+    run = newest_run(write(tmp_path / "run", {POPE: [*(pope(*pair) for pair in said), pope("no", ""), failed()]}))
+    (row,) = summarize(run).to_dict("records")
+    assert row["score"] == pytest.approx(100 * 3 / 8)
+    assert row["f1"] == pytest.approx(100 * 4 / 7)
+    never = newest_run(write(tmp_path / "never", {POPE: [pope("no", "no"), pope("yes", "?")]}))
+    assert summarize(never)["f1"].tolist() == [0]
 
 
 def test_row_without_a_benchmark_has_no_average(pair, tmp_path):

@@ -149,7 +149,7 @@ def _read(file: Path) -> Run:
 def summarize(run: Run) -> pd.DataFrame:
     """One row per task, columns `COLUMNS`.
 
-    `score` and `f1` (POPE's, as lmms-eval aggregates it) are 0..100; failed samples are counted and left out of every
+    `score` and `f1` (POPE's) are 0..100; failed samples are counted and left out of every
     mean; `area` is the mean over calls. Tasks without traces (stock tasks, lmms-eval's own models) show their first
     metric as lmms-eval printed it, and no token figures.
 
@@ -182,18 +182,30 @@ def _row(run: Run, task: str, frame: pd.DataFrame) -> dict[str, Any]:
     answered = frame[frame["failed"].isna()]
     traced = answered[answered["traced"]]
     metric, score = _headline(run, task, answered)
-    f1 = run.results["results"][task].get("pope_f1_score,none")
     row = {
         "method": method_of(run, frame),
         "nominal": _NOMINAL.get(run.model) if run.retain_ratio is None else run.retain_ratio,
         "task": task,
         "metric": metric,
         "score": score,
-        "f1": 100 * f1 if isinstance(f1, int | float) else None,
+        "f1": _pope_f1(answered),
         "n": len(frame),
         "failed": len(frame) - len(answered) if frame["traced"].any() else int(frame["no_input"].sum()),
     }
     return row if traced.empty else row | _token_figures(traced)
+
+
+def _pope_f1(answered: pd.DataFrame) -> float | None:
+    """F1 of `yes`, 0..100; None for other benchmarks.
+
+    An answer that is neither yes nor no misses a `yes` and is no false alarm on a `no`. lmms-eval's own F1 leaves such
+    documents out, though its accuracy does not: a model that mostly says something else then looks good.
+    """
+    asked = answered[answered["truth"].notna()]
+    if asked.empty:
+        return None
+    yes, said = asked["truth"] == "yes", asked["said_yes"].astype(bool)
+    return 200 * float((yes & said).sum()) / max(1, int(yes.sum() + said.sum()))
 
 
 def _token_figures(traced: pd.DataFrame) -> dict[str, Any]:
