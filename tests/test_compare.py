@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from scipy import stats
 from test_report import ROWS, answered, trace, write_run
 
 from lmms_awares.cli import main
-from lmms_awares.report import kinds, samples
+from lmms_awares.report import kinds, render, samples, tables
 from lmms_awares.report.collect import collect, in_order
 from lmms_awares.report.intervals import interval
 from lmms_awares.report.runs import find_runs, newest_run, summarize
@@ -259,6 +260,39 @@ def test_every_table_in_every_format(kind, form, pair):
     if form == "csv":
         widths = {len(row) for row in csv.reader(shown.splitlines())}
         assert len(widths) == 1
+
+
+LATEX_TABLES = (
+    *(["compare", "--table", kind] for kind in ("main", "latency", "length", "calls", "format", "hard")),
+    *(["compare", "--table", kind, "--labels"] for kind in ("cdp", "split")),
+    ["diagnose", "--labels"],
+)
+
+
+@pytest.mark.parametrize("arguments", LATEX_TABLES, ids=" ".join)
+def test_nothing_in_latex_is_left_unescaped(arguments, pair, tmp_path):
+    """No comment inside the table, no subscript, no alignment in a caption, no Spanish question marks."""
+    labels = tmp_path / "labels.jsonl"
+    label = {"task": CHART, "doc_id": 0, "label": "HR", "targets": ["0"]}
+    labels.write_text("".join(json.dumps(label | {"doc_id": i}) + "\n" for i in range(3)))
+    command, *options = arguments + ([labels] if "--labels" in arguments else [])
+    runs = pair if command == "compare" else pair[1:]
+    shown = awares(command, *runs, *options, "--format", "latex").stdout
+    body = [line for line in shown.splitlines() if not line.startswith("%")]
+    caption = next(line for line in body if r"\caption" in line)
+    assert not re.search(r"(?<!\\)[&%_#]", caption)
+    text = re.sub(r"\$[^$]*\$", "", "\n".join(body))
+    assert not re.search(r"(?<!\\)[%_#<>$±]", text)
+    widths = {len(re.split(r"(?<!\\)&", line)) for line in body if line.endswith(r"\\") and "multicolumn" not in line}
+    assert len(widths) <= (1 if command == "compare" else 3)  # diagnose prints several tables
+
+
+def test_latex_escapes_what_a_folder_is_called():
+    frame = tables.frame_of([{("", "a_b"): "50% & #1 ~ \\x {y} ^ $", ("IoU", "IoU>=0.25"): "1 ± 2"}])
+    shown = render.latex(tables.Table("100% of a_b & c", frame, []))
+    assert r"\caption{100\% of a\_b \& c}" in shown
+    assert r"a\_b & IoU$\ge$0.25" in shown
+    assert r"50\% \& \#1 \textasciitilde{} \textbackslash{}x \{y\} \textasciicircum{} \$ & 1 $\pm$ 2" in shown
 
 
 def test_written_files_hold_the_printed_cells(pair, tmp_path):
