@@ -1,6 +1,7 @@
 """Reading lmms-eval's result folders: one row per method and task, from the per-sample files."""
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,8 @@ def find_runs(folder: Path, newer_than: float = 0.0) -> list[Run]:
 def newest_run(folder: Path) -> Run:
     """The latest run below `folder`, or the run of one results file.
 
+    Runs of several folders are hardly one run repeated: which one is taken is then said on stderr.
+
     Raises:
         RunError: there is none.
     """
@@ -128,6 +131,12 @@ def newest_run(folder: Path) -> Run:
     runs = find_runs(folder)
     if not runs:
         raise RunError(f"{folder} holds no results (*{_RESULTS}); is it an --output_path?")
+    if len({run.path.parent for run in runs}) > 1:
+        print(
+            f"awares: warning: {len(runs)} runs lie below {folder}; only the newest is taken, {runs[-1].path}. "
+            f"{folder}/*/ gives them all",
+            file=sys.stderr,
+        )
     return runs[-1]
 
 
