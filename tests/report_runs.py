@@ -33,12 +33,18 @@ def sample(score=1.0, *, rtr=0.25, ids=None, status="valid", forced=False, laten
     return {"score": score, "awares": row}
 
 
+def pope(truth, said, score=None):
+    """A row of POPE, as lmms-eval scores it."""
+    score = float(said == truth) if score is None else score
+    return sample(score) | {"pope_f1_score": {"score": score, "prediction": said, "ground_truth": truth}}
+
+
 def failed():
     """A row without an answer."""
     return {"awares": trace(failed="OSError: no")}
 
 
-def write(folder, tasks, *, model="awares", model_args="", data=None, f1=None, conditions=None, **config):
+def write(folder, tasks, *, model="awares", model_args="", data=None, conditions=None, **config):
     """A run of several tasks: rows by task. Returns its folder."""
     folder.mkdir(parents=True)
     for task, rows in tasks.items():
@@ -59,11 +65,11 @@ def write(folder, tasks, *, model="awares", model_args="", data=None, f1=None, c
     }
     results = {
         "config": {"model": model, "model_args": model_args, **config},
-        "results": {task: {} if f1 is None else {"pope_f1_score,none": f1} for task in tasks},
+        "results": {task: {} for task in tasks},
         "configs": configs,
     }
     (folder / "1_results.json").write_text(json.dumps(results))
     return folder
 
 
-__all__ = ["CONDITIONS", "awares", "exit_of", "failed", "sample", "trace", "write"]
+__all__ = ["CONDITIONS", "awares", "exit_of", "failed", "pope", "sample", "trace", "write"]

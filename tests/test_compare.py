@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from report_runs import awares, exit_of, failed, sample, write
+from report_runs import awares, exit_of, failed, pope, sample, write
 from scipy import stats
 from test_report import ROWS, answered, trace, write_run
 
 from lmms_awares.cli import main
-from lmms_awares.report import kinds, samples
+from lmms_awares.report import kinds, render, samples, tables
 from lmms_awares.report.collect import collect, in_order
 from lmms_awares.report.intervals import interval
 from lmms_awares.report.runs import find_runs, newest_run, summarize
@@ -75,16 +76,16 @@ def cells(table, row, heading="method"):
 @pytest.fixture
 def pair(tmp_path):
     """Two runs over two benchmarks; the second also fails once."""
-    lowres = {CHART: [sample(0.0), sample(1.0), sample(0.4)], POPE: [sample(1.0), sample(0.0)]}
+    lowres = {CHART: [sample(0.0), sample(1.0), sample(0.4)], POPE: [pope("yes", "yes"), pope("yes", "no")]}
     aware = {
         CHART: [sample(1.0, rtr=0.5, ids=["0"], latency=3), sample(1.0), sample(0.0, rtr=0.75, ids=["5"], latency=5)],
-        POPE: [sample(1.0), failed()],
+        POPE: [pope("yes", "yes"), failed()],
     }
     for row in [row for rows in lowres.values() for row in rows]:
         row["awares"] |= {"model": "qwen2_5_vl_lowres", "policy": None, "prompt": "default"}
     return (
-        write(tmp_path / "low", lowres, model="qwen2_5_vl_lowres", f1=0.5),
-        write(tmp_path / "aware", aware, f1=0.25),
+        write(tmp_path / "low", lowres, model="qwen2_5_vl_lowres"),
+        write(tmp_path / "aware", aware),
     )
 
 
@@ -96,13 +97,27 @@ def test_main_table_by_hand(pair):
         "ChartQA score": "66.67",
         "ChartQA RTR": "0.500",
         "POPE score": "100.00",
-        "POPE F1": "25.00",
+        "POPE F1": "100.00",
         "POPE RTR": "0.250",
         "average score": "83.33",
         "average RTR": "0.375",
         "average latency s": "2.000",  # (3 + 1 + 5) / 3 and 1
     }
     assert cells(table, "qwen2_5_vl_lowres")["RTR nominal"] == "0.25"
+
+
+def test_pope_f1_by_hand(tmp_path):
+    """Answers that are neither yes nor no: a miss where yes is right, no false alarm where no is.
+
+    Said yes: 2 of the 4 yes-documents and 1 of the 4 no-documents, so F1 = 2 * 2 / (4 + 3).
+    """
+    said = [("yes", "yes"), ("yes", "yes"), ("yes", "no"), ("yes", "a cat"), ("no", "no"), ("no", "yes"), ("no", "?")]
+    run = newest_run(write(tmp_path / "run", {POPE: [*(pope(*pair) for pair in said), pope("no", ""), failed()]}))
+    (row,) = summarize(run).to_dict("records")
+    assert row["score"] == pytest.approx(100 * 3 / 8)
+    assert row["f1"] == pytest.approx(100 * 4 / 7)
+    never = newest_run(write(tmp_path / "never", {POPE: [pope("no", "no"), pope("yes", "?")]}))
+    assert summarize(never)["f1"].tolist() == [0]
 
 
 def test_row_without_a_benchmark_has_no_average(pair, tmp_path):
@@ -245,6 +260,39 @@ def test_every_table_in_every_format(kind, form, pair):
     if form == "csv":
         widths = {len(row) for row in csv.reader(shown.splitlines())}
         assert len(widths) == 1
+
+
+LATEX_TABLES = (
+    *(["compare", "--table", kind] for kind in ("main", "latency", "length", "calls", "format", "hard")),
+    *(["compare", "--table", kind, "--labels"] for kind in ("cdp", "split")),
+    ["diagnose", "--labels"],
+)
+
+
+@pytest.mark.parametrize("arguments", LATEX_TABLES, ids=" ".join)
+def test_nothing_in_latex_is_left_unescaped(arguments, pair, tmp_path):
+    """No comment inside the table, no subscript, no alignment in a caption, no Spanish question marks."""
+    labels = tmp_path / "labels.jsonl"
+    label = {"task": CHART, "doc_id": 0, "label": "HR", "targets": ["0"]}
+    labels.write_text("".join(json.dumps(label | {"doc_id": i}) + "\n" for i in range(3)))
+    command, *options = arguments + ([labels] if "--labels" in arguments else [])
+    runs = pair if command == "compare" else pair[1:]
+    shown = awares(command, *runs, *options, "--format", "latex").stdout
+    body = [line for line in shown.splitlines() if not line.startswith("%")]
+    caption = next(line for line in body if r"\caption" in line)
+    assert not re.search(r"(?<!\\)[&%_#]", caption)
+    text = re.sub(r"\$[^$]*\$", "", "\n".join(body))
+    assert not re.search(r"(?<!\\)[%_#<>$±]", text)
+    widths = {len(re.split(r"(?<!\\)&", line)) for line in body if line.endswith(r"\\") and "multicolumn" not in line}
+    assert len(widths) <= (1 if command == "compare" else 3)  # diagnose prints several tables
+
+
+def test_latex_escapes_what_a_folder_is_called():
+    frame = tables.frame_of([{("", "a_b"): "50% & #1 ~ \\x {y} ^ $", ("IoU", "IoU>=0.25"): "1 ± 2"}])
+    shown = render.latex(tables.Table("100% of a_b & c", frame, []))
+    assert r"\caption{100\% of a\_b \& c}" in shown
+    assert r"a\_b & IoU$\ge$0.25" in shown
+    assert r"50\% \& \#1 \textasciitilde{} \textbackslash{}x \{y\} \textasciicircum{} \$ & 1 $\pm$ 2" in shown
 
 
 def test_written_files_hold_the_printed_cells(pair, tmp_path):

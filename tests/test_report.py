@@ -76,6 +76,19 @@ def test_newest_run_wins(tmp_path):
     assert summarize(newest_run(tmp_path))["n"].tolist() == [1]
 
 
+def test_one_of_many_runs_is_said(tmp_path, capsys):
+    write_run(tmp_path / "a", ROWS, stamp="1")
+    write_run(tmp_path / "a", ROWS, stamp="2")
+    newest_run(tmp_path)
+    assert not capsys.readouterr().err, "one run, repeated"
+    last = write_run(tmp_path / "b", ROWS, stamp="3")
+    newest_run(tmp_path)
+    warning = capsys.readouterr().err
+    assert warning.count("\n") == 1
+    assert f"3 runs lie below {tmp_path}; only the newest is taken, {last / '3_results.json'}" in warning
+    assert f"{tmp_path}/*/ gives them all" in warning
+
+
 def test_printed_tables(tmp_path, capsys):
     table = summarize(newest_run(write_run(tmp_path, ROWS)))
     print_summary(table, tmp_path)

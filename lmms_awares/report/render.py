@@ -4,10 +4,17 @@ import html
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 from tabulate import tabulate
 
 from lmms_awares.report.samples import RunError
 from lmms_awares.report.tables import Table
+
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "%_&#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"\0": r"$\ge$", ">": "$>$", "<": "$<$", "±": r"$\pm$"}
+)
 
 
 def terminal(table: Table) -> str:
@@ -37,8 +44,18 @@ def latex(table: Table) -> str:
     """A `table` environment with booktabs rules; needs `\\usepackage{booktabs}`. The notes as comments."""
     frame = table.frame
     shape = "l" + "r" * (frame.shape[1] - 1)
-    body = frame.to_latex(index=False, escape=True, column_format=shape, multicolumn_format="c", caption=table.title)
+    columns = pd.MultiIndex.from_tuples([tuple(map(_escaped, column)) for column in frame.columns])
+    body = (
+        frame.map(_escaped)
+        .set_axis(columns, axis="columns")
+        .to_latex(index=False, escape=False, column_format=shape, multicolumn_format="c", caption=_escaped(table.title))
+    )
     return "\n".join([*(f"% {note}" for note in table.notes), body.rstrip()])
+
+
+def _escaped(text: str) -> str:
+    """For LaTeX; pandas would leave captions as they are, and `>` and `<`, which the default font prints as others."""
+    return text.replace(">=", "\0").translate(_LATEX)
 
 
 def html_page(table: Table) -> str:

@@ -1,6 +1,7 @@
 """Reading lmms-eval's result folders: one row per method and task, from the per-sample files."""
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,8 @@ def find_runs(folder: Path, newer_than: float = 0.0) -> list[Run]:
 def newest_run(folder: Path) -> Run:
     """The latest run below `folder`, or the run of one results file.
 
+    Runs of several folders are hardly one run repeated: which one is taken is then said on stderr.
+
     Raises:
         RunError: there is none.
     """
@@ -128,6 +131,12 @@ def newest_run(folder: Path) -> Run:
     runs = find_runs(folder)
     if not runs:
         raise RunError(f"{folder} holds no results (*{_RESULTS}); is it an --output_path?")
+    if len({run.path.parent for run in runs}) > 1:
+        print(
+            f"awares: warning: {len(runs)} runs lie below {folder}; only the newest is taken, {runs[-1].path}. "
+            f"{folder}/*/ gives them all",
+            file=sys.stderr,
+        )
     return runs[-1]
 
 
@@ -149,7 +158,7 @@ def _read(file: Path) -> Run:
 def summarize(run: Run) -> pd.DataFrame:
     """One row per task, columns `COLUMNS`.
 
-    `score` and `f1` (POPE's, as lmms-eval aggregates it) are 0..100; failed samples are counted and left out of every
+    `score` and `f1` (POPE's) are 0..100; failed samples are counted and left out of every
     mean; `area` is the mean over calls. Tasks without traces (stock tasks, lmms-eval's own models) show their first
     metric as lmms-eval printed it, and no token figures.
 
@@ -182,18 +191,30 @@ def _row(run: Run, task: str, frame: pd.DataFrame) -> dict[str, Any]:
     answered = frame[frame["failed"].isna()]
     traced = answered[answered["traced"]]
     metric, score = _headline(run, task, answered)
-    f1 = run.results["results"][task].get("pope_f1_score,none")
     row = {
         "method": method_of(run, frame),
         "nominal": _NOMINAL.get(run.model) if run.retain_ratio is None else run.retain_ratio,
         "task": task,
         "metric": metric,
         "score": score,
-        "f1": 100 * f1 if isinstance(f1, int | float) else None,
+        "f1": _pope_f1(answered),
         "n": len(frame),
         "failed": len(frame) - len(answered) if frame["traced"].any() else int(frame["no_input"].sum()),
     }
     return row if traced.empty else row | _token_figures(traced)
+
+
+def _pope_f1(answered: pd.DataFrame) -> float | None:
+    """F1 of `yes`, 0..100; None for other benchmarks.
+
+    An answer that is neither yes nor no misses a `yes` and is no false alarm on a `no`. lmms-eval's own F1 leaves such
+    documents out, though its accuracy does not: a model that mostly says something else then looks good.
+    """
+    asked = answered[answered["truth"].notna()]
+    if asked.empty:
+        return None
+    yes, said = asked["truth"] == "yes", asked["said_yes"].astype(bool)
+    return 200 * float((yes & said).sum()) / max(1, int(yes.sum() + said.sum()))
 
 
 def _token_figures(traced: pd.DataFrame) -> dict[str, Any]:

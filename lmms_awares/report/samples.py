@@ -38,9 +38,10 @@ _ROW = {
     "doc_id": pa.int64(),
     "token_counts": pa.list_(pa.struct({"input_tokens": pa.int64()})),
     "awares": _TRACE,
+    "pope_f1_score": pa.struct({"prediction": pa.string(), "ground_truth": pa.string()}),
 }
 _COPIED = ("model", "policy", "prompt", "full_tokens", "visual_tokens", "rtr", "latency_s", "response_chars")
-_FEW_VALUES = ("model", "policy", "prompt", "status", *(name for name in CONDITIONS if name not in _NUMBERS))
+_FEW_VALUES = ("truth", "model", "policy", "prompt", "status", *(name for name in CONDITIONS if name not in _NUMBERS))
 _BLOCK = 16 << 20  # bytes; a longer line does not fit, and goes through `_line_by_line`
 
 
@@ -57,10 +58,10 @@ def read_samples(file: Path, *, scored: bool) -> pd.DataFrame:
 
     Returns:
         one row per document, in the file's order: `doc_id`, `score` (0..1; NaN where there is none), `failed` (reason
-        or null), `no_input` (no token was given), `traced`, and of the trace: `model`, `policy`, `prompt`,
-        `full_tokens`, `visual_tokens`, `rtr`, `latency_s`, `response_chars`, `new_tokens` (all turns), `batch_size`,
-        `width`, `height`, `status` (of the tool call), `ids` (joined by commas), `forced`, `called`, and the run's
-        `CONDITIONS`.
+        or null), `no_input` (no token was given), `traced`, POPE's `truth` (`yes` or `no`) and `said_yes`, and of the
+        trace: `model`, `policy`, `prompt`, `full_tokens`, `visual_tokens`, `rtr`, `latency_s`, `response_chars`,
+        `new_tokens` (all turns), `batch_size`, `width`, `height`, `status` (of the tool call), `ids` (joined by
+        commas), `forced`, `called`, and the run's `CONDITIONS`.
 
     Raises:
         RunError: a missing or broken file, a score or RTR that is no finite number, a document that stands twice.
@@ -135,6 +136,7 @@ def _is_there(file: Path) -> None:
 def _flatten(table: pa.Table) -> pd.DataFrame:
     trace, count = _whole(table["awares"]), len(table)
     call, size = pc.struct_field(trace, "tool_call"), pc.struct_field(trace, "image_size")
+    pope = _whole(table["pope_f1_score"])
     inputs = pc.struct_field(_element(_whole(table["token_counts"]), 0), "input_tokens")
     columns: dict[str, Any] = {
         "doc_id": table["doc_id"],
@@ -142,6 +144,8 @@ def _flatten(table: pa.Table) -> pd.DataFrame:
         "failed": pc.struct_field(trace, "failed"),
         "no_input": pc.fill_null(pc.equal(inputs, 0), False),
         "traced": pc.is_valid(trace),
+        "truth": pc.struct_field(pope, "ground_truth"),
+        "said_yes": pc.fill_null(pc.equal(pc.struct_field(pope, "prediction"), "yes"), False),
         **{name: pc.struct_field(trace, name) for name in _COPIED},
         "new_tokens": _sum_of(pc.struct_field(trace, "turns"), "new_tokens"),
         "batch_size": pc.struct_field(trace, "batch_size"),
