@@ -9,10 +9,10 @@ import pytest
 import torch
 from harness import answers, document, picture
 
-from lmms_awares.models import MODELS
+from lmms_awares.models import MODELS, config
 from lmms_awares.models import awares as awares_module
 from lmms_awares.models.awares import Awares
-from lmms_awares.models.config import ARGS, ConfigError
+from lmms_awares.models.config import ARGS, ConfigError, PruningArgs
 from lmms_awares.models.pruned import HoloV, Pruned, SparseVLM, VisionZip
 from lmms_awares.models.resolution import FullResolution
 from lmms_awares.protocol import ToolCall
@@ -206,7 +206,7 @@ def test_awares_with_a_pruner_equals_prefilling_again(build, docs, name, monkeyp
             "sparsevlm prunes inside .* use one of visionzip, holov",
         ),
         (Awares, {"pruner": "visionzip"}, "pruner=visionzip needs retain_ratio"),
-        (Awares, {"retain_ratio": 0.5}, "retain_ratio, official_wiring and schedule need pruner"),
+        (Awares, {"retain_ratio": 0.5}, "retain_ratio, official_wiring, schedule need pruner"),
         (FullResolution, {"retain_ratio": 0.5}, "unknown model argument retain_ratio"),
     ],
     ids=lambda value: str(value)[:40],
@@ -241,9 +241,14 @@ class Checkerboard(Pruner):
     """Every other token."""
 
     name = "checkerboard"
+    options = ("start",)
+
+    def __init__(self, retain_ratio: float, *, seed: int = 0, start: int = 0) -> None:
+        super().__init__(retain_ratio, seed=seed)
+        self.start = start
 
     def keep(self, image: EncodedImage) -> Kept:
-        index = torch.arange(0, len(image.embeds), 2, device=image.embeds.device)
+        index = torch.arange(self.start, len(image.embeds), 2, device=image.embeds.device)
         return Kept(index, image.embeds[index])
 
 
@@ -261,3 +266,22 @@ def test_a_new_pruner_takes_one_class_and_one_registry_line(build, docs, monkeyp
     assert trace.visual_tokens == -(-trace.lowres_tokens // 2) - (-trace.full_tokens // 2)
     with pytest.raises(ConfigError, match="known: visionzip, .*checkerboard"):
         build(pruner="chequerboard", retain_ratio=0.5)
+
+
+@pytest.mark.parametrize(("given", "start"), [({}, 0), ({"start": 1}, 1)])
+def test_a_new_pruners_option_arrives(build, monkeypatch, given, start):
+    """With the field of `PruningArgs` that the guide asks for; lmms-eval hands values over as it parsed them."""
+
+    class WithStart(PruningArgs):
+        start: int | None = None
+
+    monkeypatch.setattr(config, "PruningArgs", WithStart)
+    monkeypatch.setitem(ARGS, "pruned", WithStart)
+    monkeypatch.setitem(PRUNERS, "checkerboard", Checkerboard)
+    model = build(pruner="checkerboard", retain_ratio=0.5, **given)
+    (trace,) = traces(answers(model, [document((252, 252))]))
+    assert (trace.full_tokens, trace.visual_tokens) == (81, 41 - start)
+    with pytest.raises(ConfigError, match="start is no option of pruner=random"):
+        build(pruner="random", retain_ratio=0.5, start=1)
+    with pytest.raises(ConfigError, match="retain_ratio, official_wiring, schedule, start need pruner=NAME"):
+        build(start=1)

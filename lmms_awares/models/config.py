@@ -96,13 +96,13 @@ class PruningArgs(CommonArgs):
     @property
     def pruner_options(self) -> dict[str, Any]:
         """Arguments of the one method, as far as they are given."""
-        return self.model_dump(include={"official_wiring", "schedule"}, exclude_none=True)
+        return self.model_dump(include=pruner_option_names(), exclude_none=True)
 
     @model_validator(mode="after")
     def _pruner_agrees(self) -> "PruningArgs":
         if self.pruner is None:
             if self.retain_ratio is not None or self.pruner_options:
-                raise ValueError("retain_ratio, official_wiring and schedule need pruner=NAME")
+                raise ValueError(f"retain_ratio, {', '.join(sorted(pruner_option_names()))} need pruner=NAME")
             return self
         from lmms_awares.pruning import PRUNERS
 
@@ -114,6 +114,11 @@ class PruningArgs(CommonArgs):
             if option not in PRUNERS[self.pruner].options:
                 raise ValueError(f"{option} is no option of pruner={self.pruner}")
         return self
+
+
+def pruner_option_names() -> set[str]:
+    """Fields of `PruningArgs` that belong to a single method."""
+    return set(PruningArgs.model_fields) - set(CommonArgs.model_fields) - {"pruner", "retain_ratio"}
 
 
 class PrunedArgs(PruningArgs):
