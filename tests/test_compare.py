@@ -174,6 +174,20 @@ def test_hard_split_by_hand(pair, tmp_path):
     assert "ChartQA 2 of 3, POPE 1 of 2" in table.notes[0]
 
 
+def test_hard_split_of_a_run_per_benchmark(pair, tmp_path):
+    """The low-res row is made of two runs: both benchmarks have their hard samples."""
+    alone = {CHART: [sample(0.0), sample(1.0), sample(0.4)]}, {POPE: [pope("yes", "no"), pope("yes", "yes")]}
+    halves = []
+    for index, tasks in enumerate(alone):
+        for row in next(iter(tasks.values())):
+            row["awares"] |= {"model": "qwen2_5_vl_lowres", "policy": None}
+        halves.append(write(tmp_path / str(index), tasks, model="qwen2_5_vl_lowres"))
+    table = kinds.hard_table(collect([*halves, pair[1]]))
+    row = cells(table, "awares")
+    assert (row["ChartQA score"], row["POPE score"]) == ("50.00", "100.00")
+    assert table.notes == ["hard samples, where qwen2_5_vl_lowres scores below 0.5: ChartQA 2 of 3, POPE 1 of 2"]
+
+
 def test_interval_against_independent_computation():
     """A plain resampling loop and the normal approximation."""
     generator = np.random.default_rng(7)
