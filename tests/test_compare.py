@@ -174,6 +174,20 @@ def test_hard_split_by_hand(pair, tmp_path):
     assert "ChartQA 2 of 3, POPE 1 of 2" in table.notes[0]
 
 
+def test_hard_split_of_a_run_per_benchmark(pair, tmp_path):
+    """The low-res row is made of two runs: both benchmarks have their hard samples."""
+    alone = {CHART: [sample(0.0), sample(1.0), sample(0.4)]}, {POPE: [pope("yes", "no"), pope("yes", "yes")]}
+    halves = []
+    for index, tasks in enumerate(alone):
+        for row in next(iter(tasks.values())):
+            row["awares"] |= {"model": "qwen2_5_vl_lowres", "policy": None}
+        halves.append(write(tmp_path / str(index), tasks, model="qwen2_5_vl_lowres"))
+    table = kinds.hard_table(collect([*halves, pair[1]]))
+    row = cells(table, "awares")
+    assert (row["ChartQA score"], row["POPE score"]) == ("50.00", "100.00")
+    assert table.notes == ["hard samples, where qwen2_5_vl_lowres scores below 0.5: ChartQA 2 of 3, POPE 1 of 2"]
+
+
 def test_interval_against_independent_computation():
     """A plain resampling loop and the normal approximation."""
     generator = np.random.default_rng(7)
@@ -363,6 +377,11 @@ def test_all_scores_nan_is_not_predict_only(tmp_path):
 BAD = {
     "no folder": (["/nowhere"], "/nowhere is no folder"),
     "no results": (["{empty}"], "holds no results"),
+    "twice": (["{low}", "{low}"], "low is given twice"),
+    "twice, as a file": (["{low}", "{low}/1_results.json"], "low/1_results.json is given twice"),
+    "no text": (["{bytes}"], "bytes/1_results.json is not UTF-8"),
+    "no model": (["{modelless}"], "modelless/1_results.json does not say which model"),
+    "another schema": (["{newer}"], "newer/1_samples_awares_pope.jsonl line 2: trace schema version 99"),
     "other tasks": (["{low}", "{stranger}"], "shares no task with"),
     "no run": ([], None),
     "hard without low-res": (["{aware}", "--table", "hard"], "needs a low-res run"),
@@ -381,11 +400,26 @@ def test_bad_input_is_one_line_and_exit_2(name, pair, tmp_path, monkeypatch, cap
     (tmp_path / "empty").mkdir()
     write(tmp_path / "stranger", {"awares_ocrbench": [sample()]}, model="visionzip")
     (tmp_path / "group").write_text("folder,x\na,1\n")
+    (write(tmp_path / "bytes", {POPE: [sample()]}) / "1_results.json").write_bytes(b"\xff\xfe")
+    results = write(tmp_path / "modelless", {POPE: [sample()]}) / "1_results.json"
+    results.write_text(results.read_text().replace('"model":', '"name":'))
+    write(tmp_path / "newer", {POPE: [sample(), sample(schema_version=99)]})
     code, err = exit_of(monkeypatch, capsys, "compare", *(part.format_map(Places(tmp_path)) for part in arguments))
     assert code == 2
     if words is not None:
         assert words in err
         assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["compare", "plot"])
+def test_reasons_are_said_where_no_run_is_left(command, tmp_path, monkeypatch, capsys):
+    options = ["-o", tmp_path / "out"] if command == "plot" else []
+    code, err = exit_of(monkeypatch, capsys, command, "/nowhere", tmp_path, "--keep-going", *options)
+    assert code == 2
+    first, second, last = err.splitlines()
+    assert "/nowhere is no folder" in first
+    assert f"{tmp_path} holds no results" in second
+    assert last == "awares: error: no run is left to show"
 
 
 class Places(dict):

@@ -229,6 +229,29 @@ def test_bad_input_is_named(tmp_path, data_root):
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "keep me"
 
 
+def test_no_average_over_other_benchmarks_than_the_others(tmp_path, data_root):
+    """As `awares compare`: its table stands there, with the runs' labels."""
+    for name, given in (("one", FIRST), ("half", {"awares_pope": SECOND["awares_pope"]})):
+        write_traced(tmp_path / name, data_root, given)
+    command = ["report", str(tmp_path / "one"), str(tmp_path / "half"), "-o", str(tmp_path / "site")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    (table,) = pd.read_html(io.StringIO((tmp_path / "site" / "index.html").read_text()))
+    rows = table.set_index(table.columns[0])
+    average = next(column for column in rows if column[0] == "average" and column[1] == "score")
+    assert rows.loc["half", average] == "-"
+    assert float(rows.loc["one", average]) == pytest.approx((60 + 40) / 2)
+
+
+def test_a_run_that_cannot_be_shown_leaves_no_half_of_a_site(tmp_path, data_root):
+    good = write_traced(tmp_path / "good", data_root, FIRST)
+    (row,) = rows([1.0])
+    row["awares"]["model"] = "visionzip"
+    stranger = write_run(tmp_path / "stranger", {"awares_ocrbench": [row]})
+    result = CliRunner().invoke(app, ["report", str(good), str(stranger), "-o", str(tmp_path / "site")])
+    assert "shares no task" in str(result.exception)
+    assert not (tmp_path / "site").exists()
+
+
 def test_plain_bytes_serve_as_images(tmp_path, data_root):
     frame = pd.read_parquet(data_file(data_root, "awares_pope"))
     frame["image"] = [image["bytes"] for image in frame["image"]]
@@ -417,7 +440,8 @@ def test_texts_of_models_stay_texts(page):
 def test_overview(page, report):
     page.goto((report / "index.html").as_uri())
     row = page.locator("tbody tr").first.inner_text().split()
-    assert row[:4] == ["one", "awares", "60.00", "0.300"]  # pope: 3 of 5 right; RTR
+    assert row[:5] == ["one", "awares", "-", "40.00", "0.300"]  # nominal RTR; ChartQA's score and RTR
+    assert "60.00" in row  # pope: 3 of 5 right
     assert "1 of 6 samples of awares_pope failed" in page.inner_text("main")
     assert page.locator("figure.plot svg").count() == 4  # as `awares plot` draws them
     page.click("text=Samples")

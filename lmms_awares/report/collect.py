@@ -50,27 +50,31 @@ def collect(paths: Iterable[Path], report: Callable[[str], None] | None = None) 
         paths: result folders, whose newest run counts, or results files.
         report: takes the message of a run that cannot be read, which is then left out; without it the first one raises.
 
+    Returns:
+        the runs in this order; none where `report` was told why of each.
+
     Raises:
-        RunError: a run that cannot be read, or none that can.
+        RunError: a run that cannot be read, or that is given twice.
         TraceError: a trace of another schema version.
     """
-    sources = []
+    sources: dict[Path, Source] = {}
     for path in paths:
         try:
-            sources.append(read_source(path))
+            source = read_source(path)
+            if sources.setdefault(source.run.path.resolve(), source) is not source:
+                raise RunError(f"{path} is given twice")
         except (RunError, TraceError) as error:
             if report is None:
                 raise
             report(str(error))
-    if not sources:
-        raise RunError("no run is left to show")
-    strangers = _strangers(sources)
+    found = list(sources.values())
+    strangers = _strangers(found)
     for source in strangers:
         message = f"{source.name} shares no task with the other runs; its tasks: {', '.join(source.frames)}"
         if report is None:
             raise RunError(message)
         report(message)
-    return [source for source in sources if source not in strangers]
+    return [source for source in found if source not in strangers]
 
 
 def _strangers(sources: list[Source]) -> list[Source]:

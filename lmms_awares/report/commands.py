@@ -3,9 +3,12 @@
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from lmms_awares.report.collect import Source
 
 Runs = Annotated[
     list[Path] | None, typer.Argument(help="result folders (each one's newest run counts) or *_results.json files")
@@ -61,7 +64,7 @@ def compare(
     method, nominal, benchmark, score, rtr, call_rate, latency_s, n. With --group the runs may be left to the CSV.
     """
     from lmms_awares.report import ablation, render, tables
-    from lmms_awares.report.collect import collect, summary_of
+    from lmms_awares.report.collect import summary_of
     from lmms_awares.report.compare import Request, tables_of
     from lmms_awares.report.paper import published
 
@@ -71,8 +74,7 @@ def compare(
     settings = None if group is None else ablation.read_settings(group)
     if not runs and settings is not None:
         runs = [Path(run) for run in settings[ablation.RUN]]
-    errors: list[str] = []
-    sources = collect(_given(runs), errors.append if keep_going else None)
+    sources, errors = _collect(runs, keep_going=keep_going)
     shown = tables_of(sources, Request(table, ci, paper, settings, labels, data))
     print("\n\n".join(render.FORMATS[form](part) for part in shown))
     if output is not None:
@@ -118,12 +120,10 @@ def plot(
     With --labels the crop distribution shows the oracle's targets first, for the first run's samples.
     """
     from lmms_awares.report import plots
-    from lmms_awares.report.collect import collect
     from lmms_awares.report.compare import labels_from
     from lmms_awares.report.labels import labelled
 
-    errors: list[str] = []
-    sources = collect(_given(runs), errors.append if keep_going else None)
+    sources, errors = _collect(runs, keep_going=keep_going)
     oracle = None if labels is None else labelled(sources[0], labels_from(labels, data)(sources[0]))
     figures, missing = plots.draw(sources, paper=paper, oracle=oracle)
     for file in plots.save(figures, output):
@@ -135,10 +135,17 @@ def plot(
         raise typer.Exit(2)
 
 
-def _given(runs: list[Path] | None) -> list[Path]:
+def _collect(runs: list[Path] | None, *, keep_going: bool) -> "tuple[list[Source], list[str]]":
+    """The runs that are to be shown, and why others are not."""
+    from lmms_awares.report.collect import collect
+
     if not runs:
         raise typer.BadParameter("give at least one result folder")
-    return runs
+    errors: list[str] = []
+    sources = collect(runs, errors.append if keep_going else None)
+    if not sources:
+        _leave([*errors, "no run is left to show"])
+    return sources, errors
 
 
 def _leave(errors: list[str]) -> None:

@@ -167,10 +167,12 @@ def hard_table(sources: list[Source]) -> Table:
         RunError: no low-res run among the sources.
     """
     rows = by_row(sources)
-    reference = next((source for method in _LOWRES for source in sources if source.method == method), None)
-    if reference is None:
+    named = list(zip(labels(sources), sources, strict=True))
+    lowres = next((row for method in _LOWRES for row, source in named if source.method == method), None)
+    if lowres is None:
         raise RunError(f"the hard split needs a low-res run beside the others: {' or '.join(_LOWRES)}")
-    hard = {task: _wrong(frame) for task, frame in reference.frames.items()}
+    reference = rows[lowres]  # of all its benchmarks, also where each has a run of its own
+    hard = {task: _wrong(frame) for task, frame in reference.items()}
     kept: Frames = {
         row: {task: frame[frame["doc_id"].isin(hard[task])] for task, frame in frames.items() if task in hard}
         for row, frames in rows.items()
@@ -180,8 +182,8 @@ def hard_table(sources: list[Source]) -> Table:
         in_order(hard),
         {"score": (lambda frame: 100 * frame["score"].mean(), 2), "RTR": (lambda frame: frame["rtr"].mean(), 3)},
     )
-    counts = [f"{title_of(task)} {len(hard[task])} of {len(reference.frames[task])}" for task in in_order(hard)]
-    notes = [f"hard samples, where {reference.method} scores below {_WRONG}: {', '.join(counts)}"]
+    counts = [f"{title_of(task)} {len(hard[task])} of {len(reference[task])}" for task in in_order(hard)]
+    notes = [f"hard samples, where {lowres} scores below {_WRONG}: {', '.join(counts)}"]
     return Table("Hard split: score (0-100) and RTR on the samples that low-res gets wrong", frame, notes)
 
 

@@ -1,52 +1,60 @@
 """The overview page: the table of all runs, what they were made with, plots."""
 
 import io
-from collections.abc import Iterable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from lmms_awares.report.runs import Run
-from lmms_awares.report.terminal import remarks
+from lmms_awares.report.collect import Source, labels
+from lmms_awares.report.conditions import footer
+from lmms_awares.report.render import html_table
+from lmms_awares.report.tables import Table, main_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_PER_TASK = {"score": 2, "rtr": 3}  # columns and their digits
-_MEANS = {**_PER_TASK, "call_rate": 3, "latency_s": 3}
 
-
-def write(out: Path, table: pd.DataFrame, runs: dict[str, Run]) -> None:
+def write(out: Path, sources: list[Source]) -> None:
     """Write `index.html` and `samples.html`.
 
     Args:
         out: folder of the site.
-        table: rows of `summarize` with a column `run`, the label.
-        runs: by label.
+        sources: the runs; their names are the labels that the site shows.
     """
     pages = Environment(loader=PackageLoader("lmms_awares.report.explorer"), autoescape=True, trim_blocks=True)
     content = {
         "version": version("lmms-awares"),
-        "tasks": [task.removeprefix("awares_") for task in dict.fromkeys(table["task"])],
-        "rows": list(_rows(table)),
-        "conditions": [_conditions(label, run) for label, run in runs.items()],
-        "remarks": remarks(table),
-        "plots": [Markup(svg) for svg in plots(runs)],
+        "table": Markup(html_table(_table(sources))),
+        "lines": footer(sources, [source.name for source in sources]),
+        "conditions": [_conditions(source) for source in sources],
+        "plots": [Markup(svg) for svg in plots(sources)],
     }
     for name in ("index.html", "samples.html"):
         (out / name).write_text(pages.get_template(f"{name}.jinja").render(content), encoding="utf-8")
 
 
-def plots(runs: dict[str, Run]) -> list[str]:
+def _table(sources: list[Source]) -> Table:
+    """`awares compare`'s table with the labels of each row's runs in front."""
+    table = main_table(sources)
+    rows: dict[str, list[Source]] = {}
+    for row, source in zip(labels(sources), sources, strict=True):
+        rows.setdefault(row, []).append(source)
+    of_row = [rows[row] for row in table.frame["", "method"]]
+    frame = table.frame.copy()
+    frame["", "method"] = [runs[0].method for runs in of_row]
+    frame.insert(0, ("", "run"), [", ".join(source.name for source in runs) for runs in of_row])
+    return replace(table, frame=frame)
+
+
+def plots(sources: list[Source]) -> list[str]:
     """The figures of `awares plot` as inline SVGs."""
-    from lmms_awares.report.collect import collect
     from lmms_awares.report.plots import draw
 
-    figures, _ = draw(collect([run.path for run in runs.values()]))
+    figures, _ = draw(sources)
     return [_inline(figure) for figure in figures.values()]
 
 
@@ -57,27 +65,9 @@ def _inline(figure: "Figure") -> str:
     return svg[svg.index("<svg") :]
 
 
-def _rows(table: pd.DataFrame) -> Iterable[dict[str, Any]]:
-    """A row per run: label, method, score and RTR per task, means over tasks."""
-    tasks = list(dict.fromkeys(table["task"]))
-    for label, group in table.groupby("run", sort=False):
-        figures = group.set_index("task").reindex(tasks)[list(_MEANS)].apply(pd.to_numeric)
-        means = figures.mean()
-        yield {
-            "label": label,
-            "method": group["method"].iloc[0],
-            "tasks": [[_number(figures.loc[task, c], digits) for c, digits in _PER_TASK.items()] for task in tasks],
-            "means": [_number(means[column], digits) for column, digits in _MEANS.items()],
-            "failed": f"{group['failed'].sum():.0f} of {group['n'].sum():.0f}",
-        }
-
-
-def _number(value: Any, digits: int) -> str:
-    return "–" if pd.isna(value) else f"{value:.{digits}f}"
-
-
-def _conditions(label: str, run: Run) -> dict[str, Any]:
+def _conditions(source: Source) -> dict[str, Any]:
     """What a run was made with, from its first trace and its results file."""
+    run = source.run
     config = run.results["config"]
     facts = {"results": str(run.path), "batch size": config.get("batch_size"), "limit": config.get("limit")}
     for task in run.tasks:
@@ -85,4 +75,4 @@ def _conditions(label: str, run: Run) -> dict[str, Any]:
         if trace is not None:
             facts |= {"prompt": trace.prompt} | trace.conditions.model_dump()
             break
-    return {"label": label, "facts": {name: value for name, value in facts.items() if value is not None}}
+    return {"label": source.name, "facts": {name: value for name, value in facts.items() if value is not None}}

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import Any
 
 import pandas as pd
 
+from lmms_awares.report.collect import collect
 from lmms_awares.report.explorer import documents, overview, records
 from lmms_awares.report.explorer.pictures import Gallery
-from lmms_awares.report.runs import Run, summarize
+from lmms_awares.report.runs import Run
 from lmms_awares.tasks.data import DataError
 
 PAGE = 50  # documents in one data file: what the browser loads at a time
@@ -47,15 +49,18 @@ def build(runs: dict[str, Run], out: Path) -> list[str]:
 
     Raises:
         ReportError: a folder with other content, or one that cannot be written.
-        RunError: a broken result folder.
+        RunError: a broken result folder, or one that shares no task with the others.
         TraceError: a trace of another schema version.
     """
-    table = pd.concat([summarize(run).assign(run=name) for name, run in runs.items()], ignore_index=True)
+    # Before anything is written, so that a broken run leaves no half of a site.
+    read = collect([run.path for run in runs.values()])
+    sources = [replace(source, name=label) for label, source in zip(runs, read, strict=True)]
+    table = pd.concat([source.summary for source in sources], ignore_index=True)
     tasks = list(dict.fromkeys(table["task"]))
     try:
         _prepare(out)
         problems = _write_samples(out, list(runs), tasks, _all_records(table, list(runs.values()), out))
-        overview.write(out, table, runs)
+        overview.write(out, sources)
     except OSError as error:
         raise ReportError(f"{out} cannot be written: {error.strerror}; give another folder") from None
     return [f"{reason} ({count} documents without a picture)" for reason, count in problems.items()]
