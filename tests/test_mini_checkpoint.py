@@ -9,28 +9,33 @@ from test_tasks import run_tasks
 from lmms_awares.mini.demo import METHODS, checkpoint
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.resolution import FullResolution, LowResolution
+from lmms_awares.models.visionthink import VisionThink
 from lmms_awares.tasks.data import BENCHMARKS
 
 ROOT = Path(__file__).parent.parent
 RUNS = ROOT / "results" / "runs" / "mini"
 DOCUMENTS = 16
+LOWRES_RTR = 0.25  # of every document of the mini suite
+
+
+SETTINGS = {"pretrained": str(checkpoint()), "device": "cpu", "batch_size": 8}
+
+
+def chartqa(model, out, limit):
+    """The samples that lmms-eval logs, in the order of the documents."""
+    found = run_tasks(model, ["awares_mini_chartqa"], out, limit=limit)["samples"]
+    return sorted(found["awares_mini_chartqa"], key=lambda row: row["doc_id"])
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     """Answers to the same documents, by method."""
     out = tmp_path_factory.mktemp("out")
-
-    def answers(model):
-        found = run_tasks(model, ["awares_mini_chartqa"], out, limit=DOCUMENTS)["samples"]
-        return sorted(found["awares_mini_chartqa"], key=lambda row: row["doc_id"])
-
-    settings = {"pretrained": str(checkpoint()), "device": "cpu", "batch_size": 8}
     return {
-        "full": answers(FullResolution(**settings)),
-        "lowres": answers(LowResolution(**settings)),
-        "never": answers(Awares(**settings, policy="never")),
-        "awares": answers(Awares(**settings)),
+        "full": chartqa(FullResolution(**SETTINGS), out, DOCUMENTS),
+        "lowres": chartqa(LowResolution(**SETTINGS), out, DOCUMENTS),
+        "never": chartqa(Awares(**SETTINGS, policy="never"), out, DOCUMENTS),
+        "awares": chartqa(Awares(**SETTINGS), out, DOCUMENTS),
     }
 
 
@@ -53,6 +58,14 @@ def test_it_calls_where_it_must(rows):
     assert sum(n == c for n, c in zip(needed, called, strict=True)) >= 0.7 * DOCUMENTS
 
 
+def test_visionthink_calls_for_some_and_answers_others(tmp_path):
+    model = VisionThink(**SETTINGS, adapter=str(checkpoint() / "visionthink"))
+    found = chartqa(model, tmp_path, 12)
+    assert {row["call_rate"] for row in found} == {0, 1}
+    assert [row["rtr"] for row in found] == [LOWRES_RTR + row["call_rate"] for row in found]
+    assert all(row["answer"] for row in found)
+
+
 def test_it_is_small():
     assert sum(file.stat().st_size for file in checkpoint().rglob("*")) < 16 * 2**20
 
@@ -65,3 +78,17 @@ def test_committed_table_is_the_readmes():
     assert list(long.columns) == columns
     assert len(long) == len(METHODS) * len(BENCHMARKS)
     assert (long["n"] >= 64).all()
+
+
+def test_committed_table_counts_tokens_as_the_methods_say():
+    """Whatever the checkpoint answers: a ratio is met, and VisionThink pays 1/4, and the whole image per call."""
+    long = pd.read_csv(RUNS / "table.csv")
+    fixed = long[long["nominal"].notna() & ~long["method"].str.startswith("awares")]
+    assert {"visionzip@0.5", "holov@0.7", "sparsevlm@0.5", "pruned+random@0.7", "pruned+downsample@0.5"} <= set(
+        fixed["method"]
+    )
+    assert ((fixed["rtr"] - fixed["nominal"]).abs() < 0.01).all()
+    calling = long[long["method"] == "visionthink"]
+    assert len(calling) == len(BENCHMARKS)
+    assert calling["call_rate"].between(0, 1, inclusive="neither").all()
+    assert ((calling["rtr"] - LOWRES_RTR - calling["call_rate"]).abs() < 0.01).all()
