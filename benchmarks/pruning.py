@@ -5,8 +5,10 @@
 The first part scores one image of 64 x 64 visual tokens in a single attention block of the published tower's size (16
 heads of 80), in a process of its own, and reads the process's peak from the system. The second part times each method
 on the checkpoint, on an image of side x side visual tokens, and prints the time that it adds as a share of that image's
-vision tower. Without --pretrained the tower has the published size and random weights, and the language model is tiny,
-so that `saved` means nothing. Medians; times in ms.
+vision tower: in front of the language model as the difference to the tower alone, inside it (sparsevlm) as the sum over
+its hooks, which does not count what the shorter layers save. Without --pretrained the tower has the published size and
+random weights, and the language model is tiny, so that `saved`, and what sparsevlm adds, mean nothing. Medians; times
+in ms.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from PIL import Image
@@ -35,10 +38,12 @@ from lmms_awares.models.checkpoint import load
 from lmms_awares.models.config import CommonArgs
 from lmms_awares.pruning import PRUNERS
 from lmms_awares.pruning.base import Pruner
+from lmms_awares.pruning.stages import StagedPruner
 from lmms_awares.pruning.tower import _receive, window_order
 from lmms_awares.tokens import MERGE, TOKEN_SIDE
 
 RATIO = 0.5
+STAGED_HOOKS = ("_begin", "_choose_raters", "_prune", "_enter")  # all that a StagedPruner does inside the model
 MEMORY_SIDE = 64
 PUBLISHED_TOWER = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "window_size": 112}
 
@@ -71,6 +76,18 @@ def prompt(chat: ChatFormat, image: Image.Image) -> Segment:
 def median(run: Callable[[], float], repeats: int) -> float:
     """Median of `repeats` runs after one to warm up, ms."""
     return statistics.median([run() for _ in range(repeats + 1)][1:]) * 1000
+
+
+def timed(hook: Callable[..., Any], device: torch.device, spent: list[float]) -> Callable[..., Any]:
+    """`hook`, with the seconds of each call put into `spent`."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        started = clock(device)  # waits for what the model has queued, so that it is not counted
+        result = hook(*args, **kwargs)
+        spent.append(clock(device) - started)
+        return result
+
+    return run
 
 
 def load_model(arguments: argparse.Namespace) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
@@ -111,20 +128,33 @@ def timings(arguments: argparse.Namespace) -> None:
             pruner.prune(model, features, segment.pixels)
         return clock(model.device) - started
 
+    def inside(pruner: StagedPruner) -> float:
+        """What the method itself does during a prefill."""
+        spent: list[float] = []
+        for name in STAGED_HOOKS:
+            setattr(pruner, name, timed(getattr(pruner, name), model.device, spent))
+        first_token(segment, pruner)
+        return sum(spent)
+
+    def added(kind: type[Pruner]) -> float:
+        if issubclass(kind, StagedPruner):
+            return median(lambda: inside(kind(RATIO)), arguments.repeats)
+        return median(lambda: tower(kind(RATIO)), arguments.repeats) - alone
+
     alone = median(lambda: tower(Pruner(1)), arguments.repeats)
     whole = median(lambda: first_token(segment, None), arguments.repeats)
     weights = arguments.pretrained or "random weights, a tower of the published size"
     print(f"\n{weights} on {model.device}, {model.dtype},")
     print(f"{int(segment.is_image.sum())} visual tokens, retain_ratio {RATIO}; vision tower alone {alone:.0f} ms")
-    print(f"{'method':<12} {'added before the LLM':>21} {'of the tower':>13} {'first token ms':>15} {'saved':>7}")
-    print(f"{'(none)':<12} {'':>21} {'':>13} {whole:>15.0f}")
+    print(f"{'method':<12} {'added by the method':>19} {'of the tower':>13} {'first token ms':>15} {'saved':>7}")
+    print(f"{'(none)':<12} {'':>19} {'':>13} {whole:>15.0f}")
     for name, kind in PRUNERS.items():
         pruner = kind(RATIO)
-        added = median(lambda pruner=pruner: tower(pruner), arguments.repeats) - alone
         own = small if pruner.resizes else segment
         first = median(lambda own=own, pruner=pruner: first_token(own, pruner), arguments.repeats)
-        shown = ("", "") if pruner.resizes or not pruner.second_prefill else (f"{added:.0f} ms", f"{added / alone:.0%}")
-        print(f"{name:<12} {shown[0]:>21} {shown[1]:>13} {first:>15.0f} {1 - first / whole:>7.0%}")
+        extra = added(kind)
+        shown = ("", "") if pruner.resizes else (f"{extra:.1f} ms", f"{extra / alone:.0%}")
+        print(f"{name:<12} {shown[0]:>19} {shown[1]:>13} {first:>15.0f} {1 - first / whole:>7.0%}")
 
 
 def clock(device: torch.device) -> float:

@@ -4,6 +4,7 @@ import inspect
 from importlib import import_module
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,11 +15,13 @@ from lmms_awares.models import awares as awares_module
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.config import ARGS, ConfigError, PruningArgs
 from lmms_awares.models.pruned import HoloV, Pruned, SparseVLM, VisionZip
-from lmms_awares.models.resolution import FullResolution
+from lmms_awares.models.pruners import segment_of
+from lmms_awares.models.resolution import FullResolution, LowResolution
 from lmms_awares.protocol import ToolCall
 from lmms_awares.pruning import PRUNERS
 from lmms_awares.pruning.base import EncodedImage, Kept, Pruner
 from lmms_awares.pruning.downsample import select as small_grid
+from lmms_awares.views import plan_views, render_full, render_lowres
 
 # 108 to 300 visual tokens, and one image of 6.
 SIZES = [(336, 252), (560, 420), (300, 500), (392, 364), (448, 308), (64, 96)]
@@ -124,6 +127,45 @@ def test_downsampling_keeps_shape_and_count(ratio):
         if keep > 50:
             assert small[0] * small[1] == pytest.approx(keep, rel=0.06)
             assert small[0] / small[1] == pytest.approx(columns / rows, rel=0.2)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.7])
+def test_downsampling_distorts_no_more_than_documented(ratio):
+    """Every grid of 8 to 64 tokens a side and at most 4:1; the bounds of docs/methods/controls.md."""
+    sides = range(8, 65)
+    grids = [(c, r) for c in sides for r in sides if max(c, r) <= 4 * min(c, r)]
+    small = [small_grid(c, r, ratio * c * r) for c, r in grids]
+    factors = [a * r / (b * c) for (a, b), (c, r) in zip(small, grids, strict=True)]
+    misses = [a * b / (ratio * c * r) for (a, b), (c, r) in zip(small, grids, strict=True)]
+    assert max(max(factor, 1 / factor) for factor in factors) < 1.21
+    assert max(max(miss, 1 / miss) for miss in misses) < 1.072
+    assert small_grid(8, 20, 80) == (6, 13)
+
+
+@pytest.mark.parametrize(("size", "equal"), [((560, 448), True), ((1120, 896), True), ((336, 252), False)])
+def test_downsampling_to_a_quarter_is_the_low_resolution(size, equal):
+    """Pixel by pixel, where the full view has an even number of tokens a side; else the two round differently."""
+    image, plan = picture(size), plan_views(*size)
+    views = []
+
+    def make(small, *, at_grid):
+        assert at_grid
+        views.extend(small)
+        return SimpleNamespace(grids=torch.tensor([[1, view.height // 14, view.width // 14] for view in small]))
+
+    limits = (plan.min_pixels, plan.max_pixels)
+    segment_of(make, [render_full(image, plan)], [plan.full_tokens], PRUNERS["downsample"](0.25), limits)
+    low = render_lowres(image, plan)
+    assert (views[0].size == low.size) == equal
+    assert (views[0].tobytes() == low.tobytes()) == equal
+
+
+def test_downsampling_to_a_quarter_answers_like_the_low_resolution(build):
+    docs = [document((560, 448), 1), document((448, 560), 2)]
+    small = answers(build(pruner="downsample", retain_ratio=0.25), docs)
+    low = answers(build(LowResolution), docs)
+    assert [answer for answer, _ in small] == [answer for answer, _ in low]
+    assert [t.visual_tokens for t in traces(small)] == [t.visual_tokens for t in traces(low)] == [80, 80]
 
 
 def test_downsampling_goes_below_min_pixels(build):

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from harness import picture
+from transformers import StaticCache
 
 from lmms_awares.chat import ChatFormat
 from lmms_awares.conversation import Conversation
@@ -13,7 +14,7 @@ from lmms_awares.models.checkpoint import load
 from lmms_awares.models.config import CommonArgs
 from lmms_awares.pruning import PRUNERS, PruningError, sparsevlm, tower
 from lmms_awares.pruning.base import Pruner
-from lmms_awares.pruning.stages import rater_attention
+from lmms_awares.pruning.stages import StagedPruner, rater_attention
 from lmms_awares.tokens import TOKEN_SIDE
 
 TOLERANCE = 1e-5
@@ -34,8 +35,8 @@ def sdpa(small_checkpoint):
     return build(small_checkpoint, "sdpa")
 
 
-def build(checkpoint, attention):
-    args = CommonArgs(pretrained=str(checkpoint), attn_implementation=attention, dtype="float32", min_pixels=784)
+def build(checkpoint, attention, dtype="float32"):
+    args = CommonArgs(pretrained=str(checkpoint), attn_implementation=attention, dtype=dtype, min_pixels=784)
     model, processor = load(args, "cpu")
     return model, ChatFormat(processor)
 
@@ -218,6 +219,21 @@ def test_rater_rows_equal_eager_attention(small_checkpoint):
     assert (found - weights[0][:, raters].mean((0, 1))).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("name", [*PRUNERS, "official holov"])
+def test_bfloat16_counts_like_float32(small_checkpoint, name):
+    """The dtype that real checkpoints run in; which tokens stay may differ, how many may not."""
+    options = {"official_wiring": True} if name.startswith("official") else {}
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        engine = build(small_checkpoint, "sdpa", dtype)
+        assert str(engine[0].dtype) == f"torch.{dtype}"
+        pruner = PRUNERS[name.removeprefix("official ")](0.5, **options)
+        found[dtype] = answer(engine, [prompt(engine[1], each) for each in ("wide", "two")], pruner)
+    for whole, half in zip(found["float32"], found["bfloat16"], strict=True):
+        assert half.visual == whole.visual
+        assert half.logits.isfinite().all()
+
+
 # Scores ---------------------------------------------------------------------------------------------------------------
 
 
@@ -388,6 +404,31 @@ def test_second_prefill_is_refused_by_sparsevlm(sdpa):
     conversation.continue_rows([0], [sdpa[1].crop_turn([picture((84, 84))], ended=False)])
     with pytest.raises(PruningError, match="sparsevlm prunes one prefill only"):
         conversation.generate(2)
+
+
+def test_another_cache_is_refused_by_sparsevlm(sdpa):
+    model, chat = sdpa
+    segment = prompt(chat, "wide")
+    inputs = {
+        "input_ids": segment.ids[None],
+        "mm_token_type_ids": segment.is_image[None].int(),
+        "pixel_values": segment.pixels,
+        "image_grid_thw": segment.grids,
+        "max_new_tokens": 2,
+        "do_sample": False,
+    }
+    before = hooks_of(model)
+    with PRUNERS["sparsevlm"](0.5)(model):
+        cache = StaticCache(model.config, max_cache_len=len(segment.ids) + 2)
+        with pytest.raises(PruningError, match="sparsevlm needs a DynamicCache, not StaticCache"):
+            model.generate(**inputs, past_key_values=cache)
+        assert model.generate(**inputs).shape == (1, len(segment.ids) + 2)  # generate's own cache is served
+    assert hooks_of(model) == before
+
+
+def test_a_staged_pruner_needs_its_rules():
+    with pytest.raises(TypeError, match="abstract"):
+        StagedPruner(0.5)
 
 
 def test_models_that_a_pruner_cannot_serve(small_checkpoint):

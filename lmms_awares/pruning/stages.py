@@ -5,7 +5,7 @@ stage to stage. Decoding continues on it: the first layer's cache is whole, whic
 come from, and each layer behind a stage gets the mask of its own cache.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -54,7 +54,7 @@ class _Layout:
     rope: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
-class StagedPruner(Pruner):
+class StagedPruner(Pruner, ABC):
     """Base of pruners that act at the output of some layers, guided by the text behind the images."""
 
     second_prefill: ClassVar[bool] = False
