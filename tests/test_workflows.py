@@ -57,6 +57,24 @@ def test_the_gate_of_a_scored_checkpoint(drop, code, tmp_path):
     assert (tmp_path / "summary.md").read_text() == (tmp_path / "out" / "regress.md").read_text()
 
 
+def test_a_missing_baseline_fails_before_the_scoring(tmp_path):
+    inputs, job = workflow("score-checkpoint.yml")
+    assert not inputs["baseline"]["default"], "a repository has no baseline until one is saved"
+    names = [step.get("name") for step in job["steps"]]
+    assert names.index("baseline is there") < names.index("install") < names.index("score")
+    result = run_step("score-checkpoint.yml", "baseline is there", tmp_path, baseline="none.json.gz")
+    assert result.returncode == 2
+    assert "none.json.gz is not in the repository" in result.stdout
+    (tmp_path / "some.json.gz").touch()
+    assert run_step("score-checkpoint.yml", "baseline is there", tmp_path, baseline="some.json.gz").returncode == 0
+
+
+def test_samples_are_shown_only_where_there_are_some():
+    _, job = workflow("score-checkpoint.yml")
+    (step,) = (step for step in job["steps"] if step.get("name") == "sample explorer")
+    assert "hashFiles('out/run/**/*_results.json') != ''" in step["if"]
+
+
 def test_inputs_reach_commands_through_the_environment_only():
     """An input pasted into a script would be run as part of it."""
     inputs, job = workflow("score-checkpoint.yml")
