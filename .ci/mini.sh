@@ -1,6 +1,11 @@
 #!/usr/bin/env bash
 # The regression gate on the mini suite: scores the shipped checkpoint on the CPU and compares it with the committed
-# baseline. `bash .ci/mini.sh save` makes this run the new baseline.
+# baseline. `bash .ci/mini.sh save` makes this run the new baseline. Exits as `awares regress` does; 2 also where the
+# evaluation fails. For other runs than this one (a test gates one benchmark, and a checkpoint that is worse):
+#   AWARES_MINI_CHECKPOINT  what is scored
+#   AWARES_MINI_TASKS       those of the baseline
+#   AWARES_MINI_BASELINE    file of `awares regress save`
+#   AWARES_MINI_WORK        folder for run, log and reports
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . .ci/setup.sh

@@ -362,6 +362,42 @@ def test_next_and_previous_by_button_and_key(page):
     assert shown(page) == "chartqa/4"
 
 
+def test_keys_after_the_mouse(page):
+    page.click("[name=task]")
+    choose(page, task="pope")
+    page.keyboard.press("j")
+    assert shown(page) == "pope/1"
+    page.locator("#list button", has_text="pope/3").focus()
+    page.keyboard.press("Enter")
+    assert shown(page) == "pope/3"
+    focused = "document.activeElement.textContent"
+    assert page.evaluate(focused).startswith("pope/3")
+    page.keyboard.press("j")
+    assert page.evaluate(focused).startswith("pope/4")
+
+
+def test_keys_while_a_filter_is_used_by_keyboard(page):
+    page.keyboard.press("f")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function("document.getElementById('count').textContent === '6 of 12 samples'")
+    assert page.evaluate("document.activeElement.name") == "task"
+
+
+def test_data_that_are_missing_are_said_at_every_visit(browser, report, tmp_path):
+    copy = shutil.copytree(report, tmp_path / "site")
+    index = copy / "data" / "index.js"
+    index.write_text(index.read_text().replace('"page":50', '"page":6'))  # the second benchmark's file is not there
+    opened = browser.new_page()
+    opened.goto((copy / "samples.html").as_uri())
+    for _ in range(2):
+        opened.locator("#list button", has_text="chartqa/0").click()
+        opened.wait_for_selector("#sample .warning")
+        assert opened.inner_text("#sample") == "data/1.js is missing; build the report again."
+        opened.locator("#list button", has_text="pope/2").click()
+        assert shown(opened) == "pope/2"
+    opened.close()
+
+
 def test_crop_overlay_lies_where_the_crop_is(page):
     choose(page, other="two")
     page.locator("#list button", has_text="pope/1").click()

@@ -46,6 +46,19 @@ def test_pareto_front_against_brute_force():
     assert front["score"].is_monotonic_increasing
 
 
+def test_many_rows_all_look_different(tmp_path):
+    """As many as the mini suite has methods, through the drawing itself."""
+    runs = []
+    for index in range(19):
+        row = sample(index / 19, rtr=0.05 * (index + 1))
+        row["awares"]["policy"] = f"p{index}"
+        runs.append(write(tmp_path / str(index), {POPE: [row]}))
+    figures, _ = plots.draw(collect(runs))
+    bars = [container.patches[0] for container in figures["latency"].axes[0].containers]
+    assert len(bars) == 19
+    assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == 19
+
+
 def test_averages_need_every_benchmark(runs, tmp_path):
     alone = write(tmp_path / "alone", {POPE: [sample()]}, model="x")
     found = plots.averages(collect([*runs, alone]))
@@ -121,7 +134,7 @@ def test_oracle_stands_first(runs):
 
 
 def test_rows_differ_in_grey():
-    """No two rows look alike in grey: their hatches, markers or shades differ."""
+    """Of eight rows, no two look alike in grey: their hatches, markers or shades differ."""
     shades = [np.dot(to_rgb(colour), [0.299, 0.587, 0.114]) for colour in plots.COLOURS]
     looks = list(zip(plots._HATCHES, plots._MARKERS, shades, strict=True))
     assert len({hatch for hatch, _, _ in looks}) == len({marker for _, marker, _ in looks}) == len(looks)

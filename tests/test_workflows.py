@@ -10,9 +10,13 @@ import pytest
 import yaml
 from synthetic import paired_scores, rows, write_run
 
+from lmms_awares.mini.demo import checkpoint
+from lmms_awares.report.baseline import load, save
+
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = ROOT / ".github" / "workflows"
 TASK = "awares_chartqa"
+MINI = "awares_mini_realworldqa"
 
 
 def workflow(name):
@@ -57,12 +61,65 @@ def test_the_gate_of_a_scored_checkpoint(drop, code, tmp_path):
     assert (tmp_path / "summary.md").read_text() == (tmp_path / "out" / "regress.md").read_text()
 
 
+def test_a_missing_baseline_fails_before_the_scoring(tmp_path):
+    inputs, job = workflow("score-checkpoint.yml")
+    assert not inputs["baseline"]["default"], "a repository has no baseline until one is saved"
+    names = [step.get("name") for step in job["steps"]]
+    assert names.index("baseline is there") < names.index("install") < names.index("score")
+    result = run_step("score-checkpoint.yml", "baseline is there", tmp_path, baseline="none.json.gz")
+    assert result.returncode == 2
+    assert "none.json.gz is not in the repository" in result.stdout
+    (tmp_path / "some.json.gz").touch()
+    assert run_step("score-checkpoint.yml", "baseline is there", tmp_path, baseline="some.json.gz").returncode == 0
+
+
+def test_samples_are_shown_only_where_there_are_some():
+    _, job = workflow("score-checkpoint.yml")
+    (step,) = (step for step in job["steps"] if step.get("name") == "sample explorer")
+    assert "hashFiles('out/run/**/*_results.json') != ''" in step["if"]
+
+
 def test_inputs_reach_commands_through_the_environment_only():
     """An input pasted into a script would be run as part of it."""
     inputs, job = workflow("score-checkpoint.yml")
     assert not any("${{" in step.get("run", "") for step in job["steps"])
     used = set(re.findall(r"inputs\.(\w+)", str(job)))
     assert used == set(inputs)
+
+
+@pytest.fixture
+def mini_gate(tmp_path):
+    """`.ci/mini.sh` on one benchmark of the committed baseline; exit code and Markdown of a checkpoint's run."""
+    recipe = b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt", ".ci/setup.sh"))
+    if not any(stamp.read_bytes() == recipe for stamp in (ROOT / ".venv").glob(".installed-*")):
+        pytest.skip(".venv is not what .ci/setup.sh makes: mini.sh would install")
+    whole = load(ROOT / "results" / "baselines" / "mini.json.gz")
+    one = save(whole.model_copy(update={"tasks": {MINI: whole.tasks[MINI]}}), tmp_path / "one.json.gz")
+
+    def run(name, pretrained):
+        work = tmp_path / name
+        knobs = {"CHECKPOINT": pretrained, "TASKS": MINI, "BASELINE": one, "WORK": work}
+        environment = os.environ | {f"AWARES_MINI_{knob}": str(value) for knob, value in knobs.items()}
+        environment["GITHUB_STEP_SUMMARY"] = str(tmp_path / "summary.md")
+        command = ["bash", ROOT / ".ci" / "mini.sh"]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def test_the_mini_gate_passes_the_shipped_checkpoint(mini_gate):
+    code, output = mini_gate("shipped", checkpoint())
+    assert code == 0, output
+    assert "No regression found" in output
+
+
+def test_the_mini_gate_stops_a_checkpoint_that_knows_nothing(mini_gate, small_checkpoint):
+    code, output = mini_gate("random", small_checkpoint)
+    assert code == 1, output
+    assert f"Regression: {MINI} score" in output
 
 
 def test_the_mini_workflow_runs_a_script_that_is_there():

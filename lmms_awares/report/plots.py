@@ -70,7 +70,8 @@ def pareto(sources: list[Source], *, paper: bool = False) -> Figure:
         raise RunError("no run has score and RTR for every benchmark, so there is no average to plot")
     figure, axes = _figure(sources, 7.0, 4.6)
     for index, (_, (rtr, score)) in enumerate(points.iterrows()):
-        axes.scatter(rtr, score, s=60, marker=_MARKERS[index % 8], color=COLOURS[index % 8], edgecolor="k", zorder=3)
+        colour, marker = _looks(index, _MARKERS)
+        axes.scatter(rtr, score, s=60, marker=marker, color=colour, edgecolor="k", zorder=3)
     named = [points]
     if paper:
         named.append(_published())
@@ -238,10 +239,14 @@ def _grouped_bars(axes: Axes, bars: dict[str, list[float]], rows: list[str], nam
     places, width = np.arange(len(names)), 0.84 / len(bars)
     for index, (row, heights) in enumerate(bars.items()):
         offset = (index - (len(bars) - 1) / 2) * width
-        style = rows.index(row) % 8 if row in rows else None
-        colour, hatch = ("w", "") if style is None else (COLOURS[style], _HATCHES[style])
+        colour, hatch = _looks(rows.index(row), _HATCHES) if row in rows else ("w", "")
         axes.bar(places + offset, heights, width, label=row, color=colour, hatch=hatch, edgecolor="k", linewidth=0.6)
     axes.set_xticks(places, names)
+
+
+def _looks(index: int, shapes: tuple[str, ...]) -> tuple[str, str]:
+    """Colour and hatch or marker of a row: every 8 rows the shapes move on by one, so that 64 rows differ."""
+    return COLOURS[index % 8], shapes[(index + index // 8) % 8]
 
 
 def _legend_above(figure: Figure, axes: Axes) -> None:

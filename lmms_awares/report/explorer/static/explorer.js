@@ -88,6 +88,7 @@ function showList() {
   const first = Math.floor(at / LISTED) * LISTED;
   const shown = matches.slice(first, first + LISTED);
   byId("count").textContent = `${matches.length} of ${index.documents.length} samples`;
+  const focused = byId("list").contains(document.activeElement); // the list is made anew: its focus goes along
   byId("list").start = first + 1;
   byId("list").replaceChildren(
     ...shown.map((position, i) => {
@@ -100,7 +101,9 @@ function showList() {
   byId("page").textContent = `page ${first / LISTED + 1} of ${Math.max(1, Math.ceil(matches.length / LISTED))}`;
   byId("page-back").disabled = first === 0;
   byId("page-on").disabled = first + LISTED >= matches.length;
-  document.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+  const current = document.querySelector("[aria-current]");
+  current?.scrollIntoView({ block: "nearest" });
+  if (focused) current?.focus();
 }
 
 function marks(position, run) {
@@ -128,7 +131,7 @@ function show() {
     byId("sample").replaceChildren(element("p", { className: "note", textContent: "No sample matches the filters." }));
     return;
   }
-  const page = Math.floor(position / awares.index.page);
+  const page = pageOf(position);
   if (!awares.pages.has(page)) {
     load(page);
     return;
@@ -146,6 +149,7 @@ function show() {
   byId("sample").scrollTop = 0;
 }
 
+const pageOf = (position) => Math.floor(position / awares.index.page);
 const asked = new Set();
 
 function load(page) {
@@ -153,10 +157,14 @@ function load(page) {
   if (asked.has(page)) return;
   asked.add(page);
   const script = element("script", { src: `data/${page}.js` });
-  script.onerror = () =>
+  script.onerror = () => {
+    asked.delete(page); // the next visit tries again
+    script.remove();
+    if (pageOf(awares.matches[awares.at]) !== page) return; // another sample is shown by now
     byId("sample").replaceChildren(
       element("p", { className: "warning", textContent: `data/${page}.js is missing; build the report again.` }),
     );
+  };
   document.head.append(script);
 }
 
@@ -209,7 +217,12 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   action();
 });
-form.addEventListener("change", () => {
+// Chosen with the mouse, a filter gives the keys back; by keyboard, the next key still belongs to it.
+let typed = false;
+form.addEventListener("keydown", () => (typed = true));
+form.addEventListener("pointerdown", () => (typed = false));
+form.addEventListener("change", (event) => {
+  if (!typed) event.target.blur();
   chooseOther();
   refresh(current());
 });
