@@ -227,7 +227,7 @@ def run(arguments: Sequence[str]) -> int:
     for error in errors:
         if type(error).__module__.startswith("lmms_awares"):
             raise error  # ours: one line says it, below lmms-eval's traceback
-    if int(os.environ.get("RANK", "0")) != 0:
+    if not _is_first():
         return 1 if errors else 0
     if plan.tasks in _LISTINGS:
         return 0
@@ -263,12 +263,17 @@ def _run_host(plan: Plan, rest: list[str]) -> list[Exception]:
     tasks = partial(host.TaskManager, include_defaults=bool(_foreign_tasks(plan)))
     with patch.object(host, "cli_evaluate_single", recorded), patch.object(host, "TaskManager", tasks):
         sys.argv = ["lmms-eval", *arguments]
-        if int(os.environ.get("RANK", "0")) == 0:
+        if _is_first():
             paths = [part for path in plan.include_path for part in ("--include_path", str(path))]
             print("+", shlex.join(["lmms-eval", *paths, *arguments]), flush=True)
         # On the command line lmms-eval takes one include path; in a namespace it takes several.
         host.cli_evaluate(argparse.Namespace(include_path=plan.include_path))
     return errors
+
+
+def _is_first() -> bool:
+    """This process speaks for all: of several, the one of rank 0."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _report(folder: Path, started: float) -> int:

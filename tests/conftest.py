@@ -50,3 +50,11 @@ def small_checkpoint(tmp_path_factory) -> Path:
     from lmms_awares.mini.random_checkpoint import build
 
     return build(tmp_path_factory.mktemp("checkpoint") / "tiny-bytes")
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Result folders of two runs over two benchmarks, see `report_runs.two_runs`."""
+    from report_runs import two_runs
+
+    return two_runs(tmp_path)

@@ -2,10 +2,12 @@
 
 import json
 
-from test_report import CONDITIONS, trace
+from test_report import trace
 from typer.testing import CliRunner
 
 from lmms_awares.cli import app, main
+
+POPE, CHART = "awares_pope", "awares_chartqa"
 
 
 def awares(*arguments):
@@ -72,4 +74,37 @@ def write(folder, tasks, *, model="awares", model_args="", data=None, conditions
     return folder
 
 
-__all__ = ["CONDITIONS", "awares", "exit_of", "failed", "pope", "sample", "trace", "write"]
+def cells(table, row, heading="method"):
+    """One row of a table, by headings."""
+    frame = table.frame.set_index(("", heading))
+    return {" ".join(column).strip(): text for column, text in frame.loc[row].items()}
+
+
+def two_runs(folder):
+    """Two runs over two benchmarks; the second also fails once."""
+    lowres = {CHART: [sample(0.0), sample(1.0), sample(0.4)], POPE: [pope("yes", "yes"), pope("yes", "no")]}
+    aware = {
+        CHART: [sample(1.0, rtr=0.5, ids=["0"], latency=3), sample(1.0), sample(0.0, rtr=0.75, ids=["5"], latency=5)],
+        POPE: [pope("yes", "yes"), failed()],
+    }
+    for row in [row for rows in lowres.values() for row in rows]:
+        row["awares"] |= {"model": "qwen2_5_vl_lowres", "policy": None, "prompt": "default"}
+    return (
+        write(folder / "low", lowres, model="qwen2_5_vl_lowres"),
+        write(folder / "aware", aware),
+    )
+
+
+__all__ = [
+    "CHART",
+    "POPE",
+    "awares",
+    "cells",
+    "exit_of",
+    "failed",
+    "pope",
+    "sample",
+    "trace",
+    "two_runs",
+    "write",
+]

@@ -16,8 +16,6 @@ ROOT = Path(__file__).parent.parent
 RUNS = ROOT / "results" / "runs" / "mini"
 DOCUMENTS = 16
 LOWRES_RTR = 0.25  # of every document of the mini suite
-
-
 SETTINGS = {"pretrained": str(checkpoint()), "device": "cpu", "batch_size": 8}
 
 

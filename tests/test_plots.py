@@ -9,14 +9,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
-from report_runs import awares, exit_of, sample, write
+from report_runs import CHART, POPE, awares, exit_of, sample, write
 
 from lmms_awares.report import plots
 from lmms_awares.report.collect import collect
 from lmms_awares.report.labelling import place_labels
 from lmms_awares.report.paper import paper_table
-
-POPE, CHART = "awares_pope", "awares_chartqa"
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ there is one cluster, and the partition where two clusters tie; with the recorde
 """
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,13 @@ def test_visionzip_select(name):
     assert index.tolist() == data["kept_visual_index"].tolist()
     close(embeds, data["kept_visual_embeds"], atol=1e-5, rtol=0)
     close(embeds[data["is_dominant"]], data["image_embeds"][index][data["is_dominant"]], atol=0, rtol=0)
+
+
+def test_visionzip_keeps_at_most_the_ratio_and_two_tokens_less_at_least():
+    """As docs/methods/visionzip.md states it: from 5 % and 20 tokens on."""
+    for percent in range(5, 100):
+        ratio = Fraction(percent, 100)
+        assert all(0 <= ratio * n - sum(visionzip.budget(n, ratio)) < 2 for n in range(20, 1200))
 
 
 def encode(method, name):
