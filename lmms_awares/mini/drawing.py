@@ -1,12 +1,14 @@
 """Pictures of the mini suite: items on a 56-px grid, drawn from plain shapes and the font of `glyphs`.
 
-Everything that must be read fits one 28-px cell, which is one visual token of the full view. Small text is 5 px high,
-legible at full resolution and 2.5 px high in the low-res view; large text is twice that. The background is shaded from
-edge to edge, less red to the right and less blue downwards, so that every patch shows where it lies. A scene gives the
-same pixels everywhere.
+Everything that must be read fits one 28-px cell, which is one visual token of the full view. Large text is dark ink.
+Fine print stands on a grainy grey plate, every dot of it a checkerboard of two light and two dark pixels: as grey as the
+plate once the picture is halved, so that the low-res view shows where fine print is, not what. The background is shaded
+from edge to edge, less red to the right and less blue downwards, so that every patch shows where it lies. A scene gives
+the same pixels everywhere.
 """
 
 import math
+import random
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -34,6 +36,8 @@ LETTERS = (*LABELS, *"JNVX")  # letters that texts are made of
 DIGITS = tuple("0123456789")
 FRAME = "frame"  # a coloured frame around the slot in place of a symbol
 _INK = (25, 25, 45)
+_SCALE = 2  # px of a glyph's dot; a dot of fine print is a checkerboard of 2 x 2 px
+_PLATE, _CONTRAST, _GRAIN = 128, 64, 48  # of fine print: grey, and what its pixels and the noise differ from it, at most
 _POLYGONS = {  # corners on the unit circle's square, y downwards
     "square": ((-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)),
     "triangle": ((0, -0.95), (0.95, 0.85), (-0.95, 0.85)),
@@ -62,7 +66,7 @@ class Item:
         symbol: a letter of LABELS (white on a coloured box), a shape, FRAME, or '' for a bare text.
         colour: a key of COLOURS.
         text: '' or up to two characters per cell, one or two cells side by side ('K7', 'K74M').
-        small: the text is legible at full resolution only.
+        fine: the text is fine print, legible at full resolution only.
         symbol_cell: (row, column) within the slot, each 0 or 1.
         text_cell: the text's first cell.
         radius: of the symbol, px.
@@ -74,7 +78,7 @@ class Item:
     symbol: str
     colour: str
     text: str = ""
-    small: bool = False
+    fine: bool = False
     symbol_cell: tuple[int, int] = (1, 0)
     text_cell: tuple[int, int] = (0, 0)
     radius: int = 12
@@ -124,7 +128,7 @@ def draw(scene: Scene) -> Image.Image:
     _decorate(pen, scene)
     for item in scene.items:
         _draw_symbol(pen, item)
-        _draw_text(pen, item)
+        _draw_text(page, item)
     return page
 
 
@@ -176,24 +180,35 @@ def _draw_symbol(pen: ImageDraw.ImageDraw, item: Item) -> None:
         pen.polygon([(round(x + r * a), round(y + r * b)) for a, b in _POLYGONS[item.symbol]], fill=ink)
 
 
-def _draw_text(pen: ImageDraw.ImageDraw, item: Item) -> None:
-    scale = 1 if item.small else 2
+def _draw_text(page: Image.Image, item: Item) -> None:
     left, top, _, _ = item.text_box
     for index, group in enumerate(item.groups):
-        width, height = text_size(len(group), item.small)
-        # On multiples of the scale, so that halving large text gives small text, not a blur of two pixel rows.
-        x = left + index * CELL + _snap((CELL - width) // 2 + item.shift[0], scale)
-        y = top + _snap((CELL - height) // 2 + item.shift[1], scale)
-        for character in group:
-            pen.bitmap((x, y), glyph(character, scale), fill=_INK)
-            x += scale * PITCH
+        width, height = text_size(len(group))
+        # On multiples of the scale: a dot is then one pixel of the low-res view.
+        x = left + index * CELL + _snap((CELL - width) // 2 + item.shift[0])
+        y = top + _snap((CELL - height) // 2 + item.shift[1])
+        dots = Image.new("L", (width, height))
+        for number, character in enumerate(group):
+            dots.paste(glyph(character, _SCALE), (number * _SCALE * PITCH, 0))
+        if item.fine:
+            page.paste(_fine_print(dots, f"{item.row} {item.column} {group}"), (x - 1, y - 1))
+        else:
+            page.paste(_INK, (x, y), dots)
 
 
-def text_size(length: int, small: bool) -> tuple[int, int]:
+def _fine_print(dots: Image.Image, seed: str) -> Image.Image:
+    """A plate with a 0/255 mask's dots as checkerboards, one pixel wider all around."""
+    mask = np.pad(np.asarray(dots) > 0, 1)
+    light = np.where(np.indices(mask.shape).sum(0) % 2, _CONTRAST, -_CONTRAST)
+    grain = np.frombuffer(random.Random(seed).randbytes(mask.size), np.uint8).reshape(mask.shape)
+    grey = _PLATE + mask * light + grain.astype(int) * (2 * _GRAIN) // 255 - _GRAIN
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+
+
+def text_size(length: int) -> tuple[int, int]:
     """(width, height) px of `length` characters side by side."""
-    scale = 1 if small else 2
-    return scale * (PITCH * length - 1), scale * SIDE
+    return _SCALE * (PITCH * length - 1), _SCALE * SIDE
 
 
-def _snap(offset: int, scale: int) -> int:
-    return offset // scale * scale
+def _snap(offset: int) -> int:
+    return offset // _SCALE * _SCALE

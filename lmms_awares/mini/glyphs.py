@@ -1,6 +1,4 @@
 """The suite's font: capitals and digits on a 5x5 grid, so that no font library or its version changes a pixel.
-
-At scale 1 it is about the smallest type that a person reads with certainty; halved, it is 2.5 px high and gone.
 """
 
 from functools import cache

@@ -35,13 +35,13 @@ class Question:
 
     @property
     def suffices(self) -> bool:
-        """The low-res view is enough: nothing small must be read."""
-        return not any(item.small for item in self.read)
+        """The low-res view is enough: no fine print must be read."""
+        return not any(item.fine for item in self.read)
 
     @property
     def evidence(self) -> Box | None:
-        """(left, top, right, bottom) px around the slots whose small text must be read; None where low-res will do."""
-        boxes = [item.slot_box for item in self.read if item.small]
+        """(left, top, right, bottom) px around the slots whose fine print must be read; None where low-res will do."""
+        boxes = [item.slot_box for item in self.read if item.fine]
         if not boxes:
             return None
         lefts, tops, rights, bottoms = zip(*boxes, strict=True)

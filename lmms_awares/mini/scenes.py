@@ -21,7 +21,7 @@ from lmms_awares.tokens import TOKEN_SIDE as CELL
 
 SIZES = ((224, 224), (336, 224), (224, 336), (448, 224), (336, 336), (560, 224), (448, 336))  # px
 WIDE_SIZES = ((448, 224), (560, 224), (672, 224), (672, 336))  # px, of the tiny-object benchmark
-SMALL_SHARE = 0.6  # of texts that only the full view shows
+FINE_SHARE = 0.6  # of texts that only the full view shows
 Size = tuple[int, int]
 
 
@@ -108,19 +108,18 @@ def _some_slots(generator: random.Random, size: Size, least: int, most: int) -> 
 
 
 def _finish(generator: random.Random, size: Size, style: Style, items: Sequence[Item]) -> Scene:
-    """Sizes and places of the texts within their cells, and the picture's brightness."""
+    """Print and places of the texts within their cells, and the picture's brightness."""
     finished = []
     for item in items:
-        small = generator.random() < SMALL_SHARE
-        finished.append(replace(item, small=small, shift=_shift(generator, item, small)))
+        fine = generator.random() < FINE_SHARE
+        finished.append(replace(item, fine=fine, shift=_shift(generator, item)))
     return Scene(*size, style, tuple(finished), generator.randint(-8, 8))
 
 
-def _shift(generator: random.Random, item: Item, small: bool) -> tuple[int, int]:
+def _shift(generator: random.Random, item: Item) -> tuple[int, int]:
     """A text's place in its cell: no character lies across two of the 14-px patches that the tower cuts a view into."""
     length = len(item.groups[0])
-    wide = not small and length == 2  # as wide as the cell
-    left = 2 if wide else generator.choice((2, 14))
-    top = generator.choice((4, 18)) + generator.randint(-1, 1) if small else generator.choice((2, 4, 14, 16))
-    width, height = text_size(length, small)
+    left = 2 if length == 2 else generator.choice((2, 14))  # two characters are as wide as the cell
+    top = generator.choice((2, 4, 14, 16))
+    width, height = text_size(length)
     return left - (CELL - width) // 2, top - (CELL - height) // 2

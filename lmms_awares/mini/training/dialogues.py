@@ -164,9 +164,8 @@ def full_view(asker: Asker, count: int) -> Dialogue:
 
 
 def low_view(asker: Asker, count: int) -> Dialogue:
-    """Direct answers from the low-res view, where it suffices: what cannot be read is nothing to learn from."""
-    questions = asker.ask(count, lambda question: question.suffices)
-    return _direct(asker, render_lowres(asker.image, asker.plan), questions)
+    """Direct answers from the low-res view; where fine print is asked for, a guess."""
+    return _direct(asker, render_lowres(asker.image, asker.plan), asker.ask(count))
 
 
 def decisions(asker: Asker, count: int) -> Dialogue:

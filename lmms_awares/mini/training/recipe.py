@@ -47,10 +47,10 @@ class Recipe:
 
 _CONVERSATIONS = {
     "full_view": 0.2,
-    "low_view": 0.05,
+    "low_view": 0.1,
     "decisions": 0.2,
-    "crops": 0.3,
-    "whole": 0.15,
+    "crops": 0.27,
+    "whole": 0.13,
     "bare_options": 0.05,
     "bare_matching": 0.05,
 }
@@ -127,6 +127,7 @@ def _train(directory: Path, kept: Path, seed: int, recipe: Recipe) -> Iterator[R
         file = kept / f"{name}-{history[:12]}.pt"
         if file.is_file():
             model.load_state_dict(torch.load(file, map_location=device, weights_only=True))
+            yield {"stage": name, "kept": str(file)}
             continue
         for found in stage(model, tokenizer):
             yield {"stage": name, **found}

@@ -1,8 +1,8 @@
 """Stage 1: the vision tower learns to read, on pictures full of items, through linear heads that are thrown away.
 
-Every visual token must tell about the slot that it lies in: symbol, colour, and the size of its text; what is written
-in the token's own cell; and where in the picture it is. Small text in the low-res view is not asked for: nobody could
-read it.
+Every visual token must tell about the slot that it lies in: symbol, colour, and how its text is printed; what is written
+in the token's own cell; and where in the picture it is. Fine print in the low-res view is not asked for: it is
+not there.
 """
 
 import random
@@ -27,7 +27,7 @@ _CHARACTERS = ("", *LETTERS, *DIGITS)
 _CLASSES: dict[str, tuple[str, ...]] = {
     "symbol": ("", *LABELS, *SHAPES, FRAME),
     "colour": ("", *COLOURS),
-    "size": ("none", "small", "large"),
+    "print": ("none", "fine", "large"),
     **{f"character {i}": _CHARACTERS for i in range(4)},
 }
 _IGNORED = -100
@@ -180,7 +180,7 @@ def _places(rows: int, columns: int) -> torch.Tensor:
 def _facts(scene: Scene, cells: Literal[1, 2]) -> torch.Tensor:
     """[rows, columns, attributes] int64: class of each attribute in each cell; `cells` along a slot's side.
 
-    With one cell a slot, the low-res view, small text is not asked for.
+    With one cell a slot, the low-res view, fine print is not asked for.
     """
     rows, columns = scene.slots
     facts = torch.zeros(rows * cells, columns * cells, len(_CLASSES), dtype=torch.long)
@@ -189,12 +189,12 @@ def _facts(scene: Scene, cells: Literal[1, 2]) -> torch.Tensor:
         words = {
             "symbol": item.symbol,
             "colour": item.colour if item.symbol else "",
-            "size": "none" if not item.text else "small" if item.small else "large",
+            "print": "none" if not item.text else "fine" if item.fine else "large",
         }
         for index, (name, word) in enumerate(words.items()):
             facts[top : top + cells, left : left + cells, index] = _CLASSES[name].index(word)
         for index, character in enumerate(item.text):
             row, column = top + item.text_cell[0] // (3 - cells), left + (item.text_cell[1] + index // 2) // (3 - cells)
-            unreadable = item.small and cells == 1
+            unreadable = item.fine and cells == 1
             facts[row, column, 3 + index] = _IGNORED if unreadable else _CHARACTERS.index(character)
     return facts
