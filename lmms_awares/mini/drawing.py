@@ -1,10 +1,10 @@
 """Pictures of the mini suite: items on a 56-px grid, drawn from plain shapes and the font of `glyphs`.
 
 Everything that must be read fits one 28-px cell, which is one visual token of the full view. Large text is dark ink.
-Fine print stands on a grainy grey plate, every dot of it a checkerboard of two light and two dark pixels: as grey as the
-plate once the picture is halved, so that the low-res view shows where fine print is, not what. The background is shaded
-from edge to edge, less red to the right and less blue downwards, so that every patch shows where it lies. A scene gives
-the same pixels everywhere.
+Fine print stands on a grey plate, every dot of it a checkerboard of two light and two dark pixels, less what the halving
+to the low-res view would keep of it: that view shows where fine print is, and nothing of what it says. Slight noise all
+over the picture takes what rounding would give away. The background is shaded from edge to edge, less red to the right
+and less blue downwards, so that every patch shows where it lies. A scene gives the same pixels everywhere.
 """
 
 import math
@@ -37,7 +37,8 @@ DIGITS = tuple("0123456789")
 FRAME = "frame"  # a coloured frame around the slot in place of a symbol
 _INK = (25, 25, 45)
 _SCALE = 2  # px of a glyph's dot; a dot of fine print is a checkerboard of 2 x 2 px
-_PLATE, _CONTRAST, _GRAIN = 128, 64, 48  # of fine print: grey, and what its pixels and the noise differ from it, at most
+_PLATE = (128, 128, 128)
+_CONTRAST, _GRAIN = 100, 2  # grey levels, up and down: of fine print on its plate; of the noise all over a picture
 _POLYGONS = {  # corners on the unit circle's square, y downwards
     "square": ((-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)),
     "triangle": ((0, -0.95), (0.95, 0.85), (-0.95, 0.85)),
@@ -124,12 +125,16 @@ class Scene:
 def draw(scene: Scene) -> Image.Image:
     """Draw a scene; the same scene gives the same pixels."""
     page = Image.fromarray((_shading(scene.width, scene.height) + scene.brightness).astype(np.uint8))
+    fine = Image.new("L", page.size)
     pen = ImageDraw.Draw(page)
     _decorate(pen, scene)
     for item in scene.items:
         _draw_symbol(pen, item)
-        _draw_text(page, item)
-    return page
+        _draw_text(page, fine, item)
+    grain = random.Random(repr(scene)).randbytes(scene.width * scene.height)
+    grey = np.frombuffer(grain, np.uint8).reshape(scene.height, scene.width) * (2 * _GRAIN / 255) - _GRAIN
+    grey += _fine_print(np.asarray(fine) > 0)
+    return Image.fromarray(np.clip(np.rint(np.asarray(page) + grey[..., None]), 0, 255).astype(np.uint8))
 
 
 @cache
@@ -180,7 +185,8 @@ def _draw_symbol(pen: ImageDraw.ImageDraw, item: Item) -> None:
         pen.polygon([(round(x + r * a), round(y + r * b)) for a, b in _POLYGONS[item.symbol]], fill=ink)
 
 
-def _draw_text(page: Image.Image, item: Item) -> None:
+def _draw_text(page: Image.Image, fine: Image.Image, item: Item) -> None:
+    """Write an item's text on the page; of fine print only the plate, its dots go to the mask `fine`."""
     left, top, _, _ = item.text_box
     for index, group in enumerate(item.groups):
         width, height = text_size(len(group))
@@ -191,18 +197,25 @@ def _draw_text(page: Image.Image, item: Item) -> None:
         for number, character in enumerate(group):
             dots.paste(glyph(character, _SCALE), (number * _SCALE * PITCH, 0))
         if item.fine:
-            page.paste(_fine_print(dots, f"{item.row} {item.column} {group}"), (x - 1, y - 1))
+            page.paste(_PLATE, (x - 1, y - 1, x + width + 1, y + height + 1))
+            fine.paste(dots, (x, y))
         else:
             page.paste(_INK, (x, y), dots)
 
 
-def _fine_print(dots: Image.Image, seed: str) -> Image.Image:
-    """A plate with a 0/255 mask's dots as checkerboards, one pixel wider all around."""
-    mask = np.pad(np.asarray(dots) > 0, 1)
-    light = np.where(np.indices(mask.shape).sum(0) % 2, _CONTRAST, -_CONTRAST)
-    grain = np.frombuffer(random.Random(seed).randbytes(mask.size), np.uint8).reshape(mask.shape)
-    grey = _PLATE + mask * light + grain.astype(int) * (2 * _GRAIN) // 255 - _GRAIN
-    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+def _fine_print(dots: np.ndarray) -> np.ndarray:
+    """[height, width] float64, the checkerboards on a page's mask of dots, less what its low-res view would keep."""
+    page = dots * np.where(np.indices(dots.shape).sum(0) % 2, _CONTRAST, -_CONTRAST)
+    down, across = map(_halving, dots.shape)
+    return page - down @ page @ across
+
+
+@cache
+def _halving(length: int) -> np.ndarray:
+    """[length, length] float64, the projection onto what halving a side of so many px keeps of it."""
+    pixels = Image.fromarray(np.eye(length, dtype=np.float32))
+    kept = np.asarray(pixels.resize((length, length // 2), Image.Resampling.LANCZOS), float)
+    return np.linalg.pinv(kept) @ kept
 
 
 def text_size(length: int) -> tuple[int, int]:
