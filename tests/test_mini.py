@@ -3,21 +3,29 @@
 import hashlib
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
+from PIL import Image
+from sklearn.linear_model import RidgeClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from test_tasks import Scripted, run_tasks
 
 from lmms_awares.crops import CROPS, IOU_THRESHOLD, box_iou
-from lmms_awares.mini.drawing import SLOT, draw
+from lmms_awares.mini.drawing import DIGITS, LETTERS, SLOT, Item, Scene, draw
+from lmms_awares.mini.gallery import gallery
 from lmms_awares.mini.questions import BENCHMARKS
 from lmms_awares.mini.suite import ORACLE, TEST_HASHES, build, document
+from lmms_awares.mini.suite import PARTS as SUITE_PARTS
 from lmms_awares.mini.suite import test_file as suite_file
 from lmms_awares.models.awares import Awares
 from lmms_awares.tasks.data import DATA_ROOT, DataError
 from lmms_awares.views import plan_views, render_lowres
 
+GALLERY = Path(__file__).parent.parent / "docs" / "mini_samples.png"
 PARTS = {"train": 40, "validation": 20, "test": 40}
 
 
@@ -66,29 +74,62 @@ def test_evidence_lies_in_the_image_and_in_its_crops(name):
             assert crop[0] <= box[0] and crop[1] <= box[1] and crop[2] >= box[2] and crop[3] >= box[3]
 
 
-def test_halving_takes_most_of_what_tells_small_texts_apart():
-    """Of the difference between two numbers in one place, the low-res view keeps more where they are large."""
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_label_and_evidence_are_what_pixels_say(name):
+    """Another text in place of one that must be read: where full and low-res view differ by more than noise."""
 
-    def kept(small):
-        before, after = 0.0, 0.0
-        for scene, question in samples("chartqa", 100):
-            for bar in question.read:
-                if bar.small != small:
-                    continue
-                others = [replace(item, text="88") if item is bar else item for item in scene.items]
-                images = [draw(scene), draw(replace(scene, items=tuple(others)))]
-                plan = plan_views(*images[0].size)
-                before += _difference(images)
-                after += 4 * _difference([render_lowres(image, plan) for image in images])  # a quarter of the pixels
-        return after / before
+    def differing(images, level):
+        first, second = (np.asarray(image).astype(int) for image in images)
+        return np.abs(first - second).max(-1) > level
 
-    assert kept(small=True) < 0.4
-    assert kept(small=False) > 0.55
+    for scene, question in samples(name, 60):
+        shown = []
+        for item in question.read:
+            other = "".join(another(character) for character in item.text)
+            items = tuple(replace(each, text=other) if each is item else each for each in scene.items)
+            images = [draw(scene), draw(replace(scene, items=items))]
+            rows, columns = differing(images, 20).nonzero()
+            left, top, right, bottom = item.slot_box
+            assert len(rows) > 0
+            assert top <= rows.min() and rows.max() < bottom and left <= columns.min() and columns.max() < right
+            plan = plan_views(*images[0].size)
+            shown.append(differing([render_lowres(image, plan) for image in images], 10).any())
+        assert question.suffices == all(shown)
 
 
-def _difference(images):
-    first, second = (np.asarray(image).astype(float) for image in images)
-    return ((first - second) ** 2).sum()
+def another(character):
+    """The next character of the same sort."""
+    sort = LETTERS if character in LETTERS else DIGITS
+    return sort[(sort.index(character) + 1) % len(sort)]
+
+
+def letters(seed, *, fine, lowres, scenes):
+    """Pixels [n, features] of slots that each hold a letter in the same place, and the letters' numbers [n]."""
+    generator = random.Random(seed)
+    pixels, names = [], []
+    for _ in range(scenes):
+        items = tuple(
+            Item(row, column, "", "black", generator.choice(LETTERS), fine=fine)
+            for row in range(6)
+            for column in range(8)
+        )
+        image = draw(Scene(448, 336, "scene", items, generator.randint(-8, 8)))
+        if lowres:
+            image = render_lowres(image, plan_views(*image.size))
+        slots = np.asarray(image).astype(float).mean(-1).reshape(6, image.height // 6, 8, image.width // 8)
+        pixels.append(slots.transpose(0, 2, 1, 3).reshape(48, -1))
+        names += [LETTERS.index(item.text) for item in items]
+    return np.concatenate(pixels), np.array(names)
+
+
+@pytest.mark.parametrize(
+    ("fine", "lowres", "least", "most"), [(True, True, 0.0, 0.12), (False, True, 0.98, 1), (True, False, 0.98, 1)]
+)
+def test_what_a_view_holds_of_a_text(fine, lowres, least, most):
+    """An observer that knows print and place and has seen 3000 letters reads one of 16, or no better than chance."""
+    pixels, names = letters("learn", fine=fine, lowres=lowres, scenes=63)
+    observer = make_pipeline(StandardScaler(), RidgeClassifier(alpha=10)).fit(pixels, names)
+    assert least <= observer.score(*letters("test", fine=fine, lowres=lowres, scenes=10)) <= most
 
 
 def test_same_bytes_twice(suite, tmp_path):
@@ -105,6 +146,20 @@ def test_parts_share_no_image(suite):
             key = hashlib.sha256(repr(row["image"].size).encode() + row["image"].tobytes()).hexdigest()
             assert seen.setdefault(key, file) == file
     assert len(seen) > 0.95 * 6 * sum(PARTS.values())
+
+
+def test_published_parts_share_no_scene():
+    """Equal scenes alone make equal pictures: the noise is drawn from all that a scene says."""
+    found = [
+        BENCHMARKS[name].sample(random.Random(f"{part}/{name}/{index}"))[0]
+        for name in BENCHMARKS
+        for part, count in SUITE_PARTS.items()
+        for index in range(count)
+    ]
+    assert len(set(found)) == len(found) == 6 * sum(SUITE_PARTS.values())
+    scene, _ = BENCHMARKS["pope"].sample(random.Random("test/pope/0"))
+    assert scene in found
+    assert document("pope", "test", 0)["image"].tobytes() == draw(scene).tobytes()
 
 
 def test_scenes_vary_in_size_and_fit_the_slots():
@@ -169,6 +224,11 @@ def test_mini_tasks_draw_their_test_set_once_and_run_on_it(small_checkpoint, tmp
     written = file.stat().st_mtime_ns
     assert suite_file("pope").stat().st_mtime_ns == written
     assert len(datasets.Dataset.from_parquet(str(file))) >= 64
+
+
+def test_the_docs_picture_shows_the_published_samples():
+    with Image.open(GALLERY) as picture:
+        assert picture.convert("RGB").tobytes() == gallery().tobytes()
 
 
 def test_other_pixels_than_published_are_refused(tmp_path, monkeypatch):

@@ -140,7 +140,8 @@ def test_an_interrupted_training_goes_on_behind_its_last_stage(tmp_path):
     for _ in itertools.islice(train(tmp_path / "parts", seed=3, recipe=recipe), 2):
         pass  # stopped while stage "one" ends
     rest = list(train(tmp_path / "parts", seed=3, recipe=recipe))
-    assert [report["stage"] for report in rest] == ["one", "two", "visionthink"]
+    assert [report["stage"] for report in rest] == ["tower", "one", "two", "visionthink"]
+    assert [report["stage"] for report in rest if "kept" in report] == ["tower"]
     for file in ("model.safetensors", "visionthink/adapter_model.safetensors"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tmp_path / "whole", dtype="auto")

@@ -1,10 +1,10 @@
 """Pictures of the mini suite: items on a 56-px grid, drawn from plain shapes and the font of `glyphs`.
 
 Everything that must be read fits one 28-px cell, which is one visual token of the full view. Large text is dark ink.
-Fine print stands on a grey plate, every dot of it a checkerboard of two light and two dark pixels, less what the halving
-to the low-res view would keep of it: that view shows where fine print is, and nothing of what it says. Slight noise all
-over the picture takes what rounding would give away. The background is shaded from edge to edge, less red to the right
-and less blue downwards, so that every patch shows where it lies. A scene gives the same pixels everywhere.
+Fine print stands on a grey plate, every dot of it a checkerboard of two light and two dark pixels, less what halving to
+the low-res view would keep of it: that view shows where fine print is, and nothing of what it says. Slight noise hides
+what rounding would give away. The background is shaded from edge to edge, less red to the right and less blue
+downwards, so that every patch shows where it lies. A scene gives the same pixels everywhere.
 """
 
 import math

@@ -1,5 +1,4 @@
-"""The suite's font: capitals and digits on a 5x5 grid, so that no font library or its version changes a pixel.
-"""
+"""The suite's font: capitals and digits on a 5x5 grid, so that no font library or its version changes a pixel."""
 
 from functools import cache
 

@@ -26,12 +26,12 @@ from lmms_awares.tasks.data import EVIDENCE, SUFFICES, DataError
 Document = dict[str, Any]
 ORACLE = "oracle_crops"  # ids of the target crops; empty where the low-res view suffices
 TEST_HASHES = {  # of `digest`
-    "chartqa": "24214b963dd2830cbf09683c027f829b81ff558402223ee43d02561ac8614fb8",
-    "docvqa_val": "cf76bde4e09eb8efe1fbb36b8bf2da889a87c06435cb7e9838d4dda9e27fcc45",
-    "ocrbench": "fc3a648cb36780837c586799cfdbd84a02d81dad2df57848a4360e288687434d",
-    "pope": "c6ddc576db05ebbda35f9c93b280e25a7754deca6023f175fb216c5cc8dde8a7",
-    "realworldqa": "659b64f71f4d6d532b5c27be922eacadf4e8657f2d8a58c478fcfa5ad0cb786e",
-    "vstar_bench": "3b670b20283b8ee5eb21d6ec5b8784b547287555fdd56404b26dfd460e6f2071",
+    "chartqa": "961cf1b182dd922fbcea1db0d21cab2f915d7c78e47bde73c19fcdefe93c2522",
+    "docvqa_val": "f1defc83f27bddca5269bd59756a76c181dcd07d4f80457f0474dd2372d6d6f6",
+    "ocrbench": "e5cf0f69da42169904c95825fe4eae12acc35633815bc0cf9fe95c27354cb47f",
+    "pope": "bdbaad77d6649d0829f59758474136db53ff6dd2e229795b9a06bdfc67267479",
+    "realworldqa": "ab8ed92807aeebfb89d4b7ecae005cc33aa4ef78b44fb0c7c6f5e1e2f1ab631c",
+    "vstar_bench": "5c89a508dcd5cfd48747139abe20b6e166ef8ffe8346ebf5adb2bd58070f49d6",
 }
 PARTS = {"train": 256, "validation": 64, "test": 80}  # documents per benchmark
 

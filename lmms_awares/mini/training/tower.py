@@ -1,7 +1,7 @@
 """Stage 1: the vision tower learns to read, on pictures full of items, through linear heads that are thrown away.
 
-Every visual token must tell about the slot that it lies in: symbol, colour, and how its text is printed; what is written
-in the token's own cell; and where in the picture it is. Fine print in the low-res view is not asked for: it is
+Every visual token must tell about the slot that it lies in: symbol, colour, and how its text is printed; what is
+written in the token's own cell; and where in the picture it is. Fine print in the low-res view is not asked for: it is
 not there.
 """
 
