@@ -2,6 +2,7 @@
 # The main job, set-up included. Without arguments: every registered method on the mini suite with the tiny checkpoint,
 # on the CPU, without a hub. With arguments: `awares eval` with these arguments.
 set -euo pipefail
+from=$PWD
 cd "$(dirname "$0")"
 
 usage() {
@@ -17,7 +18,8 @@ Usage: ./run_eval.sh [--model ID --pretrained CHECKPOINT [--tasks NAMES] [any ar
   --tasks NAMES   default: awares_suite
   --help          this text
 
-With arguments it prints the lmms-eval command that it runs. Results go to results/runs.
+With arguments it prints the lmms-eval command that it runs. Results go to results/runs of the project; a relative path
+in any other argument than --pretrained is meant from the project's folder.
 TEXT
 }
 
@@ -41,7 +43,10 @@ while [ $# -gt 0 ]; do
         --pretrained | --model_args | --tasks)
             [ $# -gt 1 ] || { echo "run_eval.sh: $1 needs a value; see --help" >&2 && exit 2; }
             ;;&
-        --pretrained) model_args="pretrained=$2${model_args:+,$model_args}" && shift 2 ;;
+        --pretrained)
+            [ ! -d "$from/$2" ] || set -- "$1" "$from/$2" "${@:3}" # a folder is meant from where the user stands
+            model_args="pretrained=$2${model_args:+,$model_args}" && shift 2
+            ;;
         --model_args) model_args="${model_args:+$model_args,}$2" && shift 2 ;;
         --tasks) tasks=$2 && shift 2 ;;
         *) args+=("$1") && shift ;;

@@ -1,15 +1,22 @@
 """The tiny checkpoint that ships, and the committed table of the demonstration."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from test_tasks import run_tasks
 
-from lmms_awares.mini.demo import METHODS, checkpoint
+from lmms_awares.mini import demo
+from lmms_awares.mini.demo import METHODS, checkpoint, command
+from lmms_awares.models import MODELS
 from lmms_awares.models.awares import Awares
+from lmms_awares.models.config import ConfigError
 from lmms_awares.models.resolution import FullResolution, LowResolution
 from lmms_awares.models.visionthink import VisionThink
+from lmms_awares.protocol import TOOL_NAME
+from lmms_awares.pruning import PRUNERS
+from lmms_awares.report.runs import newest_run, summarize
 from lmms_awares.tasks.data import BENCHMARKS
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +56,12 @@ def test_never_calling_is_the_low_resolution(rows):
     assert [row["answer"] for row in rows["never"]] == [row["answer"] for row in rows["lowres"]]
 
 
+def test_who_cannot_call_guesses(rows):
+    assert not [
+        row["answer"] for kind in ("full", "lowres", "never") for row in rows[kind] if TOOL_NAME in row["answer"]
+    ]
+
+
 def test_it_calls_where_it_must(rows):
     assert mean(rows["awares"], "rtr") < 0.6
     needed = [bool(row["doc"]["evidence_box"]) for row in rows["awares"]]
@@ -62,6 +75,32 @@ def test_visionthink_calls_for_some_and_answers_others(tmp_path):
     assert {row["call_rate"] for row in found} == {0, 1}
     assert [row["rtr"] for row in found] == [LOWRES_RTR + row["call_rate"] for row in found]
     assert all(row["answer"] for row in found)
+
+
+def test_the_demonstration_runs_every_model_and_pruner():
+    assert {method.model for method in METHODS} == set(MODELS)
+    named = " ".join(f"{method.model} {method.arguments}" for method in METHODS)
+    assert all(pruner in named for pruner in PRUNERS)
+    assert len({method.folder for method in METHODS}) == len(METHODS)
+
+
+def test_the_demonstration_starts_afresh_and_names_the_log_of_a_failure(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    two = demo.Method("awares", "policy=never"), demo.Method("qwen2_5_vl_lowres")
+    monkeypatch.setattr(demo, "METHODS", two)
+    monkeypatch.setattr(demo, "command", lambda *given: [*command(*given), "--limit", "1"])
+    assert demo.run_all(checkpoint(), tmp_path) == [tmp_path / method.folder for method in two]
+    (tmp_path / two[0].folder / "stale").touch()
+    folders = demo.run_all(checkpoint(), tmp_path)
+    assert not (folders[0] / "stale").exists()
+    never, lowres = (summarize(newest_run(folder)) for folder in folders)
+    assert list(never["n"]) == [1] * len(BENCHMARKS)
+    assert list(never["score"]) == list(lowres["score"])
+    broken = Path(shutil.copytree(checkpoint(), tmp_path / "broken"))
+    (broken / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"awares_policy-never failed; the whole log is .*awares_policy-never\.log"):
+        demo.run_all(broken, tmp_path)
+    assert "safetensors" in (tmp_path / f"{two[0].folder}.log").read_text(encoding="utf-8")
 
 
 def test_it_is_small():

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from lmms_awares.models import MODELS
 from lmms_awares.models.config import ConfigError
+from lmms_awares.pruning import PRUNERS
 
 BATCH_SIZE = 16
 
@@ -39,8 +41,11 @@ class Method:
 _RATIOS = ("retain_ratio=0.7", "retain_ratio=0.5")
 METHODS: tuple[Method, ...] = (
     Method("qwen2_5_vl_full"),
-    *(Method(model, ratio) for model in ("visionzip", "holov", "sparsevlm") for ratio in _RATIOS),
-    *(Method("pruned", f"pruner={pruner},{ratio}") for pruner in ("random", "downsample") for ratio in _RATIOS),
+    *(
+        Method(pruner, ratio) if pruner in MODELS else Method("pruned", f"pruner={pruner},{ratio}")
+        for pruner in PRUNERS
+        for ratio in _RATIOS
+    ),
     Method("visionthink", adapter="visionthink"),
     Method("qwen2_5_vl_lowres"),
     Method("awares"),
