@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -227,6 +228,17 @@ def test_bad_input_is_named(tmp_path, data_root):
         assert result.exit_code == 1  # raised: `main` turns it into a line and exit code 2
         assert words in str(result.exception)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "keep me"
+
+
+def test_an_interrupted_site_can_be_built_again(tmp_path, data_root, monkeypatch):
+    run = write_traced(tmp_path / "run", data_root, {"awares_pope": FIRST["awares_pope"]})
+    command = ["report", str(run), "-o", str(tmp_path / "site")]
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures.Gallery, "add", Mock(side_effect=KeyboardInterrupt))
+        assert CliRunner().invoke(app, command).exit_code != 0
+    assert not (tmp_path / "site" / "index.html").exists()
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert len(page_data(tmp_path / "site", "0")) == DOCUMENTS
 
 
 def test_no_average_over_other_benchmarks_than_the_others(tmp_path, data_root):
