@@ -14,6 +14,7 @@ SITE_BYTES = 130_000_000  # for all pictures together, as a disk counts them; te
 PICTURE_BYTES = 80_000  # for one image and its low-res view, however few there are
 _BLOCK = 4096  # bytes that a file takes at least, and in steps of which it grows
 _LARGEST, _SMALLEST = 1280, 64  # px of the whole image's longer side
+_DENSITY = 0.1  # bytes per px to begin with: photographs take a little more, and then shrink further
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,18 @@ class Gallery:
     def _render(self, file: Path, image: Image.Image, plan: ViewPlan) -> Picture:
         views = [image] if plan.lowres_is_full else [image, render_lowres(image, plan)]
         sides = [max(plan.full_size), *(max(view.size) for view in views[1:])]
-        scale = min(1.0, _LARGEST / sides[0])
+        pixels = sum(view.width * view.height for view in views)
+        smallest = min(1.0, _SMALLEST / sides[0])
+        scale = max(smallest, min(1.0, _LARGEST / sides[0], (self._budget / _DENSITY / pixels) ** 0.5))
         while True:
             # Both are reduced alike, or the low-res view would look better or worse than it is beside the whole image.
             parts = [_reduced(view, round(side * scale)) for view, side in zip(views, sides, strict=True)]
             sheet = _stacked(parts)
             content = _encoded(sheet)
-            if len(content) <= self._budget or sides[0] * scale <= _SMALLEST:
+            if len(content) <= self._budget or scale <= smallest:
                 break
             # Bytes grow about with the area; a little less, so that the next try mostly fits.
-            scale = max(_SMALLEST / sides[0], scale * min(0.95, 0.95 * (self._budget / len(content)) ** 0.5))
+            scale = max(smallest, scale * min(0.95, 0.95 * (self._budget / len(content)) ** 0.5))
         (self._folder / file).parent.mkdir(parents=True, exist_ok=True)
         (self._folder / file).write_bytes(content)
         return Picture(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
 from lmms_awares.report.collect import collect
 from lmms_awares.report.explorer import documents, overview, records
@@ -120,7 +121,7 @@ def _all_records(table: pd.DataFrame, runs: list[Run], out: Path) -> Iterator[re
     for task, (_, missing) in surveys.items():
         answers = [{row["doc_id"]: row for row, _ in run.samples(task)} if run in asked[task] else {} for run in runs]
         stream = iter(()) if missing else enumerate(documents.read(asked[task][0].results["configs"][task]))
-        for doc_id in sorted(set().union(*answers)):
+        for doc_id in tqdm(sorted(set().union(*answers)), desc=task, unit="document", disable=None):
             document = next((document for position, document in stream if position == doc_id), None)
             samples = [run.get(doc_id) for run in answers]
             record = records.document_record(task, doc_id, samples)
