@@ -70,9 +70,26 @@ RECIPE = Recipe(
         ),
         # The chat format, calls and crop turns.
         "protocol": Stage(700, 1e-3, 4, _CONVERSATIONS, benchmarks=_HARDER),
-        "conversation": Stage(800, 1e-3, 4, _CONVERSATIONS, benchmarks=_HARDER, decay_from=0.2),
+        # Multiple choice, which comes last, more often.
+        "conversation": Stage(
+            800,
+            1e-3,
+            4,
+            _CONVERSATIONS | {"bare_options": 0.15, "bare_matching": 0.15},
+            benchmarks=_HARDER,
+            decay_from=0.2,
+        ),
+        # What is still weak after that: two views at once, and the benchmarks that compare letters.
+        "rehearsal": Stage(
+            600,
+            7e-4,
+            3,
+            _CONVERSATIONS | {"low_view": 0.04, "whole": 0.3, "bare_options": 0.15, "bare_matching": 0.08},
+            benchmarks=(*_HARDER, "ocrbench", "pope", "vstar_bench", "vstar_bench"),
+            decay_from=0.3,
+        ),
         # One question a picture, as in the evaluation; the tower too.
-        "joint": Stage(120, 3e-4, 1, _CONVERSATIONS, benchmarks=_HARDER, tower=True, decay_from=0.0),
+        "joint": Stage(40, 3e-4, 1, _CONVERSATIONS, benchmarks=_HARDER, tower=True, decay_from=0.0),
     },
     adapter=Stage(200, 1e-3, 1, {"think": 1}, decay_from=0.5),
 )
