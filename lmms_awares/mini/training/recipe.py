@@ -88,6 +88,15 @@ RECIPE = Recipe(
             benchmarks=(*_HARDER, "ocrbench", "pope", "vstar_bench", "vstar_bench"),
             decay_from=0.3,
         ),
+        # The second turn, above all of those.
+        "turns": Stage(
+            600,
+            7e-4,
+            3,
+            {"crops": 0.4, "whole": 0.3, "full_view": 0.12, "decisions": 0.08, "bare_options": 0.08, "low_view": 0.02},
+            benchmarks=(*BENCHMARKS, "docvqa_val", *2 * ("ocrbench",), *3 * ("pope", "vstar_bench")),
+            decay_from=0.2,
+        ),
         # One question a picture, as in the evaluation; the tower too.
         "joint": Stage(40, 3e-4, 1, _CONVERSATIONS, benchmarks=_HARDER, tower=True, decay_from=0.0),
     },
