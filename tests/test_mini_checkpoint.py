@@ -117,6 +117,27 @@ def test_committed_table_is_the_readmes():
     assert (long["n"] >= 64).all()
 
 
+def test_committed_table_shows_the_papers_point():
+    """Full resolution is accurate, low resolution is worse, AwaRes is between them at a fraction of the tokens."""
+    long = pd.read_csv(RUNS / "table.csv")
+    score, rtr = (long.pivot(index="method", columns="benchmark", values=value) for value in ("score", "rtr"))
+    assert (score.loc["awares:never"] == score.loc["qwen2_5_vl_lowres"]).all()
+    score, rtr = score.mean(axis=1), rtr.mean(axis=1)
+    assert score["qwen2_5_vl_full"] >= 85
+    assert score["qwen2_5_vl_lowres"] <= score["qwen2_5_vl_full"] - 25
+    assert rtr["awares"] <= 0.6
+    assert score["awares"] >= score["qwen2_5_vl_lowres"] + 25
+    assert score["awares:oracle"] >= score["awares:random"] + 10
+
+
+def test_committed_run_calls_where_it_must():
+    row = next(line for line in (RUNS / "cdp.md").read_text().splitlines() if line.startswith("| awares  "))
+    _, samples, needed, _, recall, _, false_positives = (cell.strip() for cell in row.split("|")[1:8])
+    assert int(samples) == 80 * len(BENCHMARKS) and 0.2 < int(needed) / int(samples) < 0.8
+    assert float(recall) >= 70
+    assert float(false_positives) <= 30
+
+
 def test_committed_table_counts_tokens_as_the_methods_say():
     """Whatever the checkpoint answers: a ratio is met, and VisionThink pays 1/4, and the whole image per call."""
     long = pd.read_csv(RUNS / "table.csv")
