@@ -14,6 +14,7 @@ SITE_BYTES = 130_000_000  # for all pictures together, as a disk counts them; te
 PICTURE_BYTES = 80_000  # for one image and its low-res view, however few there are
 _BLOCK = 4096  # bytes that a file takes at least, and in steps of which it grows
 _LARGEST, _SMALLEST = 1280, 64  # px of the whole image's longer side
+_USUAL, _FINE = 75, 95  # WebP's quality; the latter for pictures that need no reduction and fit with it
 _DENSITY = 0.1  # bytes per px to begin with: photographs take a little more, and then shrink further
 
 
@@ -78,7 +79,10 @@ class Gallery:
             # Both are reduced alike, or the low-res view would look better or worse than it is beside the whole image.
             parts = [_reduced(view, round(side * scale)) for view, side in zip(views, sides, strict=True)]
             sheet = _stacked(parts)
-            content = _encoded(sheet)
+            # A small picture is worth more: what is a pixel wide must not be smoothed away.
+            content = _encoded(sheet, _FINE) if scale == 1 else b""
+            if not 0 < len(content) <= self._budget:
+                content = _encoded(sheet, _USUAL)
             if len(content) <= self._budget or scale <= smallest:
                 break
             # Bytes grow about with the area; a little less, so that the next try mostly fits.
@@ -113,7 +117,7 @@ def _stacked(parts: list[Image.Image]) -> Image.Image:
     return sheet
 
 
-def _encoded(image: Image.Image) -> bytes:
+def _encoded(image: Image.Image, quality: int) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, "WEBP", quality=75)
+    image.save(stream, "WEBP", quality=quality)
     return stream.getvalue()
