@@ -51,11 +51,12 @@ def row(index: int, generator: random.Random, called_share: float, accuracy: flo
     answer = f"answer {index}"
     turns = [TurnTrace(text=format_call([id]) if called else answer, new_tokens=9, seconds=0.25)]
     turns += [TurnTrace(text=answer, new_tokens=5, seconds=0.15)] if called else []
+    sides = random.Random(index)  # of the document, the same in every run
     trace = Trace(
         model="awares",
         policy="model",
         prompt="own",
-        image_size=(generator.randrange(300, 2000), generator.randrange(300, 2000)),
+        image_size=(sides.randrange(300, 2000), sides.randrange(300, 2000)),
         images=1,
         full_tokens=1200,
         lowres_tokens=300,
