@@ -80,8 +80,8 @@ class Gallery:
             parts = [_reduced(view, round(side * scale)) for view, side in zip(views, sides, strict=True)]
             sheet = _stacked(parts)
             # A small picture is worth more: what is a pixel wide must not be smoothed away.
-            content = _encoded(sheet, _FINE) if scale == 1 else b""
-            if not 0 < len(content) <= self._budget:
+            content = _encoded(sheet, _FINE if scale == 1 else _USUAL)
+            if scale == 1 and len(content) > self._budget:
                 content = _encoded(sheet, _USUAL)
             if len(content) <= self._budget or scale <= smallest:
                 break
