@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -17,12 +18,23 @@ from lmms_awares.mini.questions import BENCHMARKS
 from lmms_awares.mini.random_checkpoint import byte_tokenizer, save
 from lmms_awares.mini.tokenizer import make_tokenizer
 from lmms_awares.mini.training.batches import collate, loss, tokenize
-from lmms_awares.mini.training.dialogues import DEFAULT_PROMPT, IMAGE, MAKERS, ONLY, Asker, opening, user_text
+from lmms_awares.mini.training.dialogues import (
+    DEFAULT_PROMPT,
+    IMAGE,
+    MAKERS,
+    ONLY,
+    Asker,
+    crops,
+    opening,
+    user_text,
+    whole,
+)
 from lmms_awares.mini.training.features import encode, patchify
-from lmms_awares.mini.training.language import Stage
+from lmms_awares.mini.training.language import Scenes, Stage
 from lmms_awares.mini.training.recipe import Recipe, corpus, train
 from lmms_awares.mini.training.tower import train_tower
 from lmms_awares.models.resolution import FullResolution
+from lmms_awares.protocol import parse_reply
 from lmms_awares.tasks.data import MINI_TASKS
 
 
@@ -83,7 +95,7 @@ def test_training_sees_what_evaluation_sees(kind, tokenizer, tmp_path):
     dialogue = some_dialogue(kind)
     batch = collate(tokenizer, [tokenize(tokenizer, dialogue)])
     text = "".join(f"{turn.text}{turn.reply}<|im_end|>" for turn in dialogue)
-    segment = chat.segment(text, [view for turn in dialogue for view in turn.views])
+    segment = chat.segment(text, [view.image for turn in dialogue for view in turn.views])
     assert segment.ids.tolist() == batch.ids[0].tolist()
     with torch.no_grad():
         logits = model(
@@ -106,6 +118,42 @@ def test_padding_changes_nothing(tokenizer):
     learnt = [sum(number > 0 for number in row.replies) for row in rows]
     mean = sum(value * count for value, count in zip(alone, learnt, strict=True)) / sum(learnt)
     torch.testing.assert_close(together, mean, atol=1e-4, rtol=1e-4)
+
+
+def test_kept_visual_tokens_change_nothing(tokenizer):
+    model = new_model(tokenizer, 1).eval()
+    batch = collate(tokenizer, [tokenize(tokenizer, some_dialogue("crops"))])
+    with torch.no_grad():
+        fresh, _ = loss(model, batch, tower=True)
+        assert all(view.tokens is None for view in batch.views)
+        first, _ = loss(model, batch, tower=False)
+        assert all(view.tokens is not None for view in batch.views)
+        again, _ = loss(model, batch, tower=False)
+    assert fresh == first == again
+
+
+def test_each_scene_of_the_stock_serves_the_same_number_of_dialogues():
+    stock = Scenes(random.Random(0), fresh=False)
+    served = Counter(stock.take("pope", (224, 224)) for _ in range(400))
+    assert max(served.values()) == 8
+    assert sum(served.values()) == 400 and 400 / 8 < len(served) < 400 / 8 + 24
+    fresh = Scenes(random.Random(0), fresh=True)
+    assert len({fresh.take("pope", (224, 224)) for _ in range(40)}) == 40
+
+
+def test_a_crop_turn_shows_what_the_question_before_it_needs():
+    """Every call is the oracle's, and its crop comes with the turn after it."""
+    generator = random.Random(2)
+    for _ in range(20):
+        asker = Asker(generator, "docvqa_val", (448, 224))
+        dialogue = crops(asker, 3)
+        assert len(dialogue) % 2 == 0
+        for call, reply in zip(dialogue[::2], dialogue[1::2], strict=True):
+            (id,) = parse_reply(call.reply).ids
+            assert reply.views == (asker.crop(id),)
+            assert call.learn and reply.learn
+    _, reply = whole(Asker(generator, "docvqa_val", (448, 224)), 3)
+    assert reply.views[0].image.size == (448, 224)
 
 
 class Overhearing(FullResolution):
@@ -135,8 +183,8 @@ def test_prompts_are_the_tasks_own(task, small_checkpoint, tmp_path):
 def test_an_interrupted_training_goes_on_behind_its_last_stage(tmp_path):
     stage = Stage(2, 1e-3, 2, {"full_view": 1}, tokens=500)
     recipe = Recipe(tower=2, pictures=1, stages={"one": stage, "two": stage}, adapter=replace(stage, mix={"think": 1}))
-    whole = list(train(tmp_path / "whole", seed=3, recipe=recipe))
-    assert [report["stage"] for report in whole] == ["tower", "one", "two", "visionthink"]
+    entire = list(train(tmp_path / "whole", seed=3, recipe=recipe))
+    assert [report["stage"] for report in entire] == ["tower", "one", "two", "visionthink"]
     for _ in itertools.islice(train(tmp_path / "parts", seed=3, recipe=recipe), 2):
         pass  # stopped while stage "one" ends
     rest = list(train(tmp_path / "parts", seed=3, recipe=recipe))

@@ -134,7 +134,8 @@ def draw(scene: Scene) -> Image.Image:
     grain = random.Random(repr(scene)).randbytes(scene.width * scene.height)
     grey = np.frombuffer(grain, np.uint8).reshape(scene.height, scene.width) * (2 * _GRAIN / 255) - _GRAIN
     grey += _fine_print(np.asarray(fine) > 0)
-    return Image.fromarray(np.clip(np.rint(np.asarray(page) + grey[..., None]), 0, 255).astype(np.uint8))
+    pixels = np.asarray(page) + np.rint(grey).astype(np.int16)[..., None]
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
 @cache
@@ -207,7 +208,8 @@ def _fine_print(dots: np.ndarray) -> np.ndarray:
     """[height, width] float64, the checkerboards on a page's mask of dots, less what its low-res view would keep."""
     page = dots * np.where(np.indices(dots.shape).sum(0) % 2, _CONTRAST, -_CONTRAST)
     down, across = map(_halving, dots.shape)
-    return page - down @ page @ across
+    rows, columns = dots.any(1), dots.any(0)  # the rest is zero
+    return page - down[:, rows] @ page[np.ix_(rows, columns)] @ across[columns]
 
 
 @cache

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
-from lmms_awares.mini.training.dialogues import Dialogue
+from lmms_awares.mini.training.dialogues import Dialogue, View
 from lmms_awares.mini.training.features import encode, patchify
 from lmms_awares.tokens import PATCH, TOKEN_SIDE
 
@@ -34,12 +33,12 @@ class Batch:
     labels: torch.Tensor
     replies: torch.Tensor
     is_image: torch.Tensor
-    views: list[Image.Image]
+    views: list[View]
 
     @property
     def grids(self) -> torch.Tensor:
         """[views, 3] int64, (1, rows, columns) in patches."""
-        return torch.tensor([[1, view.height // PATCH, view.width // PATCH] for view in self.views])
+        return torch.tensor([[1, view.image.height // PATCH, view.image.width // PATCH] for view in self.views])
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,12 @@ class Row:
     Attributes:
         ids: of text, visual tokens and replies.
         replies: for each id the number of the reply that it is a learnt part of, or 0.
-        views: the images.
+        views: what it shows.
     """
 
     ids: list[int]
     replies: list[int]
-    views: tuple[Image.Image, ...]
+    views: tuple[View, ...]
 
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, dialogue: Dialogue) -> Row:
@@ -64,7 +63,8 @@ def tokenize(tokenizer: PreTrainedTokenizerFast, dialogue: Dialogue) -> Row:
     for number, turn in enumerate(dialogue, 1):
         text = turn.text
         for view in turn.views:
-            text = text.replace(_PAD, "\0" * (view.width * view.height // TOKEN_SIDE**2), 1)
+            width, height = view.image.size
+            text = text.replace(_PAD, "\0" * (width * height // TOKEN_SIDE**2), 1)
         said = tokenizer.encode(text.replace("\0", _PAD), add_special_tokens=False)
         reply = [*tokenizer.encode(turn.reply, add_special_tokens=False), tokenizer.eos_token_id]
         ids += said + reply
@@ -81,16 +81,27 @@ def collate(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row]) -> Batch:
     return Batch(ids, labels, replies, is_image, [view for row in rows for view in row.views])
 
 
-def visual_tokens(model: Qwen2_5_VLForConditionalGeneration, views: Sequence[Image.Image]) -> torch.Tensor:
-    """[T, D] visual tokens of all views, view after view."""
+def visual_tokens(model: Qwen2_5_VLForConditionalGeneration, views: Sequence[View], *, keep: bool) -> torch.Tensor:
+    """[T, D] visual tokens of all views, view after view.
+
+    Args:
+        model: whose tower makes them.
+        views: a view that has its tokens is not encoded again.
+        keep: let the views have theirs.
+    """
     by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, view in enumerate(views):
-        by_size[view.size].append(index)
-    parts: dict[int, torch.Tensor] = {}
+        if view.tokens is None:
+            by_size[view.image.size].append(index)
+    made: dict[int, torch.Tensor] = {}
     for size, indices in by_size.items():
-        patches = patchify([views[index] for index in indices]).to(model.device)
-        parts |= zip(indices, encode(model.model.visual, patches, size), strict=True)
-    return torch.cat([parts[index] for index in range(len(views))])
+        patches = patchify([views[index].image for index in indices]).to(model.device)
+        made |= zip(indices, encode(model.model.visual, patches, size), strict=True)
+    parts = [made[index] if view.tokens is None else view.tokens for index, view in enumerate(views)]
+    if keep:
+        for view, part in zip(views, parts, strict=True):
+            view.tokens = part
+    return torch.cat(parts)
 
 
 def loss(model: Qwen2_5_VLForConditionalGeneration, batch: Batch, *, tower: bool) -> tuple[torch.Tensor, float]:
@@ -99,11 +110,11 @@ def loss(model: Qwen2_5_VLForConditionalGeneration, batch: Batch, *, tower: bool
     Args:
         model: in float32.
         batch: of `collate`.
-        tower: let gradients into the vision tower.
+        tower: let gradients into the vision tower; else the views keep their visual tokens.
     """
     ids, is_image = batch.ids.to(model.device), batch.is_image.to(model.device)
     with torch.set_grad_enabled(tower and torch.is_grad_enabled()):
-        visual = visual_tokens(model, batch.views)
+        visual = visual_tokens(model, batch.views, keep=not tower)
     embeds = model.get_input_embeddings()(ids).masked_scatter(is_image[..., None], visual)
     positions, _ = model.model.get_rope_index(ids, is_image.int(), image_grid_thw=batch.grids.to(ids.device))
     hidden = model.model.language_model(inputs_embeds=embeds, position_ids=positions).last_hidden_state

@@ -6,7 +6,9 @@ Several questions on one image make a conversation of many turns; evaluation ask
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from PIL import Image
 
 from lmms_awares.crops import CROPS, target_crops
@@ -23,19 +25,32 @@ DEFAULT_PROMPT = "You are a helpful assistant."  # the chat template's
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 
 
+@dataclass(eq=False)
+class View:
+    """A view of a scene, and what a tower that no longer changes has made of it.
+
+    Attributes:
+        image: at the size that the image processor gets.
+        tokens: [N, D] visual tokens, once they are known.
+    """
+
+    image: Image.Image
+    tokens: torch.Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Turn:
     """Text up to an assistant's reply with its views, and the reply.
 
     Attributes:
         text: holds `IMAGE` once per view.
-        views: at the sizes that the image processor gets.
+        views: what it shows.
         reply: without the end of turn.
         learn: the reply is a target, not only context.
     """
 
     text: str
-    views: tuple[Image.Image, ...]
+    views: tuple[View, ...]
     reply: str
     learn: bool = True
 
@@ -84,13 +99,32 @@ def answer(question: Question) -> str:
 
 
 class Asker:
-    """A random scene of one benchmark, its views, and questions about it."""
+    """A random scene of one benchmark, its views, each of them made once, and questions about it."""
 
     def __init__(self, generator: random.Random, benchmark: str, size: Size) -> None:
         self._generator, self.benchmark = generator, benchmark
         self.scene: Scene = BENCHMARKS[benchmark].draw(generator, size)
         self.image: Image.Image = draw(self.scene)
-        self.plan: ViewPlan = plan_views(*size)
+        self._crops: dict[str, View] = {}
+        self._plan: ViewPlan = plan_views(*size)
+
+    @cached_property
+    def full(self) -> View:
+        """The full view."""
+        return View(render_full(self.image, self._plan))
+
+    @cached_property
+    def low(self) -> View:
+        """The low-res view."""
+        return View(render_lowres(self.image, self._plan))
+
+    def crop(self, id: str) -> View:
+        """What crop `id` shows; of the whole image, the full view."""
+        if id == "all":
+            return self.full
+        if id not in self._crops:
+            self._crops[id] = View(render_crop(self.image, self._plan, id))
+        return self._crops[id]
 
     def ask(self, count: int, where: Callable[[Question], bool] = lambda question: True) -> list[Question]:
         """Up to `count` random questions that `where` accepts, no two alike: the second could be copied."""
@@ -113,46 +147,55 @@ Maker = Callable[[Asker, int], Dialogue]
 
 def bare_full(asker: Asker, count: int) -> Dialogue:
     """Questions and answers alone, on the full view: the shortest form in which the lookup can be learnt."""
-    return _bare(asker, render_full(asker.image, asker.plan), asker.ask(count))
+    return _bare(asker, asker.full, asker.ask(count))
 
 
 def bare_low(asker: Asker, count: int) -> Dialogue:
     """The same on the low-res view, where it suffices."""
     questions = asker.ask(count, lambda question: question.suffices)
-    return _bare(asker, render_lowres(asker.image, asker.plan), questions)
+    return _bare(asker, asker.low, questions)
 
 
 def bare_calls(asker: Asker, count: int) -> Dialogue:
     """On the low-res view: the answer where it suffices, else the call for the smallest target crop."""
     questions = asker.ask(count)
     replies = [q.answer if q.suffices else format_call([asker.target(q)]) for q in questions]
-    return _short(render_lowres(asker.image, asker.plan), [q.text.removesuffix("?") for q in questions], replies)
+    return _short(asker.low, [q.text.removesuffix("?") for q in questions], replies)
+
+
+def bare_crops(asker: Asker, count: int) -> Dialogue:
+    """First the question, then the view that shows the answer: what a crop turn asks for, as short as possible."""
+    turns = []
+    for q in asker.ask(count):
+        view = asker.low if q.suffices else asker.crop(asker.target(q))
+        turns.append(Turn(q.text.removesuffix("?") + IMAGE, (view,), q.answer))
+    return tuple(turns)
 
 
 def bare_options(asker: Asker, count: int) -> Dialogue:
     """Multiple choice on the full view."""
     questions = asker.ask(count, lambda question: bool(question.options))
     texts = [question.text + listed(question) for question in questions]
-    return _short(render_full(asker.image, asker.plan), texts, [question.letter for question in questions])
+    return _short(asker.full, texts, [question.letter for question in questions])
 
 
 def bare_matching(asker: Asker, count: int) -> Dialogue:
     """Which option reads like the given word: the other half of multiple choice, for which no picture is needed."""
     questions = asker.ask(count, lambda question: bool(question.options))
     texts = [question.answer + listed(question) for question in questions]
-    return _short(render_lowres(asker.image, asker.plan), texts, [question.letter for question in questions])
+    return _short(asker.low, texts, [question.letter for question in questions])
 
 
-def _bare(asker: Asker, view: Image.Image, questions: Sequence[Question]) -> Dialogue:
+def _bare(asker: Asker, view: View, questions: Sequence[Question]) -> Dialogue:
     """Answers in words, as no options are shown; without its mark a question ends in the name to be looked up."""
     return _short(view, [q.text.removesuffix("?") for q in questions], [q.answer for q in questions])
 
 
-def _short(view: Image.Image, texts: Sequence[str], replies: Sequence[str]) -> Dialogue:
+def _short(view: View, texts: Sequence[str], replies: Sequence[str]) -> Dialogue:
     return _turns(view, [text if number else IMAGE + text for number, text in enumerate(texts)], replies)
 
 
-def _turns(view: Image.Image, texts: Sequence[str], replies: Sequence[str]) -> Dialogue:
+def _turns(view: View, texts: Sequence[str], replies: Sequence[str]) -> Dialogue:
     """The view comes with the first text."""
     pairs = enumerate(zip(texts, replies, strict=True))
     return tuple(Turn(text, () if number else (view,), reply) for number, (text, reply) in pairs)
@@ -160,60 +203,51 @@ def _turns(view: Image.Image, texts: Sequence[str], replies: Sequence[str]) -> D
 
 def full_view(asker: Asker, count: int) -> Dialogue:
     """Direct answers from the full view."""
-    return _direct(asker, render_full(asker.image, asker.plan), asker.ask(count))
+    return _direct(asker, asker.full, asker.ask(count))
 
 
 def low_view(asker: Asker, count: int) -> Dialogue:
     """Direct answers from the low-res view; where fine print is asked for, a guess."""
-    return _direct(asker, render_lowres(asker.image, asker.plan), asker.ask(count))
+    return _direct(asker, asker.low, asker.ask(count))
 
 
 def decisions(asker: Asker, count: int) -> Dialogue:
     """AwaRes, first turns: an answer where the low-res view suffices, else a call for the smallest target crop."""
     questions = asker.ask(count)
     replies = [answer(q) if q.suffices else format_call([asker.target(q)]) for q in questions]
-    return _talk(OWN_PROMPT, render_lowres(asker.image, asker.plan), [asker.text(q) for q in questions], replies)
+    return _talk(OWN_PROMPT, asker.low, [asker.text(q) for q in questions], replies)
 
 
 def crops(asker: Asker, count: int) -> Dialogue:
-    """AwaRes, both turns; then further questions on what the crop shows."""
-    wanting = asker.ask(1, lambda question: not question.suffices)
-    if not wanting:
-        return ()
-    id = asker.target(wanting[0])
-    return _called(asker, wanting[0], id, count)
+    """AwaRes, both turns, question after question: the call for the smallest target crop, then the answer from it."""
+    questions = asker.ask(count, lambda question: not question.suffices)
+    return _called(asker, [(question, asker.target(question)) for question in questions])
 
 
 def whole(asker: Asker, count: int) -> Dialogue:
-    """AwaRes after a call for the whole image, whether it was needed or not."""
-    return _called(asker, asker.ask(1)[0], "all", count)
+    """AwaRes after a call for the whole image, whether it was needed or not; one question, as more could look back."""
+    return _called(asker, [(question, "all") for question in asker.ask(1)])
 
 
-def _called(asker: Asker, first: Question, id: str, count: int) -> Dialogue:
-    left, top, right, bottom = asker.plan.crop_box(id)
-
-    def visible(question: Question) -> bool:
-        if id == "all":
-            return True
-        box = question.evidence
-        return box is not None and left <= box[0] and top <= box[1] and right >= box[2] and bottom >= box[3]
-
-    call = Turn(
-        opening(OWN_PROMPT, IMAGE + asker.text(first)),
-        (render_lowres(asker.image, asker.plan),),
-        format_call([id]),
-        learn=id != "all" or (not first.suffices and asker.target(first) == "all"),
-    )
-    reply = Turn(further(IMAGE), (render_crop(asker.image, asker.plan, id),), answer(first))
-    more = [Turn(further(asker.text(q)), (), answer(q)) for q in asker.ask(count - 1, visible)]
-    return call, reply, *more
+def _called(asker: Asker, wanted: Sequence[tuple[Question, str]]) -> Dialogue:
+    """Questions with the crop that each gets; a call that is not the oracle's is not learnt."""
+    turns: list[Turn] = []
+    for question, id in wanted:
+        text = asker.text(question)
+        oracle = not question.suffices and asker.target(question) == id
+        if turns:
+            call = Turn(further(text), (), format_call([id]), learn=oracle)
+        else:
+            call = Turn(opening(OWN_PROMPT, IMAGE + text), (asker.low,), format_call([id]), learn=oracle)
+        turns += [call, Turn(further(IMAGE), (asker.crop(id),), answer(question))]
+    return tuple(turns)
 
 
-def _direct(asker: Asker, view: Image.Image, questions: Sequence[Question]) -> Dialogue:
+def _direct(asker: Asker, view: View, questions: Sequence[Question]) -> Dialogue:
     return _talk(DEFAULT_PROMPT, view, [asker.text(q) for q in questions], [answer(q) for q in questions])
 
 
-def _talk(system: str, view: Image.Image, texts: Sequence[str], replies: Sequence[str]) -> Dialogue:
+def _talk(system: str, view: View, texts: Sequence[str], replies: Sequence[str]) -> Dialogue:
     wrapped = [further(text) if number else opening(system, IMAGE + text) for number, text in enumerate(texts)]
     return _turns(view, wrapped, replies)
 
@@ -221,14 +255,13 @@ def _talk(system: str, view: Image.Image, texts: Sequence[str], replies: Sequenc
 def think(asker: Asker, count: int) -> Dialogue:
     """VisionThink: reason and answer where the low-res view suffices, else call for the original and answer then."""
     question = asker.ask(1)[0]
-    content, low = IMAGE + asker.text(question), render_lowres(asker.image, asker.plan)
+    content, low = IMAGE + asker.text(question), asker.low
     reply = _boxed_where_asked(question)
     seen = f"<think>This can be read.</think><answer>{reply}</answer>"
     if question.suffices:
         return (Turn(opening(OWN_SYSTEM_PROMPT, content), (low,), seen),)
     call = Turn(opening(OWN_SYSTEM_PROMPT, content), (low,), f"<think>This is too small.</think>{call_original()}")
-    original = render_full(asker.image, asker.plan)
-    return call, Turn(further(IMAGE + OWN_TURN2_PROMPT), (original,), seen)
+    return call, Turn(further(IMAGE + OWN_TURN2_PROMPT), (asker.full,), seen)
 
 
 def _boxed_where_asked(question: Question) -> str:
@@ -245,6 +278,7 @@ MAKERS: dict[str, Maker] = {
         bare_full,
         bare_low,
         bare_calls,
+        bare_crops,
         bare_options,
         bare_matching,
         full_view,

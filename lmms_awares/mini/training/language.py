@@ -1,6 +1,7 @@
 """Training of the language model, stage by stage: it learns to look up, to answer and to call.
 
-Every step draws fresh scenes: on a few hundred cached ones the lookup is not learnt.
+A scene serves a few dialogues, so that drawing and the vision tower cost little, and then gives way to a fresh one. On
+a few hundred cached ones the lookup is not learnt.
 """
 
 import random
@@ -12,9 +13,13 @@ from statistics import fmean
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
 from lmms_awares.mini.questions import BENCHMARKS
+from lmms_awares.mini.scenes import Size
 from lmms_awares.mini.training.batches import Row, collate, loss, tokenize
 from lmms_awares.mini.training.dialogues import MAKERS, ONLY, Asker
 from lmms_awares.mini.training.schedule import Schedule
+
+_USES = 8  # dialogues about a scene
+_STOCK = 24  # scenes of one benchmark and size; about a thousand altogether
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,33 @@ class Stage:
     tokens: int = 3000
 
 
+class Scenes:
+    """A stock of scenes per benchmark and size; each is drawn upon `_USES` times, unless the tower is being trained.
+
+    Args:
+        generator: of the scenes and of the choices.
+        fresh: a new scene every time.
+    """
+
+    def __init__(self, generator: random.Random, *, fresh: bool) -> None:
+        self._generator, self._uses = generator, 1 if fresh else _USES
+        self._stock: dict[tuple[str, Size], list[tuple[Asker, int]]] = defaultdict(list)
+
+    def take(self, benchmark: str, size: Size) -> Asker:
+        """A scene for one dialogue."""
+        stock = self._stock[benchmark, size]
+        if not stock or (len(stock) < _STOCK and self._uses > 1):
+            stock.append((Asker(self._generator, benchmark, size), self._uses))
+        index = self._generator.randrange(len(stock))
+        asker, left = stock[index]
+        if left > 1:
+            stock[index] = asker, left - 1
+        else:
+            stock[index] = stock[-1]
+            stock.pop()
+        return asker
+
+
 def train_language(
     model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, stage: Stage, *, seed: str
 ) -> Iterator[dict[str, float]]:
@@ -56,12 +88,13 @@ def train_language(
     generator = random.Random(f"language/{seed}")
     model.model.visual.requires_grad_(stage.tower)
     schedule = Schedule([model], stage.steps, rate=stage.rate, decay_from=stage.decay_from)
+    scenes = Scenes(generator, fresh=stage.tower)
     kinds, weights = zip(*stage.mix.items(), strict=True)
     seen: dict[str, list[float]] = defaultdict(list)
     for step in range(1, stage.steps + 1):
         schedule.clear()
         kind = generator.choices(kinds, weights)[0]
-        rows = _rows(generator, tokenizer, kind, stage)
+        rows = _rows(generator, scenes, tokenizer, kind, stage)
         value, right = loss(model, collate(tokenizer, rows), tower=stage.tower)
         value.backward()
         schedule.step()
@@ -73,7 +106,9 @@ def train_language(
     model.model.visual.requires_grad_(True)
 
 
-def _rows(generator: random.Random, tokenizer: PreTrainedTokenizerFast, kind: str, stage: Stage) -> list[Row]:
+def _rows(
+    generator: random.Random, scenes: Scenes, tokenizer: PreTrainedTokenizerFast, kind: str, stage: Stage
+) -> list[Row]:
     """Dialogues on equally large pictures of all benchmarks that have this size, about `stage.tokens` with padding."""
     possible = ONLY.get(kind, stage.benchmarks)
     size = generator.choice([size for name in possible for size in BENCHMARKS[name].sizes])
@@ -81,7 +116,7 @@ def _rows(generator: random.Random, tokenizer: PreTrainedTokenizerFast, kind: st
     rows: list[Row] = []
     longest = 0
     while longest * len(rows) < stage.tokens:
-        dialogue = MAKERS[kind](Asker(generator, generator.choice(benchmarks), size), stage.questions)
+        dialogue = MAKERS[kind](scenes.take(generator.choice(benchmarks), size), stage.questions)
         if dialogue:
             rows.append(tokenize(tokenizer, dialogue))
             longest = max(longest, len(rows[-1].ids))

@@ -47,11 +47,11 @@ class Recipe:
 
 _CONVERSATIONS = {
     "full_view": 0.2,
-    "low_view": 0.1,
-    "decisions": 0.2,
-    "crops": 0.27,
-    "whole": 0.13,
-    "bare_options": 0.05,
+    "low_view": 0.03,
+    "decisions": 0.17,
+    "crops": 0.3,
+    "whole": 0.15,
+    "bare_options": 0.1,
     "bare_matching": 0.05,
 }
 _HARDER = (*BENCHMARKS, "docvqa_val", "ocrbench", "pope", "vstar_bench")  # drawn twice as often
@@ -61,40 +61,32 @@ RECIPE = Recipe(
     stages={
         # What a label names, on charts alone with many short questions a picture; and which option reads like a word.
         "lookup": Stage(300, 1e-3, 10, {"bare_low": 0.7, "bare_matching": 0.3}, benchmarks=("chartqa",)),
-        # Everything that can be asked, as briefly as possible.
+        # The latter alone: beside other things it hardly gets on.
+        "matching": Stage(150, 1e-3, 10, {"bare_matching": 1}),
+        # Everything that can be asked, before and after the view, as briefly as possible.
         "reading": Stage(
             1000,
             1e-3,
             8,
-            {"bare_full": 0.4, "bare_low": 0.1, "bare_calls": 0.25, "bare_options": 0.15, "bare_matching": 0.1},
+            {
+                "bare_full": 0.2,
+                "bare_low": 0.1,
+                "bare_calls": 0.2,
+                "bare_crops": 0.25,
+                "bare_options": 0.15,
+                "bare_matching": 0.1,
+            },
+            benchmarks=_HARDER,
         ),
         # The chat format, calls and crop turns.
-        "protocol": Stage(700, 1e-3, 4, _CONVERSATIONS, benchmarks=_HARDER),
-        # Multiple choice, which comes last, more often.
-        "conversation": Stage(
-            800,
-            1e-3,
-            4,
-            _CONVERSATIONS | {"bare_options": 0.15, "bare_matching": 0.15},
-            benchmarks=_HARDER,
-            decay_from=0.2,
-        ),
-        # What is still weak after that: two views at once, and the benchmarks that compare letters.
-        "rehearsal": Stage(
-            600,
-            7e-4,
-            3,
-            _CONVERSATIONS | {"low_view": 0.04, "whole": 0.3, "bare_options": 0.15, "bare_matching": 0.08},
-            benchmarks=(*_HARDER, "ocrbench", "pope", "vstar_bench", "vstar_bench"),
-            decay_from=0.3,
-        ),
-        # The second turn, above all of those.
+        "protocol": Stage(1000, 1e-3, 6, _CONVERSATIONS, benchmarks=_HARDER),
+        # The same more finely, above all the benchmarks that compare letters.
         "turns": Stage(
-            600,
+            1300,
             7e-4,
-            3,
-            {"crops": 0.4, "whole": 0.3, "full_view": 0.12, "decisions": 0.08, "bare_options": 0.08, "low_view": 0.02},
-            benchmarks=(*BENCHMARKS, "docvqa_val", *2 * ("ocrbench",), *3 * ("pope", "vstar_bench")),
+            4,
+            _CONVERSATIONS,
+            benchmarks=(*_HARDER, "pope", "vstar_bench", "vstar_bench"),
             decay_from=0.2,
         ),
         # One question a picture, as in the evaluation; the tower too.
