@@ -261,8 +261,11 @@ def _run_host(plan: Plan, rest: list[str]) -> list[Exception]:
     # lmms-eval's command hides failures (it logs them and exits 0): `recorded` keeps them. And it reads its 2,000 task
     # files in any case, which takes ten seconds that our own tasks do not need.
     tasks = partial(host.TaskManager, include_defaults=bool(_foreign_tasks(plan)))
-    with patch.object(host, "cli_evaluate_single", recorded), patch.object(host, "TaskManager", tasks):
-        sys.argv = ["lmms-eval", *arguments]
+    with (
+        patch.object(host, "cli_evaluate_single", recorded),
+        patch.object(host, "TaskManager", tasks),
+        patch.object(sys, "argv", ["lmms-eval", *arguments]),
+    ):
         if _is_first():
             paths = [part for path in plan.include_path for part in ("--include_path", str(path))]
             print("+", shlex.join(["lmms-eval", *paths, *arguments]), flush=True)

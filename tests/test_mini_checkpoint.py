@@ -9,6 +9,7 @@ from test_tasks import run_tasks
 
 from lmms_awares.mini import demo
 from lmms_awares.mini.demo import METHODS, checkpoint, command
+from lmms_awares.mini.suite import PARTS
 from lmms_awares.models import MODELS
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.config import ConfigError
@@ -114,7 +115,7 @@ def test_committed_table_is_the_readmes():
     columns = ["method", "nominal", "benchmark", "score", "rtr", "call_rate", "latency_s", "n"]
     assert list(long.columns) == columns
     assert len(long) == len(METHODS) * len(BENCHMARKS)
-    assert (long["n"] >= 64).all()
+    assert (long["n"] == PARTS["test"]).all() and PARTS["test"] >= 64
 
 
 def test_committed_table_shows_the_papers_point():
@@ -133,7 +134,7 @@ def test_committed_table_shows_the_papers_point():
 def test_committed_run_calls_where_it_must():
     row = next(line for line in (RUNS / "cdp.md").read_text().splitlines() if line.startswith("| awares  "))
     _, samples, needed, _, recall, _, false_positives = (cell.strip() for cell in row.split("|")[1:8])
-    assert int(samples) == 80 * len(BENCHMARKS) and 0.2 < int(needed) / int(samples) < 0.8
+    assert int(samples) == PARTS["test"] * len(BENCHMARKS) and 0.2 < int(needed) / int(samples) < 0.8
     assert float(recall) >= 70
     assert float(false_positives) <= 30
 

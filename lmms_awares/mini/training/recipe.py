@@ -82,12 +82,12 @@ RECIPE = Recipe(
         "protocol": Stage(1000, 1e-3, 6, _CONVERSATIONS, benchmarks=_HARDER),
         # The same more finely, above all the benchmarks that compare letters.
         "turns": Stage(
-            1300,
+            1800,
             7e-4,
             4,
             _CONVERSATIONS,
-            benchmarks=(*_HARDER, "pope", "vstar_bench", "vstar_bench"),
-            decay_from=0.2,
+            benchmarks=(*_HARDER, "ocrbench", "pope", "vstar_bench", "vstar_bench"),
+            decay_from=0.1,
         ),
         # One question a picture, as in the evaluation; the tower too.
         "joint": Stage(40, 3e-4, 1, _CONVERSATIONS, benchmarks=_HARDER, tower=True, decay_from=0.0),
