@@ -72,12 +72,12 @@ def page(generator: random.Random, size: Size) -> Scene:
 
 def labels(generator: random.Random, size: Size) -> Scene:
     """Text lines of one or two groups, each in a frame of its own colour; or a single one without a frame."""
-    alone = generator.random() < 0.4
-    slots = _some_slots(generator, size, 1, 1) if alone else _some_slots(generator, size, 2, 6)
+    alone = generator.random() < 0.25
+    slots = _some_slots(generator, size, 1, 1) if alone else _some_slots(generator, size, 2, 5)
     colours = generator.sample(list(COLOURS), len(slots))
     items = []
     for (row, column), colour in zip(slots, colours, strict=True):
-        long = generator.random() < 0.5
+        long = generator.random() < 0.4
         text = code(generator) + (code(generator) if long else "")
         cell = (generator.randrange(2), 0 if long else generator.randrange(2))
         items.append(Item(row, column, "" if alone else FRAME, colour, text, text_cell=cell))

@@ -126,6 +126,10 @@ class Asker:
             self._crops[id] = View(render_crop(self.image, self._plan, id))
         return self._crops[id]
 
+    def showing(self, question: Question) -> View:
+        """The smallest view that shows the answer."""
+        return self.low if question.suffices else self.crop(self.target(question))
+
     def ask(self, count: int, where: Callable[[Question], bool] = lambda question: True) -> list[Question]:
         """Up to `count` random questions that `where` accepts, no two alike: the second could be copied."""
         drawn = (BENCHMARKS[self.benchmark].ask(self._generator, self.scene) for _ in range(count * 4))
@@ -165,11 +169,13 @@ def bare_calls(asker: Asker, count: int) -> Dialogue:
 
 def bare_crops(asker: Asker, count: int) -> Dialogue:
     """First the question, then the view that shows the answer: what a crop turn asks for, as short as possible."""
-    turns = []
-    for q in asker.ask(count):
-        view = asker.low if q.suffices else asker.crop(asker.target(q))
-        turns.append(Turn(q.text.removesuffix("?") + IMAGE, (view,), q.answer))
-    return tuple(turns)
+    return tuple(Turn(q.text.removesuffix("?") + IMAGE, (asker.showing(q),), q.answer) for q in asker.ask(count))
+
+
+def bare_choices(asker: Asker, count: int) -> Dialogue:
+    """The same as multiple choice."""
+    questions = asker.ask(count, lambda question: bool(question.options))
+    return tuple(Turn(q.text + listed(q) + IMAGE, (asker.showing(q),), q.letter) for q in questions)
 
 
 def bare_options(asker: Asker, count: int) -> Dialogue:
@@ -180,9 +186,15 @@ def bare_options(asker: Asker, count: int) -> Dialogue:
 
 
 def bare_matching(asker: Asker, count: int) -> Dialogue:
-    """Which option reads like the given word: the other half of multiple choice, for which no picture is needed."""
+    """Which option reads like the given word: the other half of multiple choice, for which no picture is needed.
+
+    The word stands before the options, as what is read in the first view does, or behind them, as what a crop shows.
+    """
     questions = asker.ask(count, lambda question: bool(question.options))
-    texts = [question.answer + listed(question) for question in questions]
+    texts = [
+        listed(question) + f"\n{question.answer}" if number % 2 else question.answer + listed(question)
+        for number, question in enumerate(questions)
+    ]
     return _short(asker.low, texts, [question.letter for question in questions])
 
 
@@ -271,7 +283,7 @@ def _boxed_where_asked(question: Question) -> str:
 
 
 # Kinds of dialogue that only some benchmarks have.
-ONLY: dict[str, tuple[str, ...]] = dict.fromkeys(("bare_options", "bare_matching"), ("vstar_bench",))
+ONLY: dict[str, tuple[str, ...]] = dict.fromkeys(("bare_options", "bare_choices", "bare_matching"), ("vstar_bench",))
 MAKERS: dict[str, Maker] = {
     maker.__name__: maker
     for maker in (
@@ -279,6 +291,7 @@ MAKERS: dict[str, Maker] = {
         bare_low,
         bare_calls,
         bare_crops,
+        bare_choices,
         bare_options,
         bare_matching,
         full_view,

@@ -48,41 +48,44 @@ class Recipe:
 _CONVERSATIONS = {
     "full_view": 0.2,
     "low_view": 0.03,
-    "decisions": 0.17,
-    "crops": 0.3,
-    "whole": 0.15,
-    "bare_options": 0.1,
+    "decisions": 0.15,
+    "crops": 0.27,
+    "whole": 0.2,
+    "bare_options": 0.05,
+    "bare_choices": 0.05,
     "bare_matching": 0.05,
 }
 _HARDER = (*BENCHMARKS, "docvqa_val", "ocrbench", "pope", "vstar_bench")  # drawn twice as often
 RECIPE = Recipe(
-    tower=1300,
+    tower=1100,
     pictures=8,
     stages={
         # What a label names, on charts alone with many short questions a picture; and which option reads like a word.
         "lookup": Stage(300, 1e-3, 10, {"bare_low": 0.7, "bare_matching": 0.3}, benchmarks=("chartqa",)),
         # The latter alone: beside other things it hardly gets on.
-        "matching": Stage(150, 1e-3, 10, {"bare_matching": 1}),
+        "matching": Stage(200, 1e-3, 10, {"bare_matching": 1}),
         # Everything that can be asked, before and after the view, as briefly as possible.
         "reading": Stage(
-            1000,
+            1100,
             1e-3,
             8,
             {
                 "bare_full": 0.2,
                 "bare_low": 0.1,
-                "bare_calls": 0.2,
+                "bare_calls": 0.15,
                 "bare_crops": 0.25,
-                "bare_options": 0.15,
+                "bare_options": 0.1,
+                "bare_choices": 0.1,
                 "bare_matching": 0.1,
             },
             benchmarks=_HARDER,
+            decay_from=0.3,
         ),
         # The chat format, calls and crop turns.
-        "protocol": Stage(1000, 1e-3, 6, _CONVERSATIONS, benchmarks=_HARDER),
+        "protocol": Stage(1000, 1e-3, 6, _CONVERSATIONS, benchmarks=_HARDER, decay_from=0.2),
         # The same more finely, above all the benchmarks that compare letters.
         "turns": Stage(
-            1800,
+            1200,
             7e-4,
             4,
             _CONVERSATIONS,
