@@ -40,11 +40,10 @@ class Question:
 
     @property
     def evidence(self) -> Box | None:
-        """(left, top, right, bottom) px around the slots whose fine print must be read; None where low-res will do."""
-        boxes = [item.slot_box for item in self.read if item.fine]
-        if not boxes:
+        """(left, top, right, bottom) px around the slots of all that must be read; None where low-res will do."""
+        if self.suffices:
             return None
-        lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+        lefts, tops, rights, bottoms = zip(*(item.slot_box for item in self.read), strict=True)
         return min(lefts), min(tops), max(rights), max(bottoms)
 
 

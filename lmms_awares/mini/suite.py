@@ -27,8 +27,8 @@ Document = dict[str, Any]
 ORACLE = "oracle_crops"  # ids of the target crops; empty where the low-res view suffices
 TEST_HASHES = {  # of `digest`
     "chartqa": "d227af16f40e07a23ccbbebf9528c831957c607244a40860c49738a13acec1bd",
-    "docvqa_val": "418736c1d24112deadc5d4a68850aa1829df7546c7971f5b2bde29bb531e5962",
-    "ocrbench": "36ef7ffb31ae5107e8d27482568b951e0344d2800b2b0396c7c20e82f18e0d3f",
+    "docvqa_val": "d35c21c5a0b13defc5ce434d11e5ccc1735197dbf1d13bd87aaa3b4f00eb1f33",
+    "ocrbench": "823b28eb33f7639f2ef6b6b29ce16603bccdd75af53e82c064d1d2fc24395009",
     "pope": "5f0dc08c3808f5c3e4a0b26ee9ea077eff368b8a03af2c3c3035e37fde6d722a",
     "realworldqa": "e68d67eed8de3acc33e1d7d561836253936e2dfa249a3d1d305445adbdab4fbb",
     "vstar_bench": "9e443388b456c6700e74e616ea78857ffdca1b89dedd67425f7475e2405824b9",
