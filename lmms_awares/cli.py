@@ -100,7 +100,7 @@ def mini_train(
     root: Annotated[Path, typer.Argument(help="folder for the checkpoint")],
     seed: Annotated[int, typer.Option(help="of weights and pictures")] = 0,
 ) -> None:
-    """Train the tiny checkpoint from nothing; about an hour on two CPU cores."""
+    """Train the tiny checkpoint from nothing; one to two hours on two CPU cores."""
     from lmms_awares.mini.training.recipe import train
 
     for report in train(root, seed=seed):
