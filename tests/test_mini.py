@@ -63,6 +63,9 @@ def test_evidence_lies_in_the_image_and_in_its_crops(name):
         if question.evidence:
             left, top, right, bottom = question.evidence
             assert 0 <= left < right <= scene.width and 0 <= top < bottom <= scene.height
+            for item in question.read:
+                box = item.slot_box
+                assert left <= box[0] and top <= box[1] and box[2] <= right and box[3] <= bottom
     for index in range(40):
         row = document(name, "train", index)
         assert bool(row[ORACLE]) == (not row["lowres_suffices"])

@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from multiprocessing import get_context
@@ -88,22 +88,20 @@ def run_all(pretrained: Path, root: Path) -> list[Path]:
     cores = torch.get_num_threads()
     workers = min(_WORKERS, cores)
     with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (cores // workers,)) as pool:
-        tasks = {}
-        for method in METHODS:
-            shutil.rmtree(root / method.folder, ignore_errors=True)  # its journal would answer in the models' place
-            log = root / f"{method.folder}.log"
-            tasks[pool.submit(_run, command(method, pretrained, root), log)] = method, log
-        for task in tqdm(as_completed(tasks), desc="methods", unit="method", total=len(tasks)):
-            if task.result():
-                pool.shutdown(cancel_futures=True)
-                method, log = tasks[task]
-                raise ConfigError(f"{method.folder} failed; the whole log is {log}")
+        tasks = [pool.submit(_run, command(method, pretrained, root), root / method.folder) for method in METHODS]
+        try:
+            for method, task in zip(METHODS, tqdm(tasks, desc="methods", unit="method"), strict=True):
+                if task.result():
+                    raise ConfigError(f"{method.folder} failed; the whole log is {root / method.folder}.log")
+        finally:
+            pool.shutdown(cancel_futures=True)
     return [root / method.folder for method in METHODS]
 
 
-def _run(arguments: Sequence[str], log: Path) -> int:
-    """Run lmms-eval in this process; returns its exit code."""
-    with _into(log):
+def _run(arguments: Sequence[str], folder: Path) -> int:
+    """Run lmms-eval afresh into a folder, in this process; returns its exit code."""
+    shutil.rmtree(folder, ignore_errors=True)  # its journal would answer in the model's place
+    with _into(folder.with_name(f"{folder.name}.log")):
         from lmms_awares.evaluate import run
 
         return run(arguments)

@@ -62,7 +62,7 @@ class Scenes:
     def take(self, benchmark: str, size: Size) -> Asker:
         """A scene for one dialogue."""
         stock = self._stock[benchmark, size]
-        if not stock or (len(stock) < _STOCK and self._uses > 1):
+        if len(stock) < _STOCK:
             stock.append((Asker(self._generator, benchmark, size), self._uses))
         index = self._generator.randrange(len(stock))
         asker, left = stock[index]
