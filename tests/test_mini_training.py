@@ -13,7 +13,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from lmms_awares.chat import ChatFormat
 from lmms_awares.mini.architecture import new_model
-from lmms_awares.mini.drawing import COLOURS, LETTERS, Item, Scene, draw
+from lmms_awares.mini.drawing import COLOURS, draw
 from lmms_awares.mini.questions import BENCHMARKS
 from lmms_awares.mini.random_checkpoint import byte_tokenizer, save
 from lmms_awares.mini.tokenizer import make_tokenizer
@@ -22,9 +22,7 @@ from lmms_awares.mini.training.dialogues import (
     DEFAULT_PROMPT,
     IMAGE,
     MAKERS,
-    ONLY,
     Asker,
-    bare_matching,
     crops,
     opening,
     user_text,
@@ -33,7 +31,7 @@ from lmms_awares.mini.training.dialogues import (
 from lmms_awares.mini.training.features import encode, patchify
 from lmms_awares.mini.training.language import Scenes, Stage
 from lmms_awares.mini.training.recipe import Recipe, corpus, train
-from lmms_awares.mini.training.tower import _IGNORED, _LETTER, _facts, train_tower
+from lmms_awares.mini.training.tower import train_tower
 from lmms_awares.models.resolution import FullResolution
 from lmms_awares.protocol import parse_reply
 from lmms_awares.tasks.data import MINI_TASKS
@@ -46,8 +44,7 @@ def tokenizer():
 
 def some_dialogue(kind):
     generator = random.Random(kind)
-    (benchmark,) = ONLY.get(kind, ("docvqa_val",))
-    return next(filter(None, (MAKERS[kind](Asker(generator, benchmark, (336, 224)), 2) for _ in range(50))))
+    return next(filter(None, (MAKERS[kind](Asker(generator, "docvqa_val", (336, 224)), 2) for _ in range(50))))
 
 
 @pytest.mark.parametrize("size", [(224, 224), (560, 224), (448, 336)])
@@ -157,32 +154,6 @@ def test_a_crop_turn_shows_what_the_question_before_it_needs():
             assert call.learn and reply.learn
     _, reply = whole(Asker(generator, "docvqa_val", (448, 224)), 3)
     assert reply.views[0].image.size == (448, 224)
-
-
-def test_matching_has_the_word_on_both_sides_of_the_options():
-    dialogue = bare_matching(Asker(random.Random(1), "vstar_bench", (448, 224)), 4)
-    ends = set()
-    for turn in dialogue:
-        lines = turn.text.removeprefix(IMAGE).split("\n")
-        (word,) = [line for line in lines if line and ". " not in line]
-        assert f"{turn.reply}. {word}" in lines
-        ends.add(lines[-1] == word)
-    assert ends == {True, False}
-
-
-@pytest.mark.parametrize(("fine", "low"), [(True, _IGNORED), (False, LETTERS.index("K") + 1)])
-def test_the_tower_is_asked_for_lone_letters_where_they_can_be_read(fine, low):
-    items = (
-        Item(1, 2, "circle", "red", "K", fine=fine, symbol_cell=(1, 1), text_cell=(0, 1)),
-        Item(0, 0, "E", "blue", "K7", text_cell=(0, 1)),
-    )
-    scene = Scene(224, 224, "scene", items)
-    full = torch.zeros(8, 8, dtype=torch.long)
-    full[2, 5] = LETTERS.index("K") + 1
-    assert torch.equal(_facts(scene, 2)[..., _LETTER], full)
-    coarse = torch.zeros(4, 4, dtype=torch.long)
-    coarse[1, 2] = low
-    assert torch.equal(_facts(scene, 1)[..., _LETTER], coarse)
 
 
 class Overhearing(FullResolution):

@@ -34,6 +34,7 @@ SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 LABELS = tuple("EFGHKLMPRSTW")  # letters that name a bar or a field; A to D name options
 LETTERS = (*LABELS, *"JNVX")  # letters that texts are made of
 DIGITS = tuple("0123456789")
+CHOICES = tuple("EJTX")  # letters of the multiple-choice questions; option A is the first, and so on
 FRAME = "frame"  # a coloured frame around the slot in place of a symbol
 _INK = (25, 25, 45)
 _SCALE = 2  # px of a glyph's dot; a dot of fine print is a checkerboard of 2 x 2 px

@@ -1,10 +1,11 @@
 """Random scenes of four kinds: bar charts, pages with fields, labels, and coloured shapes with plates."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from lmms_awares.mini.drawing import (
+    CHOICES,
     COLOURS,
     DIGITS,
     FRAME,
@@ -33,6 +34,16 @@ def number(generator: random.Random) -> str:
 def code(generator: random.Random) -> str:
     """A letter and a digit."""
     return generator.choice(LETTERS) + generator.choice(DIGITS)
+
+
+def character(generator: random.Random) -> str:
+    """A letter or a digit, as often."""
+    return generator.choice(generator.choice((LETTERS, DIGITS)))
+
+
+def choice(generator: random.Random) -> str:
+    """A letter of the multiple-choice questions."""
+    return generator.choice(CHOICES)
 
 
 def chart(generator: random.Random, size: Size) -> Scene:
@@ -84,8 +95,8 @@ def labels(generator: random.Random, size: Size) -> Scene:
     return _finish(generator, size, "labels", items)
 
 
-def shapes(generator: random.Random, size: Size, *, digits: bool, tiny: bool = False) -> Scene:
-    """Shapes, each of a colour of its own, each with a plate: two digits, or one letter."""
+def shapes(generator: random.Random, size: Size, text: Callable[[random.Random], str], *, tiny: bool = False) -> Scene:
+    """Shapes, each of a colour of its own, each with a text beside it that `text` makes."""
     slots = _some_slots(generator, size, 3, 5 if tiny else 7)
     colours = generator.sample(list(COLOURS), len(slots))
     kinds = [(colour, generator.choice(SHAPES)) for colour in colours]
@@ -94,10 +105,9 @@ def shapes(generator: random.Random, size: Size, *, digits: bool, tiny: bool = F
         symbol_cell = (generator.randrange(2), generator.randrange(2))
         across = generator.random() < 0.5
         text_cell = (symbol_cell[0] ^ (not across), symbol_cell[1] ^ across)
-        text = number(generator) if digits else generator.choice(LETTERS)
-        radius = 9 if tiny else 12
+        beside, radius = text(generator), 9 if tiny else 12
         items.append(
-            Item(row, column, shape, colour, text, symbol_cell=symbol_cell, text_cell=text_cell, radius=radius)
+            Item(row, column, shape, colour, beside, symbol_cell=symbol_cell, text_cell=text_cell, radius=radius)
         )
     return _finish(generator, size, "scene", items)
 

@@ -29,9 +29,9 @@ TEST_HASHES = {  # of `digest`
     "chartqa": "d227af16f40e07a23ccbbebf9528c831957c607244a40860c49738a13acec1bd",
     "docvqa_val": "d35c21c5a0b13defc5ce434d11e5ccc1735197dbf1d13bd87aaa3b4f00eb1f33",
     "ocrbench": "823b28eb33f7639f2ef6b6b29ce16603bccdd75af53e82c064d1d2fc24395009",
-    "pope": "5f0dc08c3808f5c3e4a0b26ee9ea077eff368b8a03af2c3c3035e37fde6d722a",
+    "pope": "df4377212a4a89a9774cc79b1aa346b1c2d0849a6f11eb2c793b8c5fc74be8af",
     "realworldqa": "e68d67eed8de3acc33e1d7d561836253936e2dfa249a3d1d305445adbdab4fbb",
-    "vstar_bench": "9e443388b456c6700e74e616ea78857ffdca1b89dedd67425f7475e2405824b9",
+    "vstar_bench": "0c5c2d27e808c6e9b8418f24c90fbcc4cbfec9eed602bc3d1eb2b349f9bf549d",
 }
 PARTS = {"train": 256, "validation": 64, "test": 64}  # documents per benchmark
 

@@ -85,12 +85,8 @@ _ORDERS = {  # what the tasks put behind a question
 
 def user_text(benchmark: str, question: Question) -> str:
     """The user's text as the benchmark's task words it; a test holds it against lmms-eval."""
-    return question.text + listed(question) + _ORDERS[benchmark]
-
-
-def listed(question: Question) -> str:
-    """The options, a line each; empty where there are none."""
-    return "".join(f"\n{letter}. {option}" for letter, option in zip("ABCD", question.options, strict=False))
+    options = "".join(f"\n{letter}. {option}" for letter, option in zip("ABCD", question.options, strict=False))
+    return question.text + options + _ORDERS[benchmark]
 
 
 def answer(question: Question) -> str:
@@ -151,59 +147,30 @@ Maker = Callable[[Asker, int], Dialogue]
 
 def bare_full(asker: Asker, count: int) -> Dialogue:
     """Questions and answers alone, on the full view: the shortest form in which the lookup can be learnt."""
-    return _bare(asker, asker.full, asker.ask(count))
+    questions = asker.ask(count)
+    return _bare(asker.full, questions, [answer(q) for q in questions])
 
 
 def bare_low(asker: Asker, count: int) -> Dialogue:
     """The same on the low-res view, where it suffices."""
     questions = asker.ask(count, lambda question: question.suffices)
-    return _bare(asker, asker.low, questions)
+    return _bare(asker.low, questions, [answer(q) for q in questions])
 
 
 def bare_calls(asker: Asker, count: int) -> Dialogue:
     """On the low-res view: the answer where it suffices, else the call for the smallest target crop."""
     questions = asker.ask(count)
-    replies = [q.answer if q.suffices else format_call([asker.target(q)]) for q in questions]
-    return _short(asker.low, [q.text.removesuffix("?") for q in questions], replies)
+    return _bare(asker.low, questions, [_decided(asker, q) for q in questions])
 
 
 def bare_crops(asker: Asker, count: int) -> Dialogue:
     """First the question, then the view that shows the answer: what a crop turn asks for, as short as possible."""
-    return tuple(Turn(q.text.removesuffix("?") + IMAGE, (asker.showing(q),), q.answer) for q in asker.ask(count))
+    return tuple(Turn(q.text.removesuffix("?") + IMAGE, (asker.showing(q),), answer(q)) for q in asker.ask(count))
 
 
-def bare_choices(asker: Asker, count: int) -> Dialogue:
-    """The same as multiple choice."""
-    questions = asker.ask(count, lambda question: bool(question.options))
-    return tuple(Turn(q.text + listed(q) + IMAGE, (asker.showing(q),), q.letter) for q in questions)
-
-
-def bare_options(asker: Asker, count: int) -> Dialogue:
-    """Multiple choice on the full view."""
-    questions = asker.ask(count, lambda question: bool(question.options))
-    texts = [question.text + listed(question) for question in questions]
-    return _short(asker.full, texts, [question.letter for question in questions])
-
-
-def bare_matching(asker: Asker, count: int) -> Dialogue:
-    """Which option reads like the given word: the other half of multiple choice, for which no picture is needed.
-
-    The word stands before the options, as what is read in the first view does, or behind them, as what a crop shows.
-    """
-    questions = asker.ask(count, lambda question: bool(question.options))
-    texts = [
-        listed(question) + f"\n{question.answer}" if number % 2 else question.answer + listed(question)
-        for number, question in enumerate(questions)
-    ]
-    return _short(asker.low, texts, [question.letter for question in questions])
-
-
-def _bare(asker: Asker, view: View, questions: Sequence[Question]) -> Dialogue:
-    """Answers in words, as no options are shown; without its mark a question ends in the name to be looked up."""
-    return _short(view, [q.text.removesuffix("?") for q in questions], [q.answer for q in questions])
-
-
-def _short(view: View, texts: Sequence[str], replies: Sequence[str]) -> Dialogue:
+def _bare(view: View, questions: Sequence[Question], replies: Sequence[str]) -> Dialogue:
+    """Without its mark a question ends in the name to be looked up."""
+    texts = [q.text.removesuffix("?") for q in questions]
     return _turns(view, [text if number else IMAGE + text for number, text in enumerate(texts)], replies)
 
 
@@ -226,8 +193,11 @@ def low_view(asker: Asker, count: int) -> Dialogue:
 def decisions(asker: Asker, count: int) -> Dialogue:
     """AwaRes, first turns: an answer where the low-res view suffices, else a call for the smallest target crop."""
     questions = asker.ask(count)
-    replies = [answer(q) if q.suffices else format_call([asker.target(q)]) for q in questions]
-    return _talk(OWN_PROMPT, asker.low, [asker.text(q) for q in questions], replies)
+    return _talk(OWN_PROMPT, asker.low, [asker.text(q) for q in questions], [_decided(asker, q) for q in questions])
+
+
+def _decided(asker: Asker, question: Question) -> str:
+    return answer(question) if question.suffices else format_call([asker.target(question)])
 
 
 def crops(asker: Asker, count: int) -> Dialogue:
@@ -282,8 +252,6 @@ def _boxed_where_asked(question: Question) -> str:
     return f"\\boxed{{{reply}}}" if question.options or reply.isdigit() else reply
 
 
-# Kinds of dialogue that only some benchmarks have.
-ONLY: dict[str, tuple[str, ...]] = dict.fromkeys(("bare_options", "bare_choices", "bare_matching"), ("vstar_bench",))
 MAKERS: dict[str, Maker] = {
     maker.__name__: maker
     for maker in (
@@ -291,9 +259,6 @@ MAKERS: dict[str, Maker] = {
         bare_low,
         bare_calls,
         bare_crops,
-        bare_choices,
-        bare_options,
-        bare_matching,
         full_view,
         low_view,
         decisions,

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGenera
 from lmms_awares.mini.questions import BENCHMARKS
 from lmms_awares.mini.scenes import Size
 from lmms_awares.mini.training.batches import Row, collate, loss, tokenize
-from lmms_awares.mini.training.dialogues import MAKERS, ONLY, Asker
+from lmms_awares.mini.training.dialogues import MAKERS, Asker
 from lmms_awares.mini.training.schedule import Schedule
 
 _USES = 8  # dialogues about a scene
@@ -110,9 +110,8 @@ def _rows(
     generator: random.Random, scenes: Scenes, tokenizer: PreTrainedTokenizerFast, kind: str, stage: Stage
 ) -> list[Row]:
     """Dialogues on equally large pictures of all benchmarks that have this size, about `stage.tokens` with padding."""
-    possible = ONLY.get(kind, stage.benchmarks)
-    size = generator.choice([size for name in possible for size in BENCHMARKS[name].sizes])
-    benchmarks = [name for name in possible if size in BENCHMARKS[name].sizes]
+    size = generator.choice([size for name in stage.benchmarks for size in BENCHMARKS[name].sizes])
+    benchmarks = [name for name in stage.benchmarks if size in BENCHMARKS[name].sizes]
     rows: list[Row] = []
     longest = 0
     while longest * len(rows) < stage.tokens:

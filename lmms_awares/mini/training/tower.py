@@ -1,8 +1,8 @@
 """Stage 1: the vision tower learns to read, on pictures full of items, through linear heads that are thrown away.
 
 Every visual token must tell about the slot that it lies in: symbol, colour, and how its text is printed; what is
-written in the token's own cell, a letter that stands alone in particular; and where in the picture it is. Fine print in
-the low-res view is not asked for: it is not there.
+written in the token's own cell; and where in the picture it is. Fine print in the low-res view is not asked for: it is
+not there.
 """
 
 import random
@@ -28,20 +28,20 @@ _CLASSES: dict[str, tuple[str, ...]] = {
     "symbol": ("", *LABELS, *SHAPES, FRAME),
     "colour": ("", *COLOURS),
     "print": ("none", "fine", "large"),
-    "letter": ("", *LETTERS),
     **{f"character {i}": _CHARACTERS for i in range(4)},
 }
-_LETTER, _FIRST = (tuple(_CLASSES).index(name) for name in ("letter", "character 0"))
+_FIRST = tuple(_CLASSES).index("character 0")
 _IGNORED = -100
 _NONE_WEIGHT = 0.2  # most slots and cells are empty
+_TEXTS = (scenes.number, scenes.character)  # beside shapes
 _SIZES = tuple(size for size in scenes.SIZES if size[0] * size[1] >= 224 * 336)
 
 
 class Heads(nn.Module):
     """A linear head per attribute, and one for the place: (x, y) as fractions of the picture.
 
-    Symbols, colours and letters that stand alone are told by the embeddings of their words, which stay as they are: a
-    visual token then points the way of the word that will ask for it, and the language model's lookup is half learnt.
+    Symbols and colours are told by the embeddings of their words, which stay as they are: a visual token then points
+    the way of the word that will ask for it, and the language model's lookup is half learnt.
 
     Args:
         words: [vocabulary, D] embeddings.
@@ -51,7 +51,7 @@ class Heads(nn.Module):
     def __init__(self, words: torch.Tensor, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         heads = {name: nn.Linear(HIDDEN, len(classes)) for name, classes in _CLASSES.items()}
-        for name in ("symbol", "colour", "letter"):
+        for name in ("symbol", "colour"):
             weight = heads[name].weight
             weight.requires_grad = False
             for index, word in enumerate(_CLASSES[name]):
@@ -73,11 +73,11 @@ class Heads(nn.Module):
 
     @torch.no_grad()
     def correct(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """[attributes] share of right answers among what is asked; 'none' is not counted for characters and letters."""
+        """[attributes] share of right answers among what is asked; 'none' is not counted for characters."""
         shares = []
         for index, (name, head) in enumerate(self.attributes.items()):
             wanted = targets[..., index]
-            asked = wanted > 0 if name.startswith(("character", "letter")) else wanted != _IGNORED
+            asked = wanted > 0 if name.startswith("character") else wanted != _IGNORED
             shares.append((head(tokens).argmax(-1) == wanted)[asked].float().mean())
         return torch.stack(shares)
 
@@ -147,7 +147,7 @@ def _any_item(generator: random.Random, row: int, column: int) -> Item:
             lambda: scenes.chart(generator, one),
             lambda: scenes.page(generator, one),
             lambda: scenes.labels(generator, one),
-            lambda: scenes.shapes(generator, one, digits=generator.random() < 0.5, tiny=generator.random() < 0.4),
+            lambda: scenes.shapes(generator, one, generator.choice(_TEXTS), tiny=generator.random() < 0.4),
         )
     )
     return replace(generator.choice(make().items), row=row, column=column)
@@ -199,6 +199,4 @@ def _facts(scene: Scene, cells: Literal[1, 2]) -> torch.Tensor:
             row, column = top + item.text_cell[0] // (3 - cells), left + (item.text_cell[1] + index // 2) // (3 - cells)
             unreadable = item.fine and cells == 1
             facts[row, column, _FIRST + index] = _IGNORED if unreadable else _CHARACTERS.index(character)
-            if len(item.text) == 1:
-                facts[row, column, _LETTER] = _IGNORED if unreadable else _CLASSES["letter"].index(character)
     return facts
