@@ -98,7 +98,7 @@ def mini_build(
 @mini_app.command("train")
 def mini_train(
     root: Annotated[Path, typer.Argument(help="folder for the checkpoint")],
-    seed: Annotated[int, typer.Option(help="of weights and pictures")] = 0,
+    seed: Annotated[int, typer.Option(help="of weights and pictures; 1 made the one that ships")] = 1,
 ) -> None:
     """Train the tiny checkpoint from nothing; one to two hours on two CPU cores."""
     from lmms_awares.mini.training.recipe import train
