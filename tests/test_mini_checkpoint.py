@@ -119,7 +119,7 @@ def test_committed_table_is_the_readmes():
 
 
 def test_committed_table_shows_the_papers_point():
-    """Full resolution is accurate, low resolution is worse, AwaRes is between them at a fraction of the tokens."""
+    """Full resolution is accurate, low resolution is worse, AwaRes is nearly as accurate at a fraction of the tokens."""
     long = pd.read_csv(RUNS / "table.csv")
     score, rtr = (long.pivot(index="method", columns="benchmark", values=value) for value in ("score", "rtr"))
     assert (score.loc["awares:never"] == score.loc["qwen2_5_vl_lowres"]).all()
@@ -127,7 +127,8 @@ def test_committed_table_shows_the_papers_point():
     assert score["qwen2_5_vl_full"] >= 85
     assert score["qwen2_5_vl_lowres"] <= score["qwen2_5_vl_full"] - 25
     assert rtr["awares"] <= 0.6
-    assert score["awares"] >= score["qwen2_5_vl_lowres"] + 25
+    assert score["awares"] >= score["qwen2_5_vl_full"] - 5
+    assert score["awares:always_full"] >= score["qwen2_5_vl_full"] - 3
     assert score["awares:oracle"] >= score["awares:random"] + 10
 
 
