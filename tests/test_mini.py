@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from test_tasks import Scripted, run_tasks
 
 from lmms_awares.crops import CROPS, IOU_THRESHOLD, box_iou
-from lmms_awares.mini.drawing import DIGITS, LETTERS, SLOT, Item, Scene, draw
+from lmms_awares.mini.drawing import CHOICES, DIGITS, LETTERS, SLOT, Item, Scene, draw
 from lmms_awares.mini.gallery import gallery
 from lmms_awares.mini.questions import BENCHMARKS
 from lmms_awares.mini.suite import ORACLE, TEST_HASHES, build, document
@@ -55,6 +56,21 @@ def test_questions_agree_with_their_scene(name):
         if question.read and named:  # the description fits one item only
             assert named == list(question.read)
     assert kinds == {True, False}
+
+
+def test_pope_says_yes_where_a_digit_stands():
+    asked = [question for _, question in samples("pope") if question.kind == "digit"]
+    assert {question.answer for question in asked} == {"yes", "no"}
+    assert all((question.answer == "yes") == question.read[0].text.isdigit() for question in asked)
+
+
+def test_options_stay_and_every_one_is_right_at_times():
+    options, right = defaultdict(set), defaultdict(set)
+    for _, question in samples("vstar_bench"):
+        options[question.kind].add(question.options)
+        right[question.kind].add(question.answer)
+    assert options == {"letter": {CHOICES}, "half": {("left", "right")}}
+    assert right == {"letter": set(CHOICES), "half": {"left", "right"}}
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

@@ -13,7 +13,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from lmms_awares.chat import ChatFormat
 from lmms_awares.mini.architecture import new_model
-from lmms_awares.mini.drawing import COLOURS, draw
+from lmms_awares.mini.drawing import COLOURS, Item, Scene, draw
 from lmms_awares.mini.questions import BENCHMARKS
 from lmms_awares.mini.random_checkpoint import byte_tokenizer, save
 from lmms_awares.mini.tokenizer import make_tokenizer
@@ -31,7 +31,7 @@ from lmms_awares.mini.training.dialogues import (
 from lmms_awares.mini.training.features import encode, patchify
 from lmms_awares.mini.training.language import Scenes, Stage
 from lmms_awares.mini.training.recipe import Recipe, corpus, train
-from lmms_awares.mini.training.tower import train_tower
+from lmms_awares.mini.training.tower import _CHARACTERS, _FIRST, _IGNORED, _facts, train_tower
 from lmms_awares.models.resolution import FullResolution
 from lmms_awares.protocol import parse_reply
 from lmms_awares.tasks.data import MINI_TASKS
@@ -154,6 +154,18 @@ def test_a_crop_turn_shows_what_the_question_before_it_needs():
             assert call.learn and reply.learn
     _, reply = whole(Asker(generator, "docvqa_val", (448, 224)), 3)
     assert reply.views[0].image.size == (448, 224)
+
+
+@pytest.mark.parametrize(("fine", "low"), [(True, _IGNORED), (False, _CHARACTERS.index("K"))])
+def test_the_tower_is_asked_for_characters_where_they_can_be_read(fine, low):
+    items = (Item(1, 2, "circle", "red", "K7", fine=fine, symbol_cell=(1, 1), text_cell=(0, 1)),)
+    scene = Scene(224, 224, "scene", items)
+    full = torch.zeros(8, 8, dtype=torch.long)
+    full[2, 5] = _CHARACTERS.index("K")
+    assert torch.equal(_facts(scene, 2)[..., _FIRST], full)
+    coarse = torch.zeros(4, 4, dtype=torch.long)
+    coarse[1, 2] = low
+    assert torch.equal(_facts(scene, 1)[..., _FIRST], coarse)
 
 
 class Overhearing(FullResolution):
