@@ -119,7 +119,7 @@ def test_committed_table_is_the_readmes():
 
 
 def test_committed_table_shows_the_papers_point():
-    """Full resolution is accurate, low resolution is worse, AwaRes is nearly as accurate at a fraction of the tokens."""
+    """Full resolution is accurate, low resolution is worse, AwaRes nearly as accurate at a fraction of the tokens."""
     long = pd.read_csv(RUNS / "table.csv")
     score, rtr = (long.pivot(index="method", columns="benchmark", values=value) for value in ("score", "rtr"))
     assert (score.loc["awares:never"] == score.loc["qwen2_5_vl_lowres"]).all()
