@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lmms_awares.protocol import Status
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, 2)  # version 1 had neither `code` nor `image_digest`
 _OPEN = "<|awares-trace|>"
 _CLOSE = "<|/awares-trace|>"
 
@@ -68,6 +69,7 @@ class Conditions(_Strict):
 
     Attributes:
         revision: first 12 hex digits of the content hash of checkpoint and adapter.
+        code: first 12 hex digits of the hash of the sources that answers depend on; None in older files.
     """
 
     revision: str
@@ -78,6 +80,7 @@ class Conditions(_Strict):
     lowres_base: str
     device: str
     lmms_awares: str
+    code: str | None = None
     lmms_eval: str
     transformers: str
     torch: str
@@ -89,6 +92,8 @@ class Trace(_Strict):
     Attributes:
         image_size: (width, height) in px of the first image.
         images: number of images in the sample.
+        image_digest: tells them apart by their RGB pixels (`lmms_awares.images.digest`); None where none could be read,
+            and in older files.
         full_tokens: N_full, summed over images.
         lowres_tokens: N_low, summed over images.
         visual_tokens: T, visual tokens that entered the LLM, each counted once; where a pruner drops some inside the
@@ -112,6 +117,7 @@ class Trace(_Strict):
     prompt: str
     image_size: tuple[int, int] | None = None
     images: int = 0
+    image_digest: str | None = None
     full_tokens: int = 0
     lowres_tokens: int = 0
     crops: list[CropTrace] = Field(default_factory=list)
@@ -159,12 +165,12 @@ def parse_trace(payload: str | dict[str, object]) -> Trace:
     except json.JSONDecodeError as error:
         raise TraceError(f"the trace is not JSON: {error}") from error
     version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != SCHEMA_VERSION:
-        raise TraceError(f"trace schema version {version!r} is not {SCHEMA_VERSION}; update lmms-awares")
+    if version not in READABLE or isinstance(version, bool):
+        raise TraceError(f"trace schema version {version!r} is not one of {READABLE}; update lmms-awares")
     try:
         return Trace.model_validate(data)
     except ValidationError as error:
-        raise TraceError(f"the trace does not fit schema {SCHEMA_VERSION}: {error.errors()[0]}") from error
+        raise TraceError(f"the trace does not fit schema {version}: {error.errors()[0]}") from error
 
 
 def seal(answer: str, trace: Trace) -> str:

@@ -132,15 +132,6 @@ def plan_views(
     return plan
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB pixels; transparency becomes white, as in Qwen's own image loader."""
-    if image.mode == "RGBA":
-        page = Image.new("RGB", image.size, (255, 255, 255))
-        page.paste(image, mask=image.getchannel("A"))
-        return page
-    return image.convert("RGB")
-
-
 def render_full(image: Image.Image, plan: ViewPlan) -> Image.Image:
     """The full view, ready for the image processor."""
     return _to_grid(image, plan)

@@ -1,14 +1,14 @@
 """One Task class for all benchmarks: the installed lmms-eval's own prompts and metrics, plus tokens and traces."""
 
-import io
 from typing import Any
 
 import datasets
 from lmms_eval import utils
 from lmms_eval.api.metrics import mean
 from lmms_eval.api.task import ConfigurableMessagesTask
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from lmms_awares import images
 from lmms_awares.tasks.data import BENCHMARKS, base_yaml_path, check_columns, task_files
 from lmms_awares.trace import unseal
 
@@ -42,8 +42,7 @@ class AwaresTask(ConfigurableMessagesTask):
         Raises:
             OSError: an image that cannot be read.
         """
-        with _decode(doc["image"]) as image:
-            visuals: list[Image.Image] = super().doc_to_visual({**doc, "image": image})
+        visuals: list[Image.Image] = super().doc_to_visual({**doc, "image": _decode(doc["image"])})
         return visuals
 
     def process_results(self, doc: dict[str, Any], results: list[str], full_docs: Any = None) -> dict[str, Any]:
@@ -70,18 +69,7 @@ class AwaresTask(ConfigurableMessagesTask):
 def _decode(stored: dict[str, Any] | None) -> Image.Image:
     if not stored or (stored["bytes"] is None and stored["path"] is None):
         raise OSError("the document has no image")
-    # lmms-eval tells Pillow to fill in what a truncated file lacks; a benchmark's image must be whole.
-    lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-    try:
-        image = Image.open(io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"])
-        image.load()
-    except UnidentifiedImageError:
-        raise OSError("the document's image is in no format that Pillow reads") from None
-    except Exception as error:  # Pillow's plugins raise whatever their codecs do: all of it means a broken image
-        raise OSError(f"the document's image cannot be read: {error}") from error
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
-    return ImageOps.exif_transpose(image)  # as `datasets` does when it decodes
+    return images.decode(stored["bytes"] if stored["bytes"] is not None else stored["path"])
 
 
 def _full_config(benchmark: str, task: str) -> dict[str, Any]:

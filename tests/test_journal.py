@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmms_awares.journal import Entry, Journal, digest
-from lmms_awares.trace import Trace, TurnTrace
+from lmms_awares.trace import SCHEMA_VERSION, Trace, TurnTrace
 
 
 def make_entry(key: str, answer: str = "5", failed: str | None = None) -> Entry:
@@ -169,7 +169,8 @@ def test_entry_of_another_schema_version_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     journal_with(path, make_entry("a"), make_entry("b"))
     lines = path.read_text().splitlines()
-    lines[0] = lines[0].replace('"schema_version":1', '"schema_version":1,"field_of_the_future":0')
+    field = f'"schema_version":{SCHEMA_VERSION}'
+    lines[0] = lines[0].replace(field, f'{field},"field_of_the_future":0')
     path.write_text("\n".join(lines) + "\n")
     assert Journal(path).get("a") is None
     assert Journal(path).get("b") == make_entry("b")

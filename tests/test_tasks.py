@@ -134,7 +134,7 @@ def test_a_broken_image_counts_as_failed_and_in_no_mean(local_data, small_checkp
     assert row["pope_accuracy,none"] == 0.5  # one yes, one no; the broken one is not among them
     assert row["rtr,none"] == 1.0
     broken = next(sample for sample in result["samples"]["awares_pope"] if sample["doc_id"] == 0)
-    assert "no format that Pillow reads" in broken["awares"]["failed"]
+    assert "no raster format" in broken["awares"]["failed"]
     assert "score" not in broken
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lmms_awares.crops import CROPS
 from lmms_awares.tokens import DEFAULT_MAX_PIXELS, DEFAULT_MIN_PIXELS, count_visual_tokens, grid_size
-from lmms_awares.views import ViewPlan, plan_views, render_crop, render_full, render_lowres, to_rgb
+from lmms_awares.views import ViewPlan, plan_views, render_crop, render_full, render_lowres
 
 TOKEN = 28 * 28
 CAPPED = (32 * TOKEN, 1_605_632)  # the released adapter's limits; 2048 tokens at most
@@ -336,12 +336,3 @@ def test_crop_does_not_depend_on_pixels_outside_its_box(id: str, base: str) -> N
     image, other = noisy((590, 430)), plain((590, 430))
     other.paste(image.crop(plan.crop_box(id)), plan.crop_box(id))
     assert render_crop(image, plan, id).tobytes() == render_crop(other, plan, id).tobytes()
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "1", "P", "CMYK"])
-def test_to_rgb_is_the_loaders(mode: str) -> None:
-    from qwen_vl_utils.vision_process import to_rgb as loaders
-
-    image = noisy((37, 21), mode) if mode in ("RGB", "RGBA", "L", "CMYK") else noisy((37, 21)).convert(mode)
-    assert to_rgb(image).mode == "RGB"
-    assert to_rgb(image).tobytes() == loaders(image).tobytes()

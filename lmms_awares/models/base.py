@@ -19,7 +19,6 @@ from loguru import logger
 from PIL import Image
 from tqdm import tqdm
 
-from lmms_awares import __version__
 from lmms_awares.chat import ChatFormat, Message
 from lmms_awares.conversation import Conversation, Reply, Segment
 from lmms_awares.crops import MIN_CROP_SIDE
@@ -30,6 +29,7 @@ from lmms_awares.models.config import CommonArgs, ConfigError, parse_args
 from lmms_awares.models.pruners import build_pruner, pruning_trace, segment_of
 from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, SampleError, read_images
 from lmms_awares.prompts import published_prompt_for
+from lmms_awares.provenance import code_hash
 from lmms_awares.trace import Conditions, TurnTrace, seal
 from lmms_awares.views import ViewPlan, plan_views
 
@@ -74,6 +74,7 @@ class QwenVL(lmms):
         self._warn_of_foreign_prompt()
         self._model, processor = checkpoint.load(self.args, str(self._device))
         self._pruner = build_pruner(self.args, self._model)
+        self._code = code_hash(*([type(self._pruner)] if self._pruner else []))
         self._chat = ChatFormat(processor)
         self._revision = checkpoint.fingerprint(self.args.pretrained, self.args.adapter)
         checkpoint.check_hashes(self.args, self._revision, checkpoint.setup_hash(self._prompts))
@@ -262,7 +263,7 @@ class QwenVL(lmms):
         request_ids: tuple[str, ...] | None,
     ) -> str:
         return digest(
-            __version__,
+            self._code,
             self._revision,
             self.model_id,
             self.args.answer_settings(),
@@ -317,7 +318,9 @@ class QwenVL(lmms):
 
     @cached_property
     def _conditions(self) -> Conditions:
-        return records.conditions(self._model, self._revision, self._chat.pixel_limits, self.args.lowres_base)
+        return records.conditions(
+            self._model, self._revision, self._code, self._chat.pixel_limits, self.args.lowres_base
+        )
 
     def _warn_of_foreign_prompt(self) -> None:
         published = published_prompt_for(self.args.adapter or "") or published_prompt_for(self.args.pretrained)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmms_awares import __version__
 from lmms_awares.journal import digest
 from lmms_awares.models.config import CommonArgs, ConfigError
 from lmms_awares.prompts import Prompt
+from lmms_awares.provenance import code_hash
 
 if TYPE_CHECKING:
     from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
@@ -65,8 +65,8 @@ def check_hashes(args: CommonArgs, revision: str, setup: str) -> None:
 
 
 def setup_hash(prompts: Mapping[str, Prompt]) -> str:
-    """Hex digest of what else decides answers besides the checkpoint: the plugin's version and the prompts."""
-    return digest(__version__, *(prompt.text for prompt in prompts.values()))
+    """Hex digest of what else decides answers besides the checkpoint: the package's sources and the prompts."""
+    return digest(code_hash(), *(prompt.text for prompt in prompts.values()))
 
 
 def _find(location: str, name: str, argument: str) -> Path:

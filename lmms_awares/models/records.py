@@ -9,6 +9,7 @@ from PIL import Image
 from transformers import PreTrainedModel
 
 from lmms_awares import __version__
+from lmms_awares.images import digest as image_digest
 from lmms_awares.journal import Entry, digest
 from lmms_awares.models.sample import Address, Outcome, Sample
 from lmms_awares.trace import Conditions, Trace
@@ -16,7 +17,7 @@ from lmms_awares.views import LowresBase
 
 
 def conditions(
-    model: PreTrainedModel, revision: str, pixel_limits: tuple[int, int], lowres_base: LowresBase
+    model: PreTrainedModel, revision: str, code: str, pixel_limits: tuple[int, int], lowres_base: LowresBase
 ) -> Conditions:
     """What a run's numbers depend on besides the method."""
     on_gpu = model.device.type == "cuda"
@@ -29,6 +30,7 @@ def conditions(
         lowres_base=lowres_base,
         device=torch.cuda.get_device_name(model.device) if on_gpu else model.device.type,
         lmms_awares=__version__,
+        code=code[:12],
         **{name: version(name.replace("_", "-")) for name in ("lmms_eval", "transformers", "torch")},
     )
 
@@ -40,6 +42,7 @@ def finished(key: str, sample: Sample, outcome: Outcome, identity: dict[str, Any
         **identity,
         image_size=sample.images[0].size,
         images=len(sample.images),
+        image_digest=_digest(sample.images),
         full_tokens=full,
         lowres_tokens=sum(plan.lowres_tokens for plan in sample.plans),
         crops=outcome.crops,
@@ -79,5 +82,11 @@ def failed(at: Address, error: Exception, images: Sequence[Image.Image], identit
         answer="",
         input_tokens=0,
         output_tokens=0,
-        trace=Trace(**identity, image_size=size, images=len(images), failed=reason),
+        trace=Trace(**identity, image_size=size, images=len(images), image_digest=_digest(images), failed=reason),
     )
+
+
+def _digest(images: Sequence[Image.Image]) -> str | None:
+    """One digest for all images of a sample; None without any."""
+    digests = [image_digest(image) for image in images]
+    return digest(*digests)[:16] if len(digests) > 1 else next(iter(digests), None)

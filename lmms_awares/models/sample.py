@@ -6,12 +6,13 @@ from typing import Any
 
 from PIL import Image
 
+from lmms_awares import images
 from lmms_awares.chat import Message
 from lmms_awares.conversation import Segment
 from lmms_awares.models.config import ConfigError
 from lmms_awares.tokens import MERGE
 from lmms_awares.trace import CropTrace, PruningTrace, ToolCallTrace, TurnTrace
-from lmms_awares.views import ViewPlan, to_rgb
+from lmms_awares.views import ViewPlan
 
 
 class SampleError(ValueError):
@@ -126,9 +127,4 @@ def read_images(messages: Sequence[Message]) -> list[Image.Image]:
         raise SampleError(f"the sample holds {' and '.join(others)}; only images are supported")
     if not parts:
         raise SampleError("the sample holds no image; only samples with images are supported")
-    return [_open(part["url"]) for part in parts]
-
-
-def _open(source: Image.Image | str) -> Image.Image:
-    image = Image.open(source) if isinstance(source, str) else source
-    return to_rgb(image)
+    return [images.decode(url) if isinstance(url := part["url"], str) else images.to_rgb(url) for part in parts]

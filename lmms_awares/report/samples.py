@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from lmms_awares.trace import SCHEMA_VERSION, Conditions, Trace, TraceError, parse_trace
+from lmms_awares.trace import READABLE, Conditions, Trace, TraceError, parse_trace
 
 CONDITIONS = tuple(Conditions.model_fields)
 _NUMBERS = {"min_pixels", "max_pixels"}
@@ -76,7 +76,7 @@ def read_samples(file: Path, *, scored: bool) -> pd.DataFrame:
     except pa.ArrowInvalid:
         table = _line_by_line(file, schema)
     versions = pc.unique(pc.struct_field(table["awares"], "schema_version").drop_null()).to_pylist()
-    if set(versions) - {SCHEMA_VERSION} or table["doc_id"].null_count:
+    if set(versions) - {*READABLE} or table["doc_id"].null_count:
         table = _line_by_line(file, schema)  # names line and version, or the lack of a document
     try:
         frame = _flatten(table.combine_chunks())

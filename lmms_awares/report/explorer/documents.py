@@ -1,17 +1,16 @@
 """The documents that a run was asked about: their pictures, and what is known about where the answer lies."""
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
+from lmms_awares import images
 from lmms_awares.crops import Box, target_crops
 from lmms_awares.tasks.data import EVIDENCE, MINI_TASKS, SUFFICES, TASKS, DataError, task_files
-from lmms_awares.views import to_rgb
 
 _ORACLE = "oracle_crops"
 _COLUMNS = ("image", EVIDENCE, SUFFICES, _ORACLE)
@@ -39,8 +38,7 @@ class Document:
         """
         if self.image is None:
             raise OSError("the document has no image")
-        with Image.open(io.BytesIO(self.image)) as image:
-            return to_rgb(ImageOps.exif_transpose(image))
+        return images.decode(self.image)
 
     def target(self, size: tuple[int, int]) -> tuple[str, ...]:
         """Crops that an oracle asks for in an image of `size` px; none where the low-res view is enough or unknown."""

@@ -1,0 +1,91 @@
+"""Somebody's image file to upright RGB pixels, the same way for the model, the scorers and the report."""
+
+import io
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+# Raster formats that Pillow decodes by itself. EPS and PDF would start another program, WMF asks the system.
+_RASTER = [
+    "PNG",
+    "JPEG",
+    "MPO",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "DIB",
+    "TIFF",
+    "PPM",
+    "JPEG2000",
+    "AVIF",
+    "TGA",
+    "ICO",
+    "PCX",
+    "SGI",
+]
+_SIXTEEN_BITS = 65535
+
+
+def decode(source: bytes | str | Path) -> Image.Image:
+    """The image in `source` (encoded bytes, or a file's path), upright and in RGB.
+
+    Raises:
+        OSError: missing, truncated, or in no raster format that is read here.
+    """
+    # lmms-eval tells Pillow to fill in what a truncated file lacks; a benchmark's image must be whole.
+    lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats()) as image:
+            image.load()
+            return to_rgb(ImageOps.exif_transpose(image))  # as `datasets` does when it decodes
+    except UnidentifiedImageError:
+        raise OSError("the image is in no raster format that is read here (PNG, JPEG, WebP, TIFF, …)") from None
+    except Exception as error:  # Pillow's plugins raise whatever their codecs do: all of it means a broken image
+        raise OSError(f"the image cannot be read: {error}") from error
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in _RASTER if name in Image.OPEN)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB pixels: transparency is laid on white, as in Qwen's own image loader; 16-bit grey is scaled.
+
+    Raises:
+        ValueError: pixels whose range is unknown (floating point, or integers beyond 16 bits).
+    """
+    if image.mode.startswith("I;16") or image.mode == "I":
+        return _eight_bits(image).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("the image has floating-point pixels, whose range is unknown; save it with 8 bits a channel")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        page = Image.new("RGB", image.size, (255, 255, 255))
+        page.paste(layer, mask=layer.getchannel("A"))
+        return page
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey as 8-bit grey; Pillow's own conversion would cut everything above 255 off."""
+    values = np.asarray(image.convert("I"))
+    if values.min() < 0 or values.max() > _SIXTEEN_BITS:
+        raise ValueError(
+            f"the image has pixels from {values.min()} to {values.max()}, beyond 16 bits; save it with 8 bits a channel"
+        )
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def digest(image: Image.Image) -> str:
+    """16 hex digits that tell images apart by size and RGB pixels, however they were encoded."""
+    sha = blake2b(f"{image.mode} {image.size} ".encode(), digest_size=8)
+    sha.update(image.tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,38 @@
+"""Which code an answer came from, as a hash: an edited pruner must not get the answers of the old one."""
+
+import sys
+from functools import cache
+from pathlib import Path
+from uuid import uuid4
+
+from lmms_awares.journal import digest
+
+_ROOT = Path(__file__).parent
+# What no answer depends on: the command, what is done with answers, the mini suite, tasks (their prompts are in the
+# journal's key as texts).
+_WITHOUT_EFFECT = ("__main__.py", "cli.py", "cli_regress.py", "doctor.py", "evaluate.py", "plugin.py")
+_OTHER_ROOMS = ("mini", "report", "tasks")
+
+
+def code_hash(*plugins: type) -> str:
+    """Hex sha256 of this package's sources that answers depend on, and of the modules that define `plugins`.
+
+    Classes of this package add nothing. A class without a source file (typed into an interpreter) gives another hash in
+    every process, so that nothing is taken for its answer.
+    """
+    own = sys.modules[__name__].__name__.partition(".")[0]
+    outside = {base.__module__ for plugin in plugins for base in plugin.__mro__ if base is not object}
+    modules = sorted(name for name in outside if name.partition(".")[0] != own)
+    return digest(_package_hash(), *(_module_hash(name) for name in modules))
+
+
+@cache
+def _package_hash() -> str:
+    files = (file for file in _ROOT.rglob("*.py") if file.relative_to(_ROOT).parts[0] not in _OTHER_ROOMS)
+    decisive = sorted(str(file.relative_to(_ROOT)) for file in files if file.name not in _WITHOUT_EFFECT)
+    return digest(*(part for name in decisive for part in (name, (_ROOT / name).read_bytes())))
+
+
+def _module_hash(name: str) -> str:
+    file = sys.modules[name].__dict__.get("__file__")
+    return digest(name, Path(file).read_bytes()) if file else digest(name, uuid4().hex)

@@ -1,0 +1,91 @@
+"""Somebody's image to RGB: modes, formats, and what must be refused."""
+
+import io
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from lmms_awares.images import decode, digest, to_rgb
+
+
+def noisy(mode, size=(37, 21)):
+    bands = len(Image.new(mode, (1, 1)).getbands())
+    values = np.random.default_rng(0).integers(0, 256, (size[1], size[0], bands), dtype=np.uint8)
+    return Image.fromarray(values.squeeze(), mode)
+
+
+def encoded(image, kind="PNG", **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "1", "P", "CMYK"])
+def test_to_rgb_is_that_of_qwens_loader(mode):
+    from qwen_vl_utils.vision_process import to_rgb as loaders
+
+    image = noisy(mode) if mode in ("RGB", "RGBA", "L", "CMYK") else noisy("RGB").convert(mode)
+    assert to_rgb(image).mode == "RGB"
+    assert to_rgb(image).tobytes() == loaders(image).tobytes()
+
+
+def test_sixteen_bit_grey_is_scaled_not_cut():
+    """Pillow's own conversion makes everything above 255 white."""
+    image = Image.fromarray(np.array([[0, 257, 32896, 65535]], dtype=np.uint16))
+    for stored in (encoded(image), encoded(image, "TIFF"), encoded(image, "PPM")):
+        assert np.asarray(decode(stored))[0].tolist() == [[0] * 3, [1] * 3, [128] * 3, [255] * 3]
+
+
+def test_transparency_is_white_in_every_mode():
+    clear = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([10, 20, 30])
+    images = {
+        "RGBA": encoded(clear),
+        "LA": encoded(clear.convert("LA")),
+        "P": encoded(palette, transparency=0),
+        "RGB": encoded(clear.convert("RGB"), transparency=(10, 20, 30)),
+        "GIF": encoded(palette, "GIF", transparency=0),
+    }
+    for mode, stored in images.items():
+        assert decode(stored).getpixel((0, 0)) == (255, 255, 255), mode
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_of_unknown_range_are_refused(mode):
+    with pytest.raises(OSError, match="save it with 8 bits"):
+        decode(encoded(Image.new(mode, (2, 2), 70000), "TIFF"))
+
+
+def test_no_other_program_is_started(monkeypatch):
+    """Pillow opens EPS by starting Ghostscript."""
+
+    def started(*args, **kwargs):
+        raise AssertionError("another program was started")
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    with pytest.raises(OSError, match="no raster format"):
+        decode(encoded(Image.new("RGB", (4, 4)), "EPS"))
+
+
+def test_a_truncated_image_is_refused_whatever_pillow_was_told(monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(OSError, match="cannot be read"):
+        decode(encoded(noisy("RGB"))[:-300])
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_upright_as_the_camera_says():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: a quarter turn
+    assert decode(encoded(noisy("RGB", (40, 20)), "JPEG", exif=exif)).size == (20, 40)
+
+
+def test_digest_tells_pixels_not_files():
+    image = noisy("RGB")
+    assert digest(decode(encoded(image))) == digest(decode(encoded(image, "BMP"))) == digest(image)
+    changed = image.copy()
+    changed.putpixel((0, 0), (0, 0, 0))
+    assert len({digest(image), digest(changed), digest(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))}) == 3
