@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import partial
@@ -23,6 +24,7 @@ import yaml
 from lmms_awares.models import MODELS
 from lmms_awares.models.config import AwaresArgs, CommonArgs, ConfigError, parse_args
 from lmms_awares.plugin import tasks_dir
+from lmms_awares.stamps import unique_stamps
 from lmms_awares.tasks import data
 
 DEFAULT_OUTPUT = "results/runs"
@@ -261,7 +263,11 @@ def _run_host(plan: Plan, rest: list[str]) -> list[Exception]:
     # lmms-eval's command hides failures (it logs them and exits 0): `recorded` keeps them. And it reads its 2,000 task
     # files in any case, which takes ten seconds that our own tasks do not need.
     tasks = partial(host.TaskManager, include_defaults=bool(_foreign_tasks(plan)))
+    # Of several processes only the first writes; the others must not wait for seconds of their own.
+    stamps = unique_stamps(Path(plan.output_path), host.utils.get_datetime_str) if _is_first() else nullcontext()
     with (
+        stamps as stamp,
+        patch.object(host.utils, "get_datetime_str", stamp or host.utils.get_datetime_str),
         patch.object(host, "cli_evaluate_single", recorded),
         patch.object(host, "TaskManager", tasks),
         patch.object(sys, "argv", ["lmms-eval", *arguments]),

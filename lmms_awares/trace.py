@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lmms_awares.protocol import Status
 
 SCHEMA_VERSION = 2
-READABLE = (1, 2)  # version 1 had neither `code` nor `image_digest`
+READABLE = (1, 2)  # version 1 had no `code`, `image_digest` and `reused`
 _OPEN = "<|awares-trace|>"
 _CLOSE = "<|/awares-trace|>"
 
@@ -108,6 +108,7 @@ class Trace(_Strict):
         truncated: the answer was cut at the task's token limit.
         batch_size: samples generated together; latency compares only between equal batch sizes.
         failed: why the sample could not be answered; None where it was.
+        reused: the answer came from the journal of an earlier run, with its times.
         conditions: of the run that the sample was generated in.
     """
 
@@ -133,6 +134,7 @@ class Trace(_Strict):
     truncated: bool = False
     batch_size: int = 1
     failed: str | None = None
+    reused: bool = False
     conditions: Conditions
 
     @property

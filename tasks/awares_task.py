@@ -9,7 +9,7 @@ from lmms_eval.api.task import ConfigurableMessagesTask
 from PIL import Image
 
 from lmms_awares import images
-from lmms_awares.tasks.data import BENCHMARKS, base_yaml_path, check_columns, task_files
+from lmms_awares.tasks.data import BENCHMARKS, base_yaml_path, check_columns, content_hash, task_files
 from lmms_awares.trace import unseal
 
 
@@ -82,7 +82,8 @@ def _full_config(benchmark: str, task: str) -> dict[str, Any]:
     config |= {"task": task, "metadata": {**version, "awares_envelope": True}}
     files = task_files(task)
     if files is not None:
-        config.pop("dataset_name", None)
         config["dataset_path"] = "parquet"
+        # `datasets` knows files by path, size and time: as part of its cache's name, their content counts too.
+        config["dataset_name"] = f"sha-{content_hash(files)[:16]}"
         config["dataset_kwargs"] = {"data_files": {BENCHMARKS[benchmark].split: files}}
     return config

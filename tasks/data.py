@@ -4,6 +4,7 @@
 suite's test set, which is drawn where it is missing. Light to import: the checks run before anything heavy loads.
 """
 
+import hashlib
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -96,6 +97,15 @@ def local_files(benchmark: str) -> list[str] | None:
     for file in files:
         check_columns(benchmark, _columns(file), str(file))
     return [str(file) for file in files]
+
+
+def content_hash(files: list[str]) -> str:
+    """Hex sha256 over the content of data files, in their order."""
+    sha = hashlib.sha256()
+    for file in files:
+        with Path(file).open("rb") as stream:
+            sha.update(hashlib.file_digest(stream, "sha256").digest())
+    return sha.hexdigest()
 
 
 def check_hub(benchmark: str) -> None:

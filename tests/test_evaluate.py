@@ -151,7 +151,11 @@ def test_summary_resume_and_partial_failure(awares, data_root, tmp_path):
     assert [row["awares"]["failed"] is not None for row in rows] == [True] + [False] * (DOCUMENTS - 1)
     second = awares(env=env)
     assert f"{DOCUMENTS - 1} finished samples can be reused" in second.stdout + second.stderr
-    assert [row["awares"] for row in samples(tmp_path / "out")] == [row["awares"] for row in rows]
+    assert f"{DOCUMENTS - 1} of {DOCUMENTS - 1} answers came from the journal" in second.stdout
+    assert "came from the journal" not in first.stdout
+    again = [row["awares"] for row in samples(tmp_path / "out")]
+    assert [trace.pop("reused") for trace in again] == [False] + [True] * (DOCUMENTS - 1)
+    assert again == [{k: v for k, v in row["awares"].items() if k != "reused"} for row in rows]
     table = summarize(find_runs(tmp_path / "out")[-1])
     assert table["failed"].tolist() == [1]
     assert table["n"].tolist() == [DOCUMENTS]

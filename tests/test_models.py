@@ -168,6 +168,8 @@ def test_reprefilling_changes_nothing_but_the_work(build, docs, calling):
         assert one.visual_tokens == two.visual_tokens
         again = two.lowres_tokens if two.tool_call else 0
         assert two.visual_tokens_processed - one.visual_tokens_processed == again
+        # RTR counts each visual token once, also where it is prefilled twice (Eq. 9).
+        assert one.rtr == two.rtr == two.visual_tokens / two.full_tokens
 
 
 def test_unusable_call_gets_the_whole_image_and_is_no_call(build, monkeypatch):

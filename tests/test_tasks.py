@@ -1,10 +1,12 @@
 """The tasks inside lmms-eval's own evaluator: scores, token metrics, failed samples, data errors, the control model."""
 
 import io
+import os
 from argparse import Namespace
 from pathlib import Path
 
 import datasets
+import pandas as pd
 import pytest
 from harness import TASK, answers, document, picture, requests
 from PIL import Image
@@ -13,7 +15,7 @@ from lmms_awares.mini import smoke_data
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.resolution import FullResolution
 from lmms_awares.plugin import tasks_dir
-from lmms_awares.tasks.data import BENCHMARKS, DATA_ROOT, TASKS, DataError
+from lmms_awares.tasks.data import BENCHMARKS, DATA_ROOT, TASKS, DataError, content_hash
 from lmms_awares.tokens import grid_size
 from lmms_awares.trace import Trace, parse_trace, seal
 
@@ -193,6 +195,22 @@ def build_task(name="awares_pope"):
     from lmms_awares.tasks.awares_task import AwaresTask
 
     return AwaresTask(config={"task": name, "class": AwaresTask, "benchmark": name.removeprefix("awares_")})
+
+
+def test_replaced_data_are_not_served_from_a_cache(tmp_path, monkeypatch):
+    """`datasets` knows a file by its path, size and time; here all three stay and the content does not."""
+    monkeypatch.setenv(DATA_ROOT, str(tmp_path))
+    write_pope(tmp_path)
+    file = tmp_path / "pope" / "test-00000-of-00001.parquet"
+    before = file.stat()
+    assert [doc["question"] for doc in build_task().eval_docs_no_media] == ["Is it red?"] * 3
+    changed = pd.read_parquet(file).assign(question="Is it hot?")
+    changed.to_parquet(file)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (file.stat().st_mtime_ns, file.stat().st_size) == (before.st_mtime_ns, before.st_size)
+    task = build_task()
+    assert [doc["question"] for doc in task.eval_docs_no_media] == ["Is it hot?"] * 3
+    assert task.config.dataset_name == f"sha-{content_hash([str(file)])[:16]}", "the results say which data it was"
 
 
 def test_missing_data_and_columns(tmp_path, monkeypatch):

@@ -231,7 +231,7 @@ class QwenVL(lmms):
             request_ids = self.control(doc, plans, at)
             key = self._key(at, decoding, text, images, request_ids)
             if self._journal and (entry := self._journal.get(key)):
-                return entry
+                return records.reused(entry)
             prompt = self._first_segment(text, images, plans)
         except ConfigError:
             raise

@@ -70,6 +70,11 @@ def finished(key: str, sample: Sample, outcome: Outcome, identity: dict[str, Any
     )
 
 
+def reused(entry: Entry) -> Entry:
+    """An entry of the journal, marked as such in its trace."""
+    return entry.model_copy(update={"trace": entry.trace.model_copy(update={"reused": True})})
+
+
 def failed(at: Address, error: Exception, images: Sequence[Image.Image], identity: dict[str, Any]) -> Entry:
     """The entry of a sample that could not be answered, with the reason in one line."""
     reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"

@@ -30,6 +30,7 @@ COLUMNS = (
     "latency_s",
     "n",
     "failed",
+    "reused",
 )
 
 
@@ -226,6 +227,7 @@ def _token_figures(traced: pd.DataFrame) -> dict[str, Any]:
         "area": areas(calls).mean() if len(calls) else None,
         "invalid_calls": int((traced["status"] == "invalid").sum()),
         "latency_s": traced["latency_s"].mean(),
+        "reused": int(traced["reused"].sum()),
     }
 
 

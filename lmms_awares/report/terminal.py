@@ -34,6 +34,13 @@ def print_summary(table: pd.DataFrame, source: Path) -> None:
         view.add_section()
         view.add_row(*(_cell(c, means.get(c, "mean" if c == "task" else None)) for c in _HEADINGS))
     console.print(view)
+    if table["reused"].sum() > 0:
+        answers = int((table["n"] - table["failed"]).sum())
+        console.print(
+            f"{int(table['reused'].sum())} of {answers} answers came from the journal, with the times of the run that "
+            "generated them",
+            highlight=False,
+        )
     for line in remarks(table):
         console.print(line, style="yellow", highlight=False)
     console.print(f"from {source}", highlight=False, soft_wrap=True)
