@@ -8,14 +8,31 @@ awares_recipe() {
     cat pyproject.toml constraints.txt .ci/setup.sh
 }
 
+# One line on stderr that says what is wrong and what to do. Always fails.
+awares_fail() {
+    echo "setup: $1" >&2
+    return 1
+}
+
+awares_install() {
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@" ||
+        awares_fail "pip could not install ${*: -1} (its own words are above); it needs a package index: check the network, or name a mirror with PIP_INDEX_URL"
+}
+
 awares_setup() {
     local extras python=${AWARES_PYTHON:-python3} stamp
     extras=$(IFS=,; echo "$*")
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-        echo "setup: $python is older than Python 3.11; set AWARES_PYTHON to a newer one" >&2
+    command -v "$python" > /dev/null ||
+        awares_fail "there is no $python; install Python 3.11 or newer, or name one with AWARES_PYTHON" || return 1
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        awares_fail "$python is older than Python 3.11; name a newer one with AWARES_PYTHON" || return 1
+    if [ ! -e .venv ] && ! "$python" -m venv .venv; then
+        rm -rf .venv # what is left of it would pass for an environment the next time
+        awares_fail "$python cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"
         return 1
-    }
-    [ -x .venv/bin/python ] || "$python" -m venv .venv || return 1
+    fi
+    .venv/bin/python -m pip --version > /dev/null 2>&1 ||
+        awares_fail ".venv has no working pip; remove it (rm -r .venv) and run this again" || return 1
     . .venv/bin/activate
     # An installation with extras serves without them too.
     for stamp in .venv/.installed-${extras:-*}; do
@@ -25,14 +42,14 @@ awares_setup() {
     done
     echo "setup: installing into .venv (minutes the first time)" >&2
     # torch first and pinned: asked for by another package, pip would take the newest build instead.
-    pip install --quiet --disable-pip-version-check -c constraints.txt torch || return 1
-    pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extras:+[$extras]}" || return 1
+    awares_install -c constraints.txt torch || return 1
+    awares_install -c constraints.txt -e ".${extras:+[$extras]}" || return 1
     # torchvision's wheel holds CUDA code and fails to import beside a CPU-only torch ("operator torchvision::nms does
     # not exist"), and without torchvision transformers cannot build the Qwen2.5-VL processor. This older release
     # falls back to its Python parts, which are all that is used.
     if ! python -c 'import torchvision' 2>/dev/null; then
         echo "setup: torchvision does not fit this torch; installing 0.16.2 for its Python parts" >&2
-        pip install --quiet --disable-pip-version-check --no-deps torchvision==0.16.2 || return 1
+        awares_install --no-deps torchvision==0.16.2 || return 1
     fi
     awares_recipe > ".venv/.installed-${extras:-none}"
 }

@@ -134,7 +134,7 @@ class StagedPruner(Pruner, ABC):
 
     def _begin(self, module: Qwen2_5_VLModel, args: tuple[Any, ...], kwargs: Keywords) -> None:
         """At the model's entry: is this the prefill, and where are the visual tokens?"""
-        ids, cache = kwargs["input_ids"], kwargs["past_key_values"]
+        ids, cache = kwargs["input_ids"], cache_of(kwargs)
         filled = cache.get_seq_length() if cache is not None else 0
         if filled and ids.shape[1] > 1:
             raise PruningError(f"{self.name} prunes one prefill only; this is a second one on a filled cache")
@@ -214,11 +214,12 @@ class StagedPruner(Pruner, ABC):
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Keywords, *, index: int, number: int, eager: bool
     ) -> tuple[tuple[Any, ...], Keywords]:
         """At the entry of layer `index`, behind `number` stages: mask and positions of the shortened sequence."""
-        layout, cache, hidden = self._layouts[number], kwargs["past_key_values"], args[0]
+        layout, cache, hidden = self._layouts[number], cache_of(kwargs), args[0]
         valid = layout.valid
         if self._prefilling:
             changed: Keywords = {"position_embeddings": layout.rope, "position_ids": None}
         else:
+            assert cache is not None  # what is decoded continues on one
             changed = {}
             spoken = cache.get_seq_length(index) + hidden.shape[1] - valid.shape[1]
             valid = torch.cat([valid, valid.new_ones(len(valid), spoken)], 1)
@@ -226,6 +227,11 @@ class StagedPruner(Pruner, ABC):
         needed = eager or layout.padded
         mask = causal_mask(valid, hidden.shape[1], hidden.dtype if eager else None) if needed else None
         return args, {**kwargs, **changed, "attention_mask": mask}
+
+
+def cache_of(kwargs: Keywords) -> DynamicCache | None:
+    """The KV cache among a layer's or a model's arguments; transformers 5.24 renamed `past_key_values` to `cache`."""
+    return kwargs["cache"] if "cache" in kwargs else kwargs["past_key_values"]
 
 
 def rater_attention(
