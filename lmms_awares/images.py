@@ -62,6 +62,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: pixels whose range is unknown (floating point, or integers beyond 16 bits).
     """
+    image.load()  # what a lazily opened file says of itself before is not yet true
     if image.mode.startswith("I;16") or image.mode == "I":
         return _eight_bits(image).convert("RGB")
     if image.mode == "F":

@@ -331,7 +331,9 @@ class TestJournal:
         assert len(journal.read_text().splitlines()) == 3
         count, pairs = self.count_generated(build(journal=journal), docs)
         assert count == 2
-        assert pairs[:3] == first  # the stored traces too, times included
+        assert [trace.reused for _, trace in pairs] == [True, True, True, False, False]
+        # The stored traces too, times included.
+        assert [(a, trace.model_copy(update={"reused": False})) for a, trace in pairs[:3]] == first
 
     def test_failed_samples_are_tried_again(self, build, docs, tmp_path):
         journal = tmp_path / "journal.jsonl"
