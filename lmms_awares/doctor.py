@@ -24,6 +24,8 @@ FLOORS = {
     "datasets": (4, 0),
     "pillow": (11,),
 }
+# The newest versions that .ci/ends.sh has passed with, as far as what comes after may well break something.
+NEWEST = {"lmms-eval": (0, 7, 3), "transformers": (5, 24, 0), "peft": (0, 21, 2), "datasets": (5, 2, 0)}
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -49,7 +51,7 @@ def run(pretrained: str | None = None, adapter: str | None = None) -> int:
 def examine(pretrained: str | None, adapter: str | None) -> Iterator[Finding]:
     """Every check in turn."""
     for name, floor in FLOORS.items():
-        yield _package(name, floor)
+        yield package(name, floor)
     yield torchvision_pairing()
     yield _device()
     yield hub()
@@ -60,7 +62,8 @@ def examine(pretrained: str | None, adapter: str | None) -> Iterator[Finding]:
         yield checkpoint(pretrained, adapter)
 
 
-def _package(name: str, floor: tuple[int, ...]) -> Finding:
+def package(name: str, floor: tuple[int, ...]) -> Finding:
+    """Whether a package is there, and in a version between the floor and the newest tested."""
     wanted = ".".join(map(str, floor))
     try:
         found = version(name)
@@ -69,6 +72,14 @@ def _package(name: str, floor: tuple[int, ...]) -> Finding:
     numbers = tuple(int(part) for part in found.split("+")[0].split(".") if part.isdigit())
     if numbers < floor:
         return Finding(name, "fail", f"{found} is older than {wanted}; pip install -U '{name}>={wanted}'")
+    newest = NEWEST.get(name, numbers)
+    if numbers > newest:
+        tested = ".".join(map(str, newest))
+        return Finding(
+            name,
+            "warn",
+            f"{found} is newer than {tested}, the newest tested; where it fails: pip install '{name}<={tested}'",
+        )
     return Finding(name, "ok", found)
 
 
