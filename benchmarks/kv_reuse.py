@@ -65,7 +65,7 @@ def main() -> None:
                     conversation = Conversation(
                         model,
                         [prompt],
-                        eos_token_id=chat.tokenizer.eos_token_id,
+                        end_ids=chat.end_ids,
                         pad_token_id=chat.tokenizer.pad_token_id,
                         reuse_cache=reuse,
                     )

@@ -113,7 +113,7 @@ def timings(arguments: argparse.Namespace) -> None:
     segment = prompt(chat, Image.effect_noise((size, size), 60).convert("RGB"))
     half = TOKEN_SIDE * round(arguments.side * RATIO**0.5)
     small = prompt(chat, Image.effect_noise((half, half), 60).convert("RGB"))
-    ids = SimpleNamespace(eos_token_id=chat.tokenizer.eos_token_id, pad_token_id=chat.tokenizer.pad_token_id)
+    ids = SimpleNamespace(end_ids=chat.end_ids, pad_token_id=chat.tokenizer.pad_token_id)
 
     def first_token(own: Segment, pruner: Pruner | None) -> float:
         return Conversation(model, [own], pruner=pruner, **vars(ids)).generate(1)[0].seconds

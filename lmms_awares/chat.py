@@ -9,18 +9,26 @@ from PIL import Image
 from transformers import Qwen2_5_VLProcessor
 
 from lmms_awares.conversation import Segment
+from lmms_awares.models.config import ConfigError
 from lmms_awares.tokens import TOKEN_SIDE
 
 Message = dict[str, Any]  # {"role": ..., "content": [{"type": "text" | "image", ...}]}
 
+_QWENS_END = "<|im_end|>"
 _SENTINEL = "@@assistant-turn@@"
 
 
 class ChatFormat:
-    """Renders the turns of a conversation for one checkpoint."""
+    """Renders the turns of a conversation for one checkpoint.
 
-    def __init__(self, processor: Qwen2_5_VLProcessor) -> None:
+    Args:
+        processor: the checkpoint's.
+        end_ids: ids that end a turn by the checkpoint's generation config; template and tokenizer know others.
+    """
+
+    def __init__(self, processor: Qwen2_5_VLProcessor, end_ids: Sequence[int] = ()) -> None:
         self._processor = processor
+        self._checkpoint_ends = end_ids
 
     @property
     def tokenizer(self) -> Any:
@@ -90,11 +98,10 @@ class ChatFormat:
             adjacent: leave out the line break that the template writes behind the closing token.
             at_grid: as for `segment`.
         """
-        text = self._template([*self._stub, {"role": "user", "content": list(content)}]).rpartition(_SENTINEL)[2]
-        closing = self.tokenizer.eos_token
-        turn = text.removeprefix(closing)
+        text = self._template([*self._stub, {"role": "user", "content": list(content)}]).partition(_SENTINEL)[2]
+        turn = text.removeprefix(self.closing)
         turn = turn.removeprefix("\n") if adjacent else turn
-        return self.segment(turn if ended else closing + turn, images, at_grid=at_grid)
+        return self.segment(turn if ended else self.closing + turn, images, at_grid=at_grid)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, special tokens left out."""
@@ -102,7 +109,35 @@ class ChatFormat:
 
     def encode_reply(self, text: str) -> list[int]:
         """Ids of an assistant turn with this text, end of turn included."""
-        return [*self.tokenizer.encode(text, add_special_tokens=False), self.tokenizer.eos_token_id]
+        return [*self.tokenizer.encode(text, add_special_tokens=False), self.end_ids[0]]
+
+    @cached_property
+    def closing(self) -> str:
+        """The token that the template writes behind an assistant's turn.
+
+        Raises:
+            ConfigError: it writes none.
+        """
+        text = self._template([*self._stub, *self._stub[:1]]).partition(_SENTINEL)[2]
+        closing = next((token for token in self.control_tokens if text.startswith(token)), None)
+        if closing is None:
+            raise ConfigError(
+                "the chat template ends an assistant's turn with no special token; use the checkpoint's own"
+            )
+        return closing
+
+    @cached_property
+    def control_tokens(self) -> list[str]:
+        """Special tokens, which mean turns and images to the model; longest first."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        return sorted((token.content for token in added if token.special), key=len, reverse=True)
+
+    @cached_property
+    def end_ids(self) -> tuple[int, ...]:
+        """Ids that end an assistant's turn: of the template's closing token first, then of every other end known."""
+        names = [name for name in (self.closing, _QWENS_END) if name in self.tokenizer.get_vocab()]
+        known = (*self.tokenizer.convert_tokens_to_ids(names), self.tokenizer.eos_token_id, *self._checkpoint_ends)
+        return tuple(dict.fromkeys(known))
 
     @cached_property
     def _stub(self) -> list[Message]:

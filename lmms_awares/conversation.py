@@ -46,6 +46,8 @@ class Reply:
     Attributes:
         ids: generated ids up to and including the end of turn, where there is one.
         ended: the turn ended by itself, not at the token limit.
+        closed: it ended with the token that the chat template writes there; any other end is left out of the
+            conversation, and the next segment brings the template's.
         seconds: wall clock of the whole batch's turn, device synchronised.
         visual: visual tokens of the row's whole conversation so far.
         logits: [T, vocab] float32 logits of each generated step, on request.
@@ -53,6 +55,7 @@ class Reply:
 
     ids: list[int]
     ended: bool
+    closed: bool
     seconds: float
     visual: VisualTokens
     logits: torch.Tensor | None = None
@@ -64,7 +67,7 @@ class Conversation:
     Args:
         model: a Qwen2.5-VL.
         prompts: the first turn's prompt of each row.
-        eos_token_id: the id that ends an assistant turn.
+        end_ids: ids that end an assistant turn; the first is the one that the chat template writes.
         pad_token_id: fills pads and holes.
         reuse_cache: False prefills the whole conversation, all images included, in every turn: the reference.
         pruner: drops visual tokens of every image, in every turn.
@@ -75,14 +78,14 @@ class Conversation:
         model: Qwen2_5_VLForConditionalGeneration,
         prompts: Sequence[Segment],
         *,
-        eos_token_id: int,
+        end_ids: Sequence[int],
         pad_token_id: int,
         reuse_cache: bool = True,
         pruner: Pruner | None = None,
     ) -> None:
         self._model = model
         self._pruner = pruner or Pruner(1)
-        self._eos, self._pad = eos_token_id, pad_token_id
+        self._ends, self._pad = list(end_ids), pad_token_id
         self._reuse = reuse_cache
         self._segments = [[prompt] for prompt in prompts]
         self._ids, self._is_image, self._mask = self._pad_left(prompts)
@@ -139,7 +142,7 @@ class Conversation:
                 generation_config=GenerationConfig(
                     max_new_tokens=max_new_tokens,
                     do_sample=temperature > 0,
-                    eos_token_id=self._eos,
+                    eos_token_id=self._ends,
                     pad_token_id=self._pad,
                     suppress_tokens=list(suppress_tokens) or None,
                     return_dict_in_generate=True,
@@ -152,10 +155,13 @@ class Conversation:
         seconds = self._clock() - started
         self._cache = out.past_key_values if self._reuse else None
         new = out.sequences[:, ids.shape[1] :]
-        is_eos = (new == self._eos).long()
-        # Up to and including the first end of turn; what `generate` puts behind it is padding.
-        spoken = (is_eos.cumsum(1) - is_eos == 0).long()
-        kept = spoken if keep is None else spoken * (torch.arange(new.shape[1], device=new.device) < keep)
+        is_end = torch.isin(new, torch.tensor(self._ends, device=new.device)).long()
+        # Up to and including the first end of turn; what `generate` puts behind it is padding, which may look like one.
+        spoken = (is_end.cumsum(1) - is_end == 0).long()
+        is_closing = (new == self._ends[0]).long()
+        kept = spoken * (1 - is_end + is_closing)
+        if keep is not None:
+            kept = kept * (torch.arange(new.shape[1], device=new.device) < keep)
         self._append(new, torch.zeros_like(new, dtype=torch.bool), kept)
         self._columns = torch.cat(
             [self._columns, torch.arange(self._packed, self._ids.shape[1], device=new.device).expand_as(new)], 1
@@ -166,7 +172,8 @@ class Conversation:
         return [
             Reply(
                 ids=new[row, :length].tolist(),
-                ended=bool(is_eos[row].any()),
+                ended=bool(is_end[row].any()),
+                closed=bool((spoken[row] * is_closing[row]).any()),
                 seconds=seconds,
                 visual=visual[row],
                 logits=logits[row, :length] if logits is not None else None,

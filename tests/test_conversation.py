@@ -44,7 +44,7 @@ def converse(engine, cases, **options):
     return Conversation(
         model,
         [case.prompt for case in cases],
-        eos_token_id=chat.tokenizer.eos_token_id,
+        end_ids=chat.end_ids,
         pad_token_id=chat.tokenizer.pad_token_id,
         **options,
     )

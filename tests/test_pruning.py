@@ -52,7 +52,7 @@ def prompt(chat, name, question="What is it?"):
 
 def converse(engine, prompts, pruner=None, **options):
     model, chat = engine
-    tokens = {"eos_token_id": chat.tokenizer.eos_token_id, "pad_token_id": chat.tokenizer.pad_token_id}
+    tokens = {"end_ids": chat.end_ids, "pad_token_id": chat.tokenizer.pad_token_id}
     return Conversation(model, prompts, **tokens, pruner=pruner, **options)
 
 

@@ -80,7 +80,7 @@ class Awares(QwenVL):
             call = parse_reply(self._chat.decode(reply.ids[:CALL_BUDGET]))
             if call is None:
                 return None
-            return call, self._crop_turn(samples[row], _requested(samples[row], call), ended=_ended(reply))
+            return call, self._crop_turn(samples[row], _requested(samples[row], call), ended=_closed(reply))
 
         decoding = asdict(samples[0].decoding)
         longer = {"max_new_tokens": max(samples[0].decoding.max_new_tokens, CALL_BUDGET), "keep": CALL_BUDGET}
@@ -184,6 +184,6 @@ def _requested(sample: Sample, call: ToolCall) -> tuple[str, ...]:
     return sample.plans[0].requested(call.ids or ("all",))
 
 
-def _ended(reply: Reply) -> bool:
-    """The call turn closed itself within the budget."""
-    return reply.ended and len(reply.ids) <= CALL_BUDGET
+def _closed(reply: Reply) -> bool:
+    """The call turn closed itself, as the template closes it, within the budget."""
+    return reply.closed and len(reply.ids) <= CALL_BUDGET

@@ -75,7 +75,7 @@ class QwenVL(lmms):
         self._model, processor = checkpoint.load(self.args, str(self._device))
         self._pruner = build_pruner(self.args, self._model)
         self._code = code_hash(*([type(self._pruner)] if self._pruner else []))
-        self._chat = ChatFormat(processor)
+        self._chat = ChatFormat(processor, checkpoint.end_ids(self._model))
         self._revision = checkpoint.fingerprint(self.args.pretrained, self.args.adapter)
         checkpoint.check_hashes(self.args, self._revision, checkpoint.setup_hash(self._prompts))
         self._journal = Journal(self.args.journal, self._rank) if self.args.journal else None
@@ -281,8 +281,7 @@ class QwenVL(lmms):
         return Conversation(
             self._model,
             [sample.prompt for sample in samples],
-            # As in lmms-eval's own adapter: only the end-of-turn token ends a turn.
-            eos_token_id=self._chat.tokenizer.eos_token_id,
+            end_ids=self._chat.end_ids,
             pad_token_id=self._chat.tokenizer.pad_token_id,
             reuse_cache=reuse_cache,
             pruner=self._pruner,

@@ -130,7 +130,8 @@ def _file_hash(file: Path) -> str:
 def load(args: CommonArgs, device: str) -> "tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]":
     """Load weights (adapter merged) and processor.
 
-    The checkpoint's generation defaults, repetition penalty included, are dropped: decoding is what the task asks.
+    The checkpoint's generation defaults, repetition penalty included, are dropped: decoding is what the task asks. Only
+    the ids that end a turn stay, see `end_ids`.
 
     Raises:
         ConfigError: see `check_checkpoint`, and pixel limits that contradict each other.
@@ -152,5 +153,13 @@ def load(args: CommonArgs, device: str) -> "tuple[Qwen2_5_VLForConditionalGenera
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, args.adapter).merge_and_unload()
-    model.generation_config = GenerationConfig()
+    model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     return model.eval(), processor
+
+
+def end_ids(model: "Qwen2_5_VLForConditionalGeneration") -> tuple[int, ...]:
+    """Ids that end a turn by the checkpoint's generation config; the published ones list two."""
+    found = model.generation_config.eos_token_id
+    if found is None:
+        return ()
+    return (found,) if isinstance(found, int) else tuple(found)

@@ -53,7 +53,9 @@ class VisionThink(LowResolution):
             call = protocol.parse_reply(self._chat.decode(_said(reply)))
             if call is None:
                 return None
-            return call, self._second_turn(samples[row], call, ended=len(reply.ids) < protocol.ROUND_TOKENS)
+            return call, self._second_turn(
+                samples[row], call, ended=reply.closed and len(reply.ids) < protocol.ROUND_TOKENS
+            )
 
         decoding = asdict(samples[0].decoding)
         rounds = two_rounds(

@@ -30,6 +30,7 @@ COLUMNS = (
     "latency_s",
     "n",
     "failed",
+    "truncated",
     "reused",
 )
 
@@ -227,6 +228,7 @@ def _token_figures(traced: pd.DataFrame) -> dict[str, Any]:
         "area": areas(calls).mean() if len(calls) else None,
         "invalid_calls": int((traced["status"] == "invalid").sum()),
         "latency_s": traced["latency_s"].mean(),
+        "truncated": int(traced["truncated"].sum()),
         "reused": int(traced["reused"].sum()),
     }
 

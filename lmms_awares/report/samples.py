@@ -31,6 +31,7 @@ _TRACE = pa.struct(
         "response_chars": pa.int64(),
         "batch_size": pa.int64(),
         "failed": pa.string(),
+        "truncated": pa.bool_(),
         "reused": pa.bool_(),
         "conditions": pa.struct({name: pa.int64() if name in _NUMBERS else pa.string() for name in CONDITIONS}),
     }
@@ -62,7 +63,8 @@ def read_samples(file: Path, *, scored: bool) -> pd.DataFrame:
         or null), `no_input` (no token was given), `traced`, POPE's `truth` (`yes` or `no`) and `said_yes`, and of the
         trace: `model`, `policy`, `prompt`, `full_tokens`, `visual_tokens`, `rtr`, `latency_s`, `response_chars`,
         `new_tokens` (all turns), `batch_size`, `width`, `height`, `status` (of the tool call), `ids` (joined by
-        commas), `forced`, `called`, `reused` (from a journal), and the run's `CONDITIONS`.
+        commas), `forced`, `called`, `truncated` (at the token limit), `reused` (from a
+        journal), and the run's `CONDITIONS`.
 
     Raises:
         RunError: a missing or broken file, a score or RTR that is no finite number, a document that stands twice.
@@ -155,6 +157,7 @@ def _flatten(table: pa.Table) -> pd.DataFrame:
         "status": pc.struct_field(call, "status"),
         "ids": pc.binary_join(pc.struct_field(call, "ids"), ","),
         "forced": pc.fill_null(pc.struct_field(call, "forced"), False),
+        "truncated": pc.fill_null(pc.struct_field(trace, "truncated"), False),
         "reused": pc.fill_null(pc.struct_field(trace, "reused"), False),
         **{name: pc.struct_field(trace, ["conditions", name]) for name in CONDITIONS},
     }

@@ -34,6 +34,11 @@ def print_summary(table: pd.DataFrame, source: Path) -> None:
         view.add_section()
         view.add_row(*(_cell(c, means.get(c, "mean" if c == "task" else None)) for c in _HEADINGS))
     console.print(view)
+    for _, row in table[table["truncated"] > 0].iterrows():
+        console.print(
+            f"{row['truncated']:.0f} of {row['n'] - row['failed']} answers of {row['task']} ran into the token limit",
+            highlight=False,
+        )
     if table["reused"].sum() > 0:
         answers = int((table["n"] - table["failed"]).sum())
         console.print(
