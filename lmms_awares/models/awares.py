@@ -15,7 +15,7 @@ from lmms_awares.models.config import AwaresArgs
 from lmms_awares.models.policies import CONTROLS, require_evidence
 from lmms_awares.models.pruners import pruning_trace, segment_of
 from lmms_awares.models.rounds import two_rounds
-from lmms_awares.models.sample import Address, Outcome, Sample, SampleError
+from lmms_awares.models.sample import Address, Outcome, Sample, SampleError, check_context
 from lmms_awares.protocol import CALL_BUDGET, ToolCall, format_call, parse_reply
 from lmms_awares.trace import CropTrace, ToolCallTrace, TurnTrace
 from lmms_awares.views import ViewPlan, render_crop, render_lowres
@@ -58,14 +58,14 @@ class Awares(QwenVL):
             return None
         return () if plans[0].lowres_is_full else CONTROLS[self.args.policy](doc, plans[0], self.sample_seed(at))
 
-    def answer(self, samples: Sequence[Sample]) -> list[Outcome]:
+    def answer(self, samples: Sequence[Sample]) -> list[Outcome | SampleError]:
         """Let the policy decide on each sample of the batch, then answer."""
         if self.args.policy == "model":
             return self._ask_model(samples)
         requests = [sample.request or () for sample in samples]
         direct = [row for row, ids in enumerate(requests) if not ids]
         forced = [row for row, ids in enumerate(requests) if ids]
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, Outcome | SampleError] = {}
         if direct:
             outcomes |= zip(direct, super().answer([samples[row] for row in direct]), strict=True)
         if forced:
@@ -73,14 +73,15 @@ class Awares(QwenVL):
             outcomes |= zip(forced, self._force([samples[row] for row in forced], calls), strict=True)
         return [outcomes[row] for row in range(len(samples))]
 
-    def _ask_model(self, samples: Sequence[Sample]) -> list[Outcome]:
+    def _ask_model(self, samples: Sequence[Sample]) -> list[Outcome | SampleError]:
         """Turn 1 is generated; rows that call go on to turn 2, the others are done."""
 
         def respond(row: int, reply: Reply) -> tuple[ToolCall, Segment] | None:
-            call = parse_reply(self._chat.decode(reply.ids[:CALL_BUDGET]))
+            said = reply.ids[:CALL_BUDGET]
+            call = parse_reply(self._chat.decode(said))
             if call is None:
                 return None
-            return call, self._crop_turn(samples[row], _requested(samples[row], call), ended=_closed(reply))
+            return call, self._crop_turn(samples[row], said, _requested(samples[row], call), ended=_closed(reply))
 
         decoding = asdict(samples[0].decoding)
         longer = {"max_new_tokens": max(samples[0].decoding.max_new_tokens, CALL_BUDGET), "keep": CALL_BUDGET}
@@ -91,7 +92,7 @@ class Awares(QwenVL):
             second=decoding,
         )
         return [
-            self._direct_outcome(sample, said.first)
+            said.error or self._direct_outcome(sample, said.first)
             if said.second is None
             else self._two_turns(
                 sample,
@@ -106,39 +107,46 @@ class Awares(QwenVL):
             for sample, said in zip(samples, rounds, strict=True)
         ]
 
-    def _force(self, samples: Sequence[Sample], requests: list[tuple[str, ...]]) -> list[Outcome]:
-        """The call is put into the assistant's mouth; then everything is prefilled at once."""
+    def _force(self, samples: Sequence[Sample], requests: list[tuple[str, ...]]) -> list[Outcome | SampleError]:
+        """Put the calls into the assistant's turns, then prefill everything at once."""
         started = time.perf_counter()
-        texts = [format_call(ids) for ids in requests]
-        conversation = self._converse(samples)
-        conversation.say([self._chat.encode_reply(text) for text in texts])
-        resolved = [s.plans[0].requested(ids) for s, ids in zip(samples, requests, strict=True)]
-        turns = [self._crop_turn(s, ids, ended=True) for s, ids in zip(samples, resolved, strict=True)]
-        conversation.continue_rows(range(len(samples)), turns)
-        finals = conversation.generate(**asdict(samples[0].decoding))
-        latency = self._elapsed(started)
-        return [
-            self._two_turns(
-                sample,
-                ToolCall(asked, "valid", text),
-                ids=ids,
-                first=TurnTrace(text=text, new_tokens=0, seconds=0.0),
-                turn=turn,
-                final=final,
-                latency=latency,
-                forced=True,
-            )
-            for sample, asked, ids, text, turn, final in zip(
-                samples, requests, resolved, texts, turns, finals, strict=True
-            )
-        ]
+        outcomes: dict[int, Outcome | SampleError] = {}
+        calls: dict[int, tuple[list[int], Segment]] = {}
+        for row, (sample, asked) in enumerate(zip(samples, requests, strict=True)):
+            said = self._chat.encode_reply(format_call(asked))
+            try:
+                calls[row] = said, self._crop_turn(sample, said, sample.plans[0].requested(asked), ended=True)
+            except SampleError as error:
+                outcomes[row] = error
+        if calls:
+            conversation = self._converse([samples[row] for row in calls])
+            conversation.say([said for said, _ in calls.values()])
+            conversation.continue_rows(range(len(calls)), [turn for _, turn in calls.values()])
+            finals = conversation.generate(**asdict(samples[0].decoding))
+            latency = self._elapsed(started)
+            for (row, (_, turn)), final in zip(calls.items(), finals, strict=True):
+                text = format_call(requests[row])
+                outcomes[row] = self._two_turns(
+                    samples[row],
+                    ToolCall(requests[row], "valid", text),
+                    ids=samples[row].plans[0].requested(requests[row]),
+                    first=TurnTrace(text=text, new_tokens=0, seconds=0.0),
+                    turn=turn,
+                    final=final,
+                    latency=latency,
+                    forced=True,
+                )
+        return [outcomes[row] for row in range(len(samples))]
 
-    def _crop_turn(self, sample: Sample, ids: tuple[str, ...], *, ended: bool) -> Segment:
+    def _crop_turn(self, sample: Sample, said: Sequence[int], ids: tuple[str, ...], *, ended: bool) -> Segment:
+        """The user turn with crops `ids` behind the assistant's turn `said`; errors as `check_context`."""
         plan = sample.plans[0]
         views = [render_crop(sample.images[0], plan, id) for id in ids]
         tokens = [plan.crop_tokens(id) for id in ids]
         make = partial(self._chat.crop_turn, ended=ended)
-        return segment_of(make, views, tokens, self._pruner, self._chat.pixel_limits)
+        turn = segment_of(make, views, tokens, self._pruner, self._chat.pixel_limits)
+        check_context(len(sample.prompt.ids) + len(said) + len(turn.ids), self._context)
+        return turn
 
     def _two_turns(
         self,

@@ -27,7 +27,7 @@ from lmms_awares.models import checkpoint, records
 from lmms_awares.models.batching import batches, wants_trace
 from lmms_awares.models.config import CommonArgs, ConfigError, parse_args
 from lmms_awares.models.pruners import build_pruner, pruning_trace, segment_of
-from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, SampleError, read_images
+from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, SampleError, check_context, read_images
 from lmms_awares.prompts import published_prompt_for
 from lmms_awares.provenance import code_hash
 from lmms_awares.trace import Conditions, TurnTrace, seal
@@ -128,8 +128,12 @@ class QwenVL(lmms):
         """Crops that something else than the model decides on; None where nothing does."""
         return None
 
-    def answer(self, samples: Sequence[Sample]) -> list[Outcome]:
-        """Answer a batch in one turn; models with more turns override this."""
+    def answer(self, samples: Sequence[Sample]) -> list[Outcome | SampleError]:
+        """Answer a batch in one turn; models with more turns override this.
+
+        Returns:
+            per sample what came of it, or why it cannot be answered.
+        """
         conversation = self._converse(samples)
         replies = conversation.generate(**asdict(samples[0].decoding))
         return [self._direct_outcome(sample, reply) for sample, reply in zip(samples, replies, strict=True)]
@@ -194,18 +198,25 @@ class QwenVL(lmms):
             samples = [sample for _, sample in waiting.values()]
             outcomes = self._seeded_answer(samples)
             for (index, (key, sample)), outcome in zip(waiting.items(), outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    finished[index] = self._failed(sample.at, outcome, sample.images)
+                    continue
                 finished[index] = records.finished(key, sample, outcome, self._identity(), len(samples))
         for index in waiting:
-            if self._journal and not requests[index][0].metadata.get("__padding_only__"):
+            if (
+                self._journal
+                and finished[index].trace.failed is None
+                and not requests[index][0].metadata.get("__padding_only__")
+            ):
                 self._journal.add(finished[index])
         generated = sum(finished[index].output_tokens for index in waiting)
         return [finished[index] for index in range(len(requests))], generated
 
-    def _seeded_answer(self, samples: Sequence[Sample]) -> list[Outcome]:
+    def _seeded_answer(self, samples: Sequence[Sample]) -> list[Outcome | SampleError]:
         if samples[0].decoding.temperature == 0:
             return self.answer(samples)
         # One at a time, seeded by the sample: its answer must not depend on its batch or on what a resume skipped.
-        outcomes = []
+        outcomes: list[Outcome | SampleError] = []
         for sample in samples:
             torch.manual_seed(int(self.sample_seed(sample.at)[:15], 16))
             outcomes += self.answer([sample])
@@ -233,6 +244,7 @@ class QwenVL(lmms):
             if self._journal and (entry := self._journal.get(key)):
                 return records.reused(entry)
             prompt = self._first_segment(text, images, plans)
+            check_context(len(prompt.ids), self._context)
         except ConfigError:
             raise
         except _UNREADABLE as error:
@@ -253,6 +265,10 @@ class QwenVL(lmms):
         views = [self.first_view(image, plan) for image, plan in zip(images, plans, strict=True)]
         tokens = [self.first_tokens(plan) for plan in plans]
         return segment_of(partial(self._chat.segment, text), views, tokens, self._pruner, self._chat.pixel_limits)
+
+    @property
+    def _context(self) -> int:
+        return int(self._model.config.text_config.max_position_embeddings)
 
     def _key(
         self,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from lmms_awares.conversation import Conversation, Reply, Segment
+from lmms_awares.models.sample import SampleError
 
 Call = TypeVar("Call")
 
@@ -26,11 +27,13 @@ class Rounds(Generic[Call]):
     Attributes:
         second: None where the first reply was the last.
         seconds: wall clock from the start of the batch's first round to the end of the row's last one.
+        error: why there is no second round although the first reply was a call; else None.
     """
 
     first: Reply
     second: Second[Call] | None
     seconds: float
+    error: SampleError | None = None
 
 
 def two_rounds(
@@ -43,12 +46,21 @@ def two_rounds(
     """Generate a batch's first round; rows whose reply is a call go on to the second, the others are done.
 
     Args:
-        respond: the call in a row's reply and the user turn that it gets, or None.
+        respond: the call in a row's reply and the user turn that it gets, or None. Where it raises SampleError, that
+            row ends there and the others go on.
         first, second: arguments of `Conversation.generate`.
     """
     started = time.perf_counter()
     replies = conversation.generate(**first)
-    responses = {row: response for row, reply in enumerate(replies) if (response := respond(row, reply)) is not None}
+    responses: dict[int, tuple[Call, Segment]] = {}
+    errors: dict[int, SampleError] = {}
+    for row, reply in enumerate(replies):
+        try:
+            response = respond(row, reply)
+        except SampleError as error:
+            errors[row] = error
+        else:
+            responses |= {} if response is None else {row: response}
     seconds: dict[int, Second[Call]] = {}
     if responses:
         conversation.continue_rows(list(responses), [turn for _, turn in responses.values()])
@@ -57,6 +69,6 @@ def two_rounds(
             seconds[row] = Second(call, turn, final)
     elapsed = time.perf_counter() - started  # a reply is there when its device is done
     return [
-        Rounds(reply, seconds.get(row), elapsed if row in seconds else reply.seconds)
+        Rounds(reply, seconds.get(row), elapsed if row in seconds else reply.seconds, errors.get(row))
         for row, reply in enumerate(replies)
     ]

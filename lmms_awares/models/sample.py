@@ -114,6 +114,22 @@ def check_grids(segment: Segment, expected: Sequence[int]) -> None:
         raise RuntimeError(f"planned {list(expected)} visual tokens, the image processor made {found}")
 
 
+def check_context(tokens: int, context: int) -> None:
+    """Refuse a conversation that is longer than what the model was made for: it would answer, but nonsense.
+
+    Args:
+        tokens: of all turns before the next reply, images included as the views show them, before any pruning.
+        context: `max_position_embeddings`.
+
+    Raises:
+        SampleError: it is too long.
+    """
+    if tokens > context:
+        raise SampleError(
+            f"its prompt of {tokens} tokens is longer than the model's context of {context}; a lower max_pixels helps"
+        )
+
+
 def read_images(messages: Sequence[Message]) -> list[Image.Image]:
     """RGB images of a conversation, in order.
 

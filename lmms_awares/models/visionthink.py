@@ -15,7 +15,7 @@ from lmms_awares.chat import Message
 from lmms_awares.conversation import Reply, Segment
 from lmms_awares.models.resolution import LowResolution
 from lmms_awares.models.rounds import Second, two_rounds
-from lmms_awares.models.sample import Decoding, Outcome, Sample, check_grids
+from lmms_awares.models.sample import Decoding, Outcome, Sample, SampleError, check_context, check_grids
 from lmms_awares.tokens import TOKEN_SIDE
 from lmms_awares.trace import CropTrace, ToolCallTrace
 from lmms_awares.views import ViewPlan, render_full
@@ -46,16 +46,17 @@ class VisionThink(LowResolution):
         *earlier, last = messages
         return [*earlier, {**last, "content": self._wording.question(last["content"])}]
 
-    def answer(self, samples: Sequence[Sample]) -> list[Outcome]:
+    def answer(self, samples: Sequence[Sample]) -> list[Outcome | SampleError]:
         """Let every sample of the batch answer or call; callers get the second round."""
 
         def respond(row: int, reply: Reply) -> tuple[ToolCall, Segment] | None:
-            call = protocol.parse_reply(self._chat.decode(_said(reply)))
+            said = _said(reply)
+            call = protocol.parse_reply(self._chat.decode(said))
             if call is None:
                 return None
-            return call, self._second_turn(
-                samples[row], call, ended=reply.closed and len(reply.ids) < protocol.ROUND_TOKENS
-            )
+            turn = self._second_turn(samples[row], call, ended=reply.closed and len(said) == len(reply.ids))
+            check_context(len(samples[row].prompt.ids) + len(said) + len(turn.ids), self._context)
+            return call, turn
 
         decoding = asdict(samples[0].decoding)
         rounds = two_rounds(
@@ -65,7 +66,7 @@ class VisionThink(LowResolution):
             second=decoding,
         )
         return [
-            self._direct_answer(sample, said.first)
+            said.error or self._direct_answer(sample, said.first)
             if said.second is None
             else self._second_answer(sample, said.first, said.second, said.seconds)
             for sample, said in zip(samples, rounds, strict=True)
