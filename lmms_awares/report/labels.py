@@ -94,14 +94,14 @@ def mini_labels(source: Source, data_root: Path | None = None) -> pd.DataFrame:
 
 
 def _labels_of(source: Source, task: str, data_root: Path | None) -> pd.DataFrame:
-    named = (source.run.results["configs"][task].get("dataset_kwargs") or {}).get("data_files") or {}
+    named = (source.run.config(task).get("dataset_kwargs") or {}).get("data_files") or {}
     if data_root is not None:
         files = sorted((data_root / benchmark_of(task)).glob("*.parquet"))
     else:
         files = [Path(file) for split in named.values() for file in ([split] if isinstance(split, str) else split)]
     missing = [file for file in files if not file.is_file()]
     if missing or not files:
-        place = missing[0] if missing else data_root or f"{source.run.path}'s data"
+        place = missing[0] if missing else data_root or f"{source.run.of(task).path}'s data"
         raise RunError(f"the documents of {task} are not at {place}; give --data FOLDER with <benchmark>/*.parquet")
     question = _QUESTION.get(benchmark_of(task), "question")
     try:

@@ -40,10 +40,12 @@ def _heading(name: str) -> tuple[str, str]:
 def with_published(table: Table) -> Table:
     """A main table with the published rows of Table 1 below its own, in the columns that both have.
 
-    An average is shown where all six benchmarks are in the table.
+    An average is shown where the table is of those six benchmarks and no other.
     """
     frame = paper_table(1).frame.rename(columns={"Acc": "score", "Average": "average", "Model": "method"})
-    if any(column not in table.frame.columns for column in frame.columns):
+    if {title for title, name in frame.columns if name == "score"} != {
+        title for title, name in table.frame.columns if name == "score"
+    }:
         frame = frame.drop(columns="average", level=0)
     frame = frame.reindex(columns=table.frame.columns, fill_value="-")
     frame["", "method"] += " [paper]"

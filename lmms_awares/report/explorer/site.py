@@ -9,7 +9,6 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from lmms_awares.report.collect import collect
+from lmms_awares.report.collect import collect_runs
 from lmms_awares.report.explorer import documents, overview, records
 from lmms_awares.report.explorer.pictures import Gallery
 from lmms_awares.report.runs import Run
@@ -54,8 +53,7 @@ def build(runs: dict[str, Run], out: Path) -> list[str]:
         TraceError: a trace of another schema version.
     """
     # Before anything is written, so that a broken run leaves no half of a site.
-    read = collect([run.path for run in runs.values()])
-    sources = [replace(source, name=label) for label, source in zip(runs, read, strict=True)]
+    sources = collect_runs(runs)
     table = pd.concat([source.summary for source in sources], ignore_index=True)
     tasks = list(dict.fromkeys(table["task"]))
     try:
@@ -120,7 +118,7 @@ def _all_records(table: pd.DataFrame, runs: list[Run], out: Path) -> Iterator[re
     gallery = Gallery(out, sum(count for count, _ in surveys.values()))
     for task, (_, missing) in surveys.items():
         answers = [{row["doc_id"]: row for row, _ in run.samples(task)} if run in asked[task] else {} for run in runs]
-        stream = iter(()) if missing else enumerate(documents.read(asked[task][0].results["configs"][task]))
+        stream = iter(()) if missing else enumerate(documents.read(asked[task][0].config(task)))
         for doc_id in tqdm(sorted(set().union(*answers)), desc=task, unit="document", disable=None):
             document = next((document for position, document in stream if position == doc_id), None)
             samples = [run.get(doc_id) for run in answers]
@@ -130,9 +128,9 @@ def _all_records(table: pd.DataFrame, runs: list[Run], out: Path) -> Iterator[re
 
 def _survey(run: Run, task: str, n: int) -> tuple[int, str | None]:
     """(number of different images among the `n` documents of a task, why the documents cannot be had)."""
-    start = int(run.results["config"].get("offset") or 0)
+    start = int(run.settings(task).get("offset") or 0)
     try:
-        rows = islice(documents.read(run.results["configs"][task]), start, start + n)
+        rows = islice(documents.read(run.config(task)), start, start + n)
         return len({document.digest for document in rows}), None
     except DataError as error:
         return 0, str(error)

@@ -1,0 +1,73 @@
+"""Documents are known by what they hold, question, target and image, not by their number alone."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+_NAMED = 5  # documents that a message lists
+
+
+def changed(before: pd.DataFrame, after: pd.DataFrame) -> list[int]:
+    """Documents of both sides whose question, target or image differs, by `doc_id`.
+
+    What one side does not know (images of older traces, of samples that failed) is no difference.
+
+    Args:
+        before, after: rows as `lmms_awares.report.samples.read_samples` gives them.
+    """
+    old, new = _shared(before, after)
+    differs = np.zeros(len(old), dtype=bool)
+    for name in ("asked", "pixels", "width", "height"):
+        left, right = (frame[name].fillna(0).to_numpy() for frame in (old, new))
+        differs |= (left != right) & (left != 0) & (right != 0)
+    return sorted(old["doc_id"].to_numpy()[differs].tolist())
+
+
+def _shared(before: pd.DataFrame, after: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The documents of both, in one order."""
+    if np.array_equal(before["doc_id"], after["doc_id"]):  # as a rule, and quicker
+        return before, after
+    shared = before["doc_id"][before["doc_id"].isin(after["doc_id"])]
+    old, new = (frame.set_index("doc_id").loc[shared].reset_index() for frame in (before, after))
+    return old, new
+
+
+def same_documents(frames: Mapping[str, pd.DataFrame]) -> list[list[str]]:
+    """Rows grouped by the documents that they were run on, the largest group first.
+
+    Args:
+        frames: one benchmark's rows by row name.
+
+    Returns:
+        names, in each group as they stand in `frames`; of two equally large groups the one that begins first.
+    """
+    # Rows that know their images go first, so that one that does not joins them and is no bridge between two of them.
+    ordered = sorted(frames, key=lambda row: int((frames[row]["pixels"] == 0).sum()))
+    groups: list[list[str]] = []
+    for row in ordered:
+        home = next((group for group in groups if _equal(frames[group[0]], frames[row])), None)
+        groups.append([row]) if home is None else home.append(row)
+    order = list(frames)
+    groups = [sorted(group, key=order.index) for group in groups]
+    return sorted(groups, key=lambda group: (-len(group), order.index(group[0])))
+
+
+def _equal(before: pd.DataFrame, after: pd.DataFrame) -> bool:
+    same = np.array_equal(np.sort(before["doc_id"]), np.sort(after["doc_id"]))
+    return same and not changed(before, after)
+
+
+def listed(documents: list[int]) -> str:
+    """`3 (document 0, 4, 7)`; the first few of many."""
+    names = ", ".join(map(str, documents[:_NAMED])) + (", …" if len(documents) > _NAMED else "")
+    return f"{len(documents)} (document {names})"
+
+
+def asks(question: str | None, prompt: object) -> bool:
+    """True where a document's question is in a prompt, or nothing is known of it.
+
+    Only its first line, up to the options, which lmms-eval writes in its own way.
+    """
+    lines = "" if question is None else question.split("(A)", 1)[0].strip()
+    return not lines or lines.splitlines()[0] in str(prompt)
