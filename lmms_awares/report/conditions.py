@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -19,8 +20,10 @@ _TRACED = ("prompt", *CONDITIONS, "batch_size")
 _SETTINGS = ("limit", "offset", "gen_kwargs")
 _NAMES = (*_TRACED, *_SETTINGS, _ARGUMENTS)
 # Arguments of our models that the trace or the method's name tell, and those that change no number.
-_TOLD = ("pretrained", "adapter", "dtype", "attn_implementation", "min_pixels", "max_pixels", "lowres_base", "prompt")
-_TOLD += ("policy", "pruner", "retain_ratio", "device_map", "journal", "rev", "setup")
+_TOLD = (
+    *("pretrained", "adapter", "dtype", "attn_implementation", "min_pixels", "max_pixels", "lowres_base", "prompt"),
+    *("policy", "pruner", "retain_ratio", "device_map", "journal", "rev", "setup"),
+)
 _STAR_NOTE = "*: an average over what does not compare; the warnings say why"
 
 _Values = tuple[str, ...]  # of one condition in one benchmark: several where a run was resumed, none where unknown
@@ -71,13 +74,14 @@ def _arguments(run: Run, *, traced: bool) -> str:
 
 
 def _largest_batches(run: Run, sizes: dict[str, _Values]) -> None:
-    """One batch size per evaluation, its largest: the last batch of a benchmark, or a short benchmark's, is smaller."""
-    largest: dict[str, int] = {}
+    """One batch size per evaluation: the last batch of a benchmark is smaller, and so is that of a short one."""
+    largest: dict[Path, int] = {}
     for task, values in sizes.items():
-        key = str(run.of(task).path)
-        largest[key] = max([largest.get(key, 0), *map(int, values)])
+        setting = str(run.settings(task).get("batch_size"))
+        path = run.of(task).path
+        largest[path] = max([largest.get(path, 0), *map(int, values), int(setting) if setting.isdigit() else 0])
     for task, values in sizes.items():
-        sizes[task] = (str(largest[str(run.of(task).path)]),) if values else ()
+        sizes[task] = (str(largest[run.of(task).path]),) if values else ()
 
 
 def _by_condition(sources: list[Source], rows: list[str]) -> dict[str, _Cells]:
@@ -91,7 +95,8 @@ def _by_condition(sources: list[Source], rows: list[str]) -> dict[str, _Cells]:
 def mixtures(sources: list[Source]) -> Mixtures:
     """Rows that mix conditions, or whose documents are not those of most other rows."""
     rows = labels(sources)
-    scores, times = set(), set()
+    scores: set[str] = set()
+    times: set[str] = set()
     for name, cells in _by_condition(sources, rows).items():
         (times if name in _TIMES else scores).update(_mixed(cells))
     for frames in _frames_by_task(sources, rows).values():

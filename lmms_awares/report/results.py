@@ -135,6 +135,11 @@ class Run:
 
 
 def read(file: Path) -> Run:
+    """One results file.
+
+    Raises:
+        RunError: it is none.
+    """
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
