@@ -49,7 +49,8 @@ def test_other_documents_under_the_same_numbers_are_warned_of(kind, tmp_path):
     ]
     warning = (
         f"warning: rows differ in the documents of {POPE}, so they do not compare: "
-        "awares 3, qwen2_5_vl_full 3, visionzip 3; visionzip: 1 (document 1) with another question, target or image than awares"
+        "awares 3, qwen2_5_vl_full 3, visionzip 3; "
+        "visionzip: 1 (document 1) with another question, target or image than awares"
     )
     shown = awares("compare", *runs).stdout
     assert warning in shown

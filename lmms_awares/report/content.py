@@ -1,9 +1,14 @@
 """Documents are known by what they hold, question, target and image, not by their number alone."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from lmms_awares.report.collect import benchmark_of
+from lmms_awares.trace import Trace
 
 _NAMED = 5  # documents that a message lists
 
@@ -64,10 +69,59 @@ def listed(documents: list[int]) -> str:
     return f"{len(documents)} (document {names})"
 
 
-def asks(question: str | None, prompt: object) -> bool:
-    """True where a document's question is in a prompt, or nothing is known of it.
+@dataclass(frozen=True)
+class Content:
+    """What a document holds, as far as it is known. `size`: (width, height) in px; `digest`: of the image's pixels."""
+
+    question: str | None = None
+    target: str | None = None
+    size: tuple[int, int] | None = None
+    digest: str | None = None
+
+    def other_than(self, seen: "Content") -> str | None:
+        """In what the two are different documents, in a few words; None where in nothing that is known of both."""
+        for what, own, other in (
+            ("images of other sizes", self.size, seen.size),
+            ("images with other pixels", self.digest, seen.digest),
+            ("other questions", self.question, seen.question),
+            ("other targets", self.target, seen.target),
+        ):
+            if own is not None and other is not None and own != other:
+                return what
+        return None
+
+    def not_asked_by(self, seen: "Content") -> str | None:
+        """`other_than` of a document of the data, whose question is only a part of the prompt in `seen`."""
+        return (replace(self, question=None) if _asks(self.question, seen.question) else self).other_than(seen)
+
+
+def seen_by(row: Mapping[str, Any], trace: Trace | None) -> Content:
+    """The document of a row of a samples file; its question is the whole prompt."""
+    asked, target = (row.get(name) for name in ("input", "target"))
+    size, digest = (None, None) if trace is None else (trace.image_size, trace.image_digest)
+    return Content(None if asked is None else str(asked), None if target is None else str(target), size, digest)
+
+
+def question_column(task: str) -> str:
+    """Where a task's data hold the question."""
+    return "text" if benchmark_of(task) == "vstar_bench" else "question"
+
+
+def target_column(config: Mapping[str, Any]) -> str | None:
+    """Where a task's data hold what lmms-eval writes as the target; None where it is not a plain column."""
+    named = config.get("doc_to_target")
+    return named if isinstance(named, str) and named.isidentifier() and not config.get("doc_to_choice") else None
+
+
+def target_text(value: object) -> str | None:
+    """A target as lmms-eval writes it; None for what it may write in another way."""
+    return str(value) if isinstance(value, str | list) else None
+
+
+def _asks(question: str | None, prompt: str | None) -> bool:
+    """True where a document's question is in a prompt, or one of them is not known.
 
     Only its first line, up to the options, which lmms-eval writes in its own way.
     """
     lines = "" if question is None else question.split("(A)", 1)[0].strip()
-    return not lines or lines.splitlines()[0] in str(prompt)
+    return not lines or prompt is None or lines.splitlines()[0] in prompt
