@@ -1,16 +1,20 @@
 """What a number belongs to: rows whose documents or conditions differ are not averaged or compared without a word."""
 
+import gzip
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from report_runs import CHART, POPE, awares, cells, exit_of, failed, sample, write
 
 from lmms_awares.report import kinds
+from lmms_awares.report.baseline import SCHEMA_VERSION, load, save
 from lmms_awares.report.collect import collect
 from lmms_awares.report.content import changed, same_documents
 from lmms_awares.report.tables import main_table
 
+ROOT = Path(__file__).parents[1]
 DIGESTS = ("a" * 16, "b" * 16, "c" * 16)
 
 
@@ -141,6 +145,37 @@ def test_regress_refuses_other_images_of_the_same_size(tmp_path, monkeypatch, ca
         (reason,) = json.loads((tmp_path / "j").read_text())["reasons"]
         assert (code, reason) == (2, f"{POPE}: different data: 1 (document 1) with another question, target or image")
     assert exit_of(monkeypatch, capsys, "regress", "--baseline", saved, "--candidate", before)[0] == 0
+
+
+def test_older_baselines_still_load(tmp_path, monkeypatch, capsys):
+    """Version 1 knows no pixels: sizes, questions and targets are compared. The committed one is such a file or newer."""
+    run = write(tmp_path / "a", {POPE: rows()})
+    old = json.loads(load(run).model_dump_json())
+    old["schema_version"] = 1
+    del old["tasks"][POPE]["image_digests"]
+    del old["tasks"][POPE]["conditions"][0]["code"]
+    file = tmp_path / "old.json.gz"
+    file.write_bytes(gzip.compress(json.dumps(old).encode()))
+    assert load(file).schema_version == SCHEMA_VERSION == 2
+    assert exit_of(monkeypatch, capsys, "regress", "--baseline", file, "--candidate", run)[0] == 0
+    for name, value in (("input", "another?"), ("target", "no")):
+        other = write(tmp_path / name, {POPE: [row | {name: value} for row in rows()]})
+        assert exit_of(monkeypatch, capsys, "regress", "--baseline", file, "--candidate", other)[0] == 2
+    save(load(file), tmp_path / "again.json.gz")
+    assert load(tmp_path / "again.json.gz") == load(file)
+    assert len(load(ROOT / "results" / "baselines" / "mini.json.gz").tasks) == 6
+
+
+def test_code_that_was_not_recorded_is_a_note_of_the_gate(tmp_path, monkeypatch, capsys):
+    before = write(tmp_path / "a", {POPE: rows()})
+    after = write(tmp_path / "b", {POPE: rows()}, conditions={"code": "abc"})
+    code, _ = exit_of(
+        monkeypatch, capsys, "regress", "--baseline", before, "--candidate", after, "--json", tmp_path / "j"
+    )
+    assert code == 0
+    assert json.loads((tmp_path / "j").read_text())["notes"] == [
+        "code differs: not recorded in the baseline, abc in the candidate"
+    ]
 
 
 # --- conditions

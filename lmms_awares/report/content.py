@@ -1,6 +1,6 @@
 """Documents are known by what they hold, question, target and image, not by their number alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,6 +61,22 @@ def same_documents(frames: Mapping[str, pd.DataFrame]) -> list[list[str]]:
 def _equal(before: pd.DataFrame, after: pd.DataFrame) -> bool:
     same = np.array_equal(np.sort(before["doc_id"]), np.sort(after["doc_id"]))
     return same and not changed(before, after)
+
+
+def same_samples(rows: Sequence[Mapping[str, pd.DataFrame]]) -> pd.MultiIndex:
+    """(task, doc_id) of the documents that are in all rows, traced, and the same in all.
+
+    Args:
+        rows: each one's samples by task; all have the same tasks.
+    """
+    pairs = []
+    for task, first in rows[0].items():
+        shared = set(first.loc[first["traced"], "doc_id"])
+        for other in (row[task] for row in rows[1:]):
+            shared &= set(other.loc[other["traced"], "doc_id"])
+            shared -= {*changed(first, other)}
+        pairs += [(task, doc_id) for doc_id in sorted(shared)]
+    return pd.MultiIndex.from_tuples(pairs, names=["task", "doc_id"])
 
 
 def listed(documents: list[int]) -> str:

@@ -11,6 +11,7 @@ from lmms_awares.report.results import RESULTS, Run, read
 from lmms_awares.report.samples import RunError
 
 _NOMINAL = {"qwen2_5_vl_full": 1.0, "qwen2_5_vl_lowres": 0.25}  # the paper's RTR of methods without a retain ratio
+_CONTROL_PRUNERS = ("random", "downsample")
 COLUMNS = (
     "method",
     "nominal",
@@ -143,6 +144,16 @@ def method_of(run: Run, frame: pd.DataFrame) -> str:
     return f"{model}{control}{f'+{pruner}' if pruner else ''}{budget}"
 
 
+def is_control(method: str) -> bool:
+    """True for methods that measure what others are worth, and are no offer themselves.
+
+    These are AwaRes's control policies, which decide always alike, at random, or by the labels (`oracle`), and the
+    pruners `random` and `downsample`.
+    """
+    pruner = method.partition("+")[2].partition("@")[0]
+    return ":" in method or pruner in _CONTROL_PRUNERS
+
+
 def _row(run: Run, task: str, frame: pd.DataFrame) -> dict[str, Any]:
     answered = frame[frame["failed"].isna()]
     traced = answered[answered["traced"]]
@@ -206,6 +217,7 @@ __all__ = [
     "RunError",
     "areas",
     "find_runs",
+    "is_control",
     "method_of",
     "newest_run",
     "summarize",
