@@ -148,7 +148,7 @@ def test_regress_refuses_other_images_of_the_same_size(tmp_path, monkeypatch, ca
 
 
 def test_older_baselines_still_load(tmp_path, monkeypatch, capsys):
-    """Version 1 knows no pixels: sizes, questions and targets are compared. The committed one is such a file or newer."""
+    """Version 1 knows no pixels: sizes, questions and targets are compared."""
     run = write(tmp_path / "a", {POPE: rows()})
     old = json.loads(load(run).model_dump_json())
     old["schema_version"] = 1

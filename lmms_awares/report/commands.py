@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lmms_awares.report.collect import Source
 
 Runs = Annotated[
-    list[Path] | None, typer.Argument(help="result folders (each one's newest run counts) or *_results.json files")
+    list[Path] | None, typer.Argument(help="result folders (each task's newest results count) or *_results.json files")
 ]
 KeepGoing = Annotated[bool, typer.Option("--keep-going", help="leave unreadable runs out; still exits 2")]
 Labels = Annotated[str | None, typer.Option(help="LR/HR labels: a .jsonl or .parquet file, or 'mini'")]
@@ -84,7 +84,7 @@ def compare(
 
 
 def diagnose(
-    run: Annotated[Path, typer.Argument(help="result folder (its newest run counts) or *_results.json")],
+    run: Annotated[Path, typer.Argument(help="result folder (each task's newest results count) or *_results.json")],
     *,
     labels: Labels = None,
     data: Data = None,
