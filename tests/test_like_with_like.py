@@ -12,7 +12,9 @@ from lmms_awares.report import kinds
 from lmms_awares.report.baseline import SCHEMA_VERSION, load, save
 from lmms_awares.report.collect import collect
 from lmms_awares.report.content import changed, same_documents
+from lmms_awares.report.runs import newest_run, summarize
 from lmms_awares.report.tables import main_table
+from lmms_awares.report.terminal import print_summary
 
 ROOT = Path(__file__).parents[1]
 DIGESTS = ("a" * 16, "b" * 16, "c" * 16)
@@ -327,3 +329,16 @@ def test_every_command_stands_a_run_in_which_all_samples_failed(tmp_path, monkey
     assert exit_of(monkeypatch, capsys, "report", nothing, low, "-o", tmp_path / "site")[0] == 0
     code, _ = exit_of(monkeypatch, capsys, "regress", "--baseline", nothing, "--candidate", nothing)
     assert code == 2
+
+
+def test_the_summary_of_a_run_in_which_all_samples_failed(tmp_path, capsys):
+    nothing = write(tmp_path / "nothing", {POPE: [failed(), failed()], CHART: [failed()]})
+    print_summary(summarize(newest_run(nothing)), nothing)
+    shown = capsys.readouterr().out
+    assert "nan" not in shown.replace(str(tmp_path), "")
+    assert f"2 of 2 samples of {POPE} failed" in " ".join(shown.split())
+    assert awares("compare", nothing).exit_code == 0
+    rows = [
+        line for line in awares("compare", nothing, "--format", "csv").stdout.splitlines() if line.startswith("awares")
+    ]
+    assert set(rows[0].split(",")[1:]) == {"-"}
