@@ -38,6 +38,7 @@ CONDITIONS = Conditions(
     lowres_base="processed",
     device="synthetic",
     lmms_awares="0.1.0",
+    code="0123456789ab",
     lmms_eval="0.7.3",
     transformers="5.23.0",
     torch="2.13.0",
@@ -58,6 +59,7 @@ def row(index: int, generator: random.Random, called_share: float, accuracy: flo
         prompt="own",
         image_size=(sides.randrange(300, 2000), sides.randrange(300, 2000)),
         images=1,
+        image_digest=f"{sides.getrandbits(64):016x}",
         full_tokens=1200,
         lowres_tokens=300,
         crops=[CropTrace(id=id, tokens=300)] if called else [],
@@ -86,7 +88,7 @@ def row(index: int, generator: random.Random, called_share: float, accuracy: flo
         "failed": 0,
         "answer": answer,
         "awares": trace.model_dump(mode="json"),
-        "input": "Is there a black ring in the image?\nAnswer the question using a single word or phrase. " * 2,
+        "input": f"Is ring {index} black in the image?\nAnswer the question using a single word or phrase. " * 2,
     }
 
 

@@ -125,7 +125,7 @@ def mini_run(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="result folders; each one's newest run counts")],
+    runs: Annotated[list[Path], typer.Argument(help="result folders; each task's newest results count")],
     out: Annotated[Path, typer.Option("-o", "--out", help="folder to write, new or an earlier report")],
 ) -> None:
     """Write a static site that shows runs sample by sample: pictures, crops, transcripts, tokens, times."""

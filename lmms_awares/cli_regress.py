@@ -19,7 +19,7 @@ _BASELINES = Path("results/baselines")
 def regress(  # noqa: PLR0917
     context: typer.Context,
     baseline: Annotated[Path | None, typer.Option(help="result folder, or a file of `awares regress save`")] = None,
-    candidate: Annotated[Path | None, typer.Option(help="result folder; its newest run counts")] = None,
+    candidate: Annotated[Path | None, typer.Option(help="result folder; each task's newest results count")] = None,
     max_drop: Annotated[float, typer.Option(min=0, help="points of score (0..100) that may be lost")] = 1.0,
     max_rtr_rise: Annotated[float, typer.Option(min=0, help="RTR that may be added")] = 0.02,
     alpha: Annotated[float, typer.Option(help="chance of a false alarm over all benchmarks, below 0.5")] = 0.05,
@@ -52,7 +52,7 @@ def regress(  # noqa: PLR0917
 
 @app.command("save")
 def save_baseline(
-    run: Annotated[Path, typer.Argument(help="result folder; its newest run counts")],
+    run: Annotated[Path, typer.Argument(help="result folder; each task's newest results count")],
     output: Annotated[Path | None, typer.Option(help="file to write; default: below results/baselines/")] = None,
 ) -> None:
     """Write what the gate needs of a run as a small file that fits into a repository."""

@@ -217,7 +217,7 @@ def test_mixed_conditions_within_a_run_are_warned_of(tmp_path):
     rows = [sample(), sample()]
     rows[1]["awares"] |= {"prompt": "other", "batch_size": 8}
     shown = awares("compare", write(tmp_path / "a", {POPE: rows})).stdout
-    assert "warning: prompt changed within: own and other (awares)" in shown
+    assert "warning: prompt differs within awares, whose averages do not compare: own and other (POPE)" in shown
     assert "batch_size 8" in shown  # a task's last batch is smaller, which is no change
 
 

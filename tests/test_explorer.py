@@ -40,12 +40,18 @@ def sizes(root, task):
     return [Image.open(io.BytesIO(image["bytes"])).size for image in stored]
 
 
+def questions(root, task):
+    return pd.read_parquet(data_file(root, task))["question"].tolist()
+
+
 def write_traced(folder, root, answers):
     """A run on the smoke data. `answers`: per task (score, tool call as (status, ids), text) of each document."""
     samples = {}
     for task, given in answers.items():
         samples[task] = rows([score for score, _, _ in given])
-        for row, size, (score, call, text) in zip(samples[task], sizes(root, task), given, strict=True):
+        asked = zip(sizes(root, task), questions(root, task), strict=True)
+        for row, (size, question), (score, call, text) in zip(samples[task], asked, given, strict=True):
+            row["input"] = f"{question}\nAnswer in one word."
             if score is None:
                 continue
             row["answer"] = text
@@ -438,7 +444,7 @@ def test_pictures_load_and_both_turns_are_shown(page):
         assert page.locator(f"#sample svg[aria-label='{label}']").evaluate(loaded) > 100
     turns = page.locator("#sample .transcript li").all_inner_texts()
     assert [turn.split()[0].lower() for turn in turns] == ["user", "assistant", "user", "assistant"]
-    assert "Is 1 here?" in turns[0]
+    assert "Is there a zebra in the image?" in turns[0]
     assert "GET_CROPS: ['3']" in turns[1]
     assert "9 tokens, 0.250 s" in turns[1]
     assert "crop 3, 12 tokens" in turns[2]

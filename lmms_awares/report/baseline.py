@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lmms_awares.report.runs import Run, newest_run
 from lmms_awares.trace import Conditions, Trace
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_READABLE = (1, 2)  # version 1 had no `image_digests`
 SUFFIX = ".json.gz"
 _DIGITS = 6  # of scores, RTR and seconds: far below what any test could tell apart
 
@@ -36,6 +37,8 @@ class TaskSamples(_Strict):
         doc_ids: ascending.
         digests: 32 bits of a hash of question and target, as hex.
         image_sizes: (width, height) in px; None without a trace.
+        image_digests: 32 bits of the hash of the image's pixels, as hex; None where the trace has none, and altogether
+            where no trace has one or the baseline is of version 1.
         scores: 0..1; None where the sample failed.
         rtr: None where the sample failed or has no trace; `latency_s` (seconds) likewise.
     """
@@ -48,6 +51,7 @@ class TaskSamples(_Strict):
     doc_ids: list[int]
     digests: list[str]
     image_sizes: list[tuple[int, int] | None]
+    image_digests: list[str | None] | None = None
     scores: list[float | None]
     rtr: list[float | None]
     latency_s: list[float | None]
@@ -64,7 +68,7 @@ class Baseline(_Strict):
 
 
 def load(path: Path) -> Baseline:
-    """A saved baseline (a file), or the newest run below a folder.
+    """A saved baseline (a file), or the newest results below a folder.
 
     Raises:
         BaselineError: neither, another schema version, or samples without usable scores.
@@ -80,15 +84,13 @@ def load(path: Path) -> Baseline:
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise BaselineError(f"{path} is no baseline of `awares regress save`: {error}") from None
     version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != SCHEMA_VERSION:
+    if version not in _READABLE or isinstance(version, bool):
         raise BaselineError(f"{path} has baseline schema version {version!r}, not {SCHEMA_VERSION}; save it again")
     try:
-        return Baseline.model_validate(data)
+        return Baseline.model_validate(data | {"schema_version": SCHEMA_VERSION})
     except ValidationError as error:
         first = error.errors()[0]
-        raise BaselineError(
-            f"{path} does not fit baseline schema {SCHEMA_VERSION}: {first['loc']}: {first['msg']}"
-        ) from None
+        raise BaselineError(f"{path} does not fit baseline schema {version}: {first['loc']}: {first['msg']}") from None
 
 
 def save(baseline: Baseline, file: Path) -> Path:
@@ -115,13 +117,21 @@ def reduce_run(run: Run) -> Baseline:
     return Baseline(
         name=next(iter(tasks.values())).method,
         date=written.strftime("%Y-%m-%d"),
-        batch_size=str(run.results["config"].get("batch_size")),
+        batch_size=_batch_size(run),
         tasks=tasks,
     )
 
 
+def _batch_size(run: Run) -> str:
+    """The setting; with its tasks where they differ."""
+    sizes = {task: str(run.settings(task).get("batch_size")) for task in run.tasks}
+    if len(set(sizes.values())) == 1:
+        return next(iter(sizes.values()))
+    return ", ".join(f"{task} {size}" for task, size in sorted(sizes.items()))
+
+
 def _reduce_task(run: Run, task: str) -> TaskSamples:
-    where = f"{task} of {run.path}"
+    where = f"{task} of {run.of(task).path}"
     # A row also holds the raw response: it is let go of at once.
     rows = sorted((_reduce_sample(*sample, where) for sample in run.samples(task)), key=lambda row: row[0])
     run.check_count(task, len(rows))
@@ -132,7 +142,8 @@ def _reduce_task(run: Run, task: str) -> TaskSamples:
         if doc_id == following:
             raise BaselineError(f"{where} holds document {doc_id} twice")
     traced = [trace for trace in traces if trace is not None]
-    config = run.results["configs"][task]
+    config = run.config(task)
+    image_digests = [trace.image_digest[:8] if trace and trace.image_digest else None for trace in traces]
     return TaskSamples(
         method=traced[0].method if traced else run.model,
         metric=str((config.get("metric_list") or [{"metric": "score"}])[0]["metric"]),
@@ -142,6 +153,7 @@ def _reduce_task(run: Run, task: str) -> TaskSamples:
         doc_ids=doc_ids,
         digests=digests,
         image_sizes=[trace.image_size if trace is not None else None for trace in traces],
+        image_digests=image_digests if any(image_digests) else None,
         scores=scores,
         rtr=[_measured(trace, "rtr") for trace in traces],
         latency_s=[_measured(trace, "latency_s") for trace in traces],

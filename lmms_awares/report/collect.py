@@ -1,7 +1,8 @@
 """Several runs for one table: read once, every row with a name of its own."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +28,7 @@ class Source:
 
     Attributes:
         name: the path as it was given.
-        run: its newest evaluation.
+        run: its newest results.
         frames: the rows by task, as `Run.frame` gives them.
         summary: as `summarize` gives it.
     """
@@ -47,7 +48,7 @@ def collect(paths: Iterable[Path], report: Callable[[str], None] | None = None) 
     """Read runs.
 
     Args:
-        paths: result folders, whose newest run counts, or results files.
+        paths: result folders, whose newest results count, or results files.
         report: takes the message of a run that cannot be read, which is then left out; without it the first one raises.
 
     Returns:
@@ -57,24 +58,40 @@ def collect(paths: Iterable[Path], report: Callable[[str], None] | None = None) 
         RunError: a run that cannot be read, or that is given twice.
         TraceError: a trace of another schema version.
     """
-    sources: dict[Path, Source] = {}
-    for path in paths:
+    return _collected(((str(path), partial(newest_run, path)) for path in paths), report)
+
+
+def collect_runs(runs: Mapping[str, Run]) -> list[Source]:
+    """Read runs that were found already, by name; errors as `collect`."""
+    return _collected(((name, partial(_itself, run)) for name, run in runs.items()), None)
+
+
+def _itself(run: Run) -> Run:
+    return run
+
+
+def _collected(found: Iterable[tuple[str, Callable[[], Run]]], report: Callable[[str], None] | None) -> list[Source]:
+    sources: list[Source] = []
+    taken: set[Path] = set()
+    for name, find in found:
         try:
-            source = read_source(path)
-            if sources.setdefault(source.run.path.resolve(), source) is not source:
-                raise RunError(f"{path} is given twice")
+            source = _read(name, find())
+            files = {source.run.samples_file(task).resolve() for task in source.frames}
+            if files & taken:
+                raise RunError(f"{name} is given twice")
+            taken |= files
+            sources.append(source)
         except (RunError, TraceError) as error:
             if report is None:
                 raise
             report(str(error))
-    found = list(sources.values())
-    strangers = _strangers(found)
+    strangers = _strangers(sources)
     for source in strangers:
         message = f"{source.name} shares no task with the other runs; its tasks: {', '.join(source.frames)}"
         if report is None:
             raise RunError(message)
         report(message)
-    return [source for source in found if source not in strangers]
+    return [source for source in sources if source not in strangers]
 
 
 def _strangers(sources: list[Source]) -> list[Source]:
@@ -92,11 +109,14 @@ def read_source(path: Path) -> Source:
     Raises:
         RunError, TraceError: as in `collect`.
     """
-    run = newest_run(path)
+    return _read(str(path), newest_run(path))
+
+
+def _read(name: str, run: Run) -> Source:
     frames = {task: run.frame(task) for task in run.tasks}
     if not frames:
         raise RunError(f"{run.path} holds no task")
-    return Source(str(path), run, frames, summarize_frames(run, frames))
+    return Source(name, run, frames, summarize_frames(run, frames))
 
 
 def labels(sources: list[Source]) -> list[str]:

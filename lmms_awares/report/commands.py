@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lmms_awares.report.collect import Source
 
 Runs = Annotated[
-    list[Path] | None, typer.Argument(help="result folders (each one's newest run counts) or *_results.json files")
+    list[Path] | None, typer.Argument(help="result folders (each task's newest results count) or *_results.json files")
 ]
 KeepGoing = Annotated[bool, typer.Option("--keep-going", help="leave unreadable runs out; still exits 2")]
 Labels = Annotated[str | None, typer.Option(help="LR/HR labels: a .jsonl or .parquet file, or 'mini'")]
@@ -84,7 +84,7 @@ def compare(
 
 
 def diagnose(
-    run: Annotated[Path, typer.Argument(help="result folder (its newest run counts) or *_results.json")],
+    run: Annotated[Path, typer.Argument(help="result folder (each task's newest results count) or *_results.json")],
     *,
     labels: Labels = None,
     data: Data = None,
@@ -117,16 +117,20 @@ def plot(
 ) -> None:
     """Draw pareto, latency, crops and resolutions, each as PNG, SVG and PDF.
 
-    With --labels the crop distribution shows the oracle's targets first, for the first run's samples.
+    With --labels the crop distribution is of labelled samples only, the oracle's targets first. The published averages
+    are drawn where the runs are over all six benchmarks.
     """
     from lmms_awares.report import plots
+    from lmms_awares.report.collect import labels as rows_of
     from lmms_awares.report.compare import labels_from
-    from lmms_awares.report.labels import labelled
+    from lmms_awares.report.conditions import footer
+    from lmms_awares.report.looks import save
 
     sources, errors = _collect(runs, keep_going=keep_going)
-    oracle = None if labels is None else labelled(sources[0], labels_from(labels, data)(sources[0]))
-    figures, missing = plots.draw(sources, paper=paper, oracle=oracle)
-    for file in plots.save(figures, output):
+    labels_of = None if labels is None else labels_from(labels, data)
+    figures, missing = plots.draw(sources, paper=paper, labels_of=labels_of)
+    missing += [line for line in footer(sources, rows_of(sources)) if line.startswith("warning")]
+    for file in save(figures, output):
         print(file)
     for line in missing:
         print(f"awares: {line}", file=sys.stderr)

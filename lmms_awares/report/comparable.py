@@ -30,7 +30,7 @@ def obstacles(before: TaskSamples, after: TaskSamples) -> list[str]:
         if documents:
             reasons.append(f"missing samples: {_some(documents)} {where}")
     if changed := _changed(before, after):
-        reasons.append(f"different data: {_some(changed)} with another question, target or image size")
+        reasons.append(f"different data: {_some(changed)} with another question, target or image")
     return reasons
 
 
@@ -40,7 +40,7 @@ def notes(before: Baseline, after: Baseline) -> list[str]:
     lines = [f"{task} is not in the baseline and was not compared" for task in sorted(extra)]
     if before.name != after.name:
         lines.append(f"methods differ: {before.name} in the baseline, {after.name} in the candidate")
-    for name in ("dtype", "attention", "device", "lmms_awares", "lmms_eval", "transformers", "torch"):
+    for name in ("dtype", "attention", "device", "lmms_awares", "code", "lmms_eval", "transformers", "torch"):
         old, new = (_condition(run, name) for run in (before, after))
         if old and new and old != new:
             lines.append(f"{name} differs: {_text(old)} in the baseline, {_text(new)} in the candidate")
@@ -59,7 +59,8 @@ def same_machine(before: Baseline, after: Baseline) -> bool:
 
 
 def _condition(run: Baseline, name: str) -> list[str]:
-    return sorted({str(c.model_dump()[name]) for task in run.tasks.values() for c in task.conditions})
+    values = {c.model_dump()[name] for task in run.tasks.values() for c in task.conditions}
+    return sorted("not recorded" if value is None else str(value) for value in values)
 
 
 def _limits(samples: TaskSamples) -> list[str]:
@@ -71,15 +72,22 @@ def _failed(samples: TaskSamples) -> set[int]:
 
 
 def _changed(before: TaskSamples, after: TaskSamples) -> set[int]:
-    """Documents of both runs that are not the same; an image size that one side lacks is no difference."""
-    old = dict(zip(before.doc_ids, zip(before.digests, before.image_sizes, strict=True), strict=True))
-    new = dict(zip(after.doc_ids, zip(after.digests, after.image_sizes, strict=True), strict=True))
+    """Documents of both runs that are not the same; an image that one side does not know is no difference."""
+    old, new = _contents(before), _contents(after)
     return {
         doc_id
         for doc_id in old.keys() & new.keys()
-        if old[doc_id][0] != new[doc_id][0]
-        or (old[doc_id][1] != new[doc_id][1] and None not in (old[doc_id][1], new[doc_id][1]))
+        if any(
+            left != right and None not in (left, right) for left, right in zip(old[doc_id], new[doc_id], strict=True)
+        )
     }
+
+
+def _contents(samples: TaskSamples) -> dict[int, tuple[object, ...]]:
+    """Digest of question and target, size and digest of the image, by document."""
+    images = samples.image_digests or [None] * len(samples.doc_ids)
+    contents = zip(samples.digests, samples.image_sizes, images, strict=True)
+    return dict(zip(samples.doc_ids, contents, strict=True))
 
 
 def _some(documents: Iterable[int]) -> str:

@@ -1,37 +1,118 @@
-"""What makes numbers incomparable: the footer under a table, and warnings where its rows differ."""
+"""What makes numbers incomparable, benchmark by benchmark: the footer under a table, and which averages are marked."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
-from lmms_awares.report.collect import Source, in_order, is_mini
+from lmms_awares.report.collect import Source, in_order, is_mini, labels, title_of
+from lmms_awares.report.content import changed, listed, same_documents
+from lmms_awares.report.results import Run
 from lmms_awares.report.samples import CONDITIONS
 from lmms_awares.report.terminal import remarks
 
-_BY_METHOD = ("revision", "prompt")  # differ between methods on purpose: shown, and warned of within one method
+_ARGUMENTS = "arguments"
+_BY_METHOD = ("revision", "prompt", _ARGUMENTS)  # differ between methods on purpose: warned of within one method
 _TIMES = ("device", "batch_size")  # matter for latency only
+_LATE = ("code",)  # older traces lack it, which is no difference
 _TRACED = ("prompt", *CONDITIONS, "batch_size")
 _SETTINGS = ("limit", "offset", "gen_kwargs")
-_Values = dict[str, tuple[str, ...]]
+_NAMES = (*_TRACED, *_SETTINGS, _ARGUMENTS)
+# Arguments of our models that the trace or the method's name tell, and those that change no number.
+_TOLD = (
+    *("pretrained", "adapter", "dtype", "attn_implementation", "min_pixels", "max_pixels", "lowres_base", "prompt"),
+    *("policy", "pruner", "retain_ratio", "device_map", "journal", "rev", "setup"),
+)
+_STAR_NOTE = "*: an average over what does not compare; the warnings say why"
+
+_Values = tuple[str, ...]  # of one condition in one benchmark: several where a run was resumed, none where unknown
+_Cells = dict[str, dict[str, _Values]]  # by row and benchmark
 
 
-def conditions_of(source: Source) -> _Values:
-    """Each condition's values in one run; more than one where it was resumed under other conditions."""
-    found: dict[str, dict[str, None]] = {name: {} for name in (*_TRACED, *_SETTINGS)}
-    for frame in source.frames.values():
+@dataclass(frozen=True)
+class Mixtures:
+    """Rows whose averages are over what does not compare: of scores and RTR, and of latency (which includes those)."""
+
+    scores: frozenset[str]
+    times: frozenset[str]
+
+    def notes(self) -> list[str]:
+        """What the mark means, where there is one."""
+        return [_STAR_NOTE] if self.times else []
+
+
+def marked(text: str, *, mixed: bool) -> str:
+    """A cell with an average, marked where it is over what does not compare."""
+    return f"{text}*" if mixed and text != "-" else text
+
+
+def conditions_of(source: Source) -> dict[str, dict[str, _Values]]:
+    """Each condition's values in one run, by benchmark."""
+    found: dict[str, dict[str, _Values]] = {name: {} for name in _NAMES}
+    for task, frame in source.frames.items():
         for name in _TRACED:  # null where there is no trace
-            column = frame[name]
-            coded = isinstance(column.dtype, pd.CategoricalDtype)  # texts are: their values need no search
-            values = column.cat.categories if coded else column.dropna().unique()
-            found[name].update(
-                dict.fromkeys(str(int(value)) if isinstance(value, float) else str(value) for value in values)
-            )
-    sizes = [int(size) for size in found["batch_size"]]
-    found["batch_size"] = {str(max(sizes)): None} if sizes else {}  # the last batch of a task is smaller
-    for name in _SETTINGS:
-        value = source.run.results["config"].get(name) or "none"
-        found[name][f"{value:g}" if isinstance(value, float) else str(value)] = None
-    return {name: tuple(values) or ("unknown",) for name, values in found.items()}
+            found[name][task] = _texts(frame[name])
+        settings = source.run.settings(task)
+        for name in _SETTINGS:
+            value = settings.get(name) or "none"
+            found[name][task] = (f"{value:g}" if isinstance(value, float) else str(value),)
+        found[_ARGUMENTS][task] = (_arguments(source.run.of(task), traced=bool(frame["traced"].any())),)
+    _largest_batches(source.run, found["batch_size"])
+    return found
+
+
+def _texts(column: pd.Series) -> _Values:
+    coded = isinstance(column.dtype, pd.CategoricalDtype)  # texts are: their values need no search
+    values = column.cat.categories if coded else column.dropna().unique()
+    return tuple(dict.fromkeys(str(int(value)) if isinstance(value, float) else str(value) for value in values))
+
+
+def _arguments(run: Run, *, traced: bool) -> str:
+    told = _TOLD if traced else ()
+    return ", ".join(f"{name}={value}" for name, value in sorted(run.model_args.items()) if name not in told) or "none"
+
+
+def _largest_batches(run: Run, sizes: dict[str, _Values]) -> None:
+    """One batch size per evaluation: the last batch of a benchmark is smaller, and so is that of a short one."""
+    largest: dict[Path, int] = {}
+    for task, values in sizes.items():
+        setting = str(run.settings(task).get("batch_size"))
+        path = run.of(task).path
+        largest[path] = max([largest.get(path, 0), *map(int, values), int(setting) if setting.isdigit() else 0])
+    for task, values in sizes.items():
+        sizes[task] = (str(largest[run.of(task).path]),) if values else ()
+
+
+def _by_condition(sources: list[Source], rows: list[str]) -> dict[str, _Cells]:
+    found: dict[str, _Cells] = {name: {} for name in _NAMES}
+    for row, source in zip(rows, sources, strict=True):
+        for name, values in conditions_of(source).items():
+            found[name].setdefault(row, {}).update(values)
+    return found
+
+
+def mixtures(sources: list[Source]) -> Mixtures:
+    """Rows that mix conditions, or whose documents are not those of most other rows."""
+    rows = labels(sources)
+    scores: set[str] = set()
+    times: set[str] = set()
+    for name, cells in _by_condition(sources, rows).items():
+        (times if name in _TIMES else scores).update(_mixed(cells))
+    for frames in _frames_by_task(sources, rows).values():
+        first, *others = same_documents(frames)
+        apart = [row for group in others for row in group]
+        scores.update(apart if len(first) > len(apart) else frames if apart else ())
+    return Mixtures(frozenset(scores), frozenset(times | scores))
+
+
+def _mixed(cells: _Cells) -> list[str]:
+    """Rows with more than one value of a condition. A benchmark where it is unknown is none."""
+    return [row for row, values in cells.items() if len(_union(values.values())) > 1]
+
+
+def _union(values: Iterable[_Values]) -> _Values:
+    return tuple(dict.fromkeys(value for several in values for value in several))
 
 
 def footer(sources: list[Source], rows: list[str]) -> list[str]:
@@ -41,15 +122,19 @@ def footer(sources: list[Source], rows: list[str]) -> list[str]:
         sources: the runs.
         rows: each one's row name.
     """
-    by_row = list(zip(rows, map(conditions_of, sources), strict=True))
+    methods: dict[str, str] = {row: source.method for row, source in zip(rows, sources, strict=True)}
     shared, lines = [], []
-    for name in (*_TRACED, *_SETTINGS):
-        values = {row: found[name] for row, found in by_row}
-        distinct = set(values.values())
-        if len(distinct) == 1 and len(next(iter(distinct))) == 1:
-            shared.append(f"{name} {next(iter(distinct))[0]}")
-        else:
-            lines.append(_difference(name, by_row, _same_method(name, sources)))
+    for name, cells in _by_condition(sources, rows).items():
+        values = _union(value for by_task in cells.values() for value in by_task.values())
+        nowhere = [row for row, by_task in cells.items() if not _union(by_task.values())]
+        if len(values) == 1 and (not nowhere or name in _LATE):
+            shared += [f"{name} {values[0]}"] if (name, values[0]) != (_ARGUMENTS, "none") else []
+        elif values:
+            lines += [*_within(name, cells), *_between(name, cells, methods)]
+        elif name not in _LATE:
+            shared.append(f"{name} unknown")
+        if values and name in _LATE:
+            lines += _not_recorded(name, cells)
     lines += _documents(sources, rows)
     for row, source in zip(rows, sources, strict=True):
         lines += [f"{line} ({row})" for line in remarks(source.summary)]
@@ -58,38 +143,98 @@ def footer(sources: list[Source], rows: list[str]) -> list[str]:
     return [f"same in all rows: {', '.join(shared)}", *lines] if shared else lines
 
 
-def _same_method(name: str, sources: list[Source]) -> bool:
-    """True where runs of one method differ in `name`."""
-    found: dict[str, set[tuple[str, ...]]] = {}
-    for source in sources:
-        found.setdefault(source.method, set()).add(conditions_of(source)[name])
-    return any(len(values) > 1 or len(next(iter(values))) > 1 for values in found.values())
-
-
-def _difference(name: str, by_row: list[tuple[str, _Values]], within_method: bool) -> str:
+def _within(name: str, cells: _Cells) -> list[str]:
+    """Warnings of rows that have more than one value, with the benchmarks of each."""
     groups: dict[str, list[str]] = {}
-    for row, found in by_row:
-        groups.setdefault(" and ".join(found[name]), []).append(row)
-    listed = "; ".join(f"{value} ({', '.join(dict.fromkeys(names))})" for value, names in groups.items())
-    if name in _BY_METHOD and not within_method:
-        return f"{name}: {listed}"
+    for row in _mixed(cells):
+        benchmarks: dict[str, list[str]] = {}
+        for task in in_order(cells[row]):
+            if cells[row][task]:
+                benchmarks.setdefault(" and ".join(cells[row][task]), []).append(title_of(task))
+        groups.setdefault(_listing(benchmarks), []).append(row)
+    what = "average latency does" if name in _TIMES else "averages do"
+    return [
+        f"warning: {name} differs within {', '.join(rows)}, whose {what} not compare: {listing}"
+        for listing, rows in groups.items()
+    ]
+
+
+def _between(name: str, cells: _Cells, methods: Mapping[str, str]) -> list[str]:
+    """What differs between rows; benchmark by benchmark where one row alone has several values."""
+    if not _mixed(cells):
+        whole = {row: _union(values.values()) for row, values in cells.items()}
+        return _difference(name, whole, methods, "")
+    benchmarks: dict[tuple[tuple[str, _Values], ...], list[str]] = {}
+    for task in in_order(task for values in cells.values() for task in values):
+        having = tuple((row, values[task]) for row, values in cells.items() if values.get(task))
+        benchmarks.setdefault(having, []).append(title_of(task))
+    return [
+        line
+        for having, titles in benchmarks.items()
+        for line in _difference(name, dict(having), methods, f" on {', '.join(titles)}")
+    ]
+
+
+def _difference(name: str, values: dict[str, _Values], methods: Mapping[str, str], where: str) -> list[str]:
+    known = {row: found for row, found in values.items() if found or name not in _LATE}
+    if len(set(known.values())) < 2:
+        return []
+    groups: dict[str, list[str]] = {}
+    for row, found in known.items():
+        groups.setdefault(" and ".join(found) or "unknown", []).append(row)
+    if name in _BY_METHOD and not _within_a_method(known, methods):
+        return [f"{name}{where}: {_listing(groups)}"]
     what = "latency does not compare" if name in _TIMES else "scores and RTR do not compare"
-    how = f"{name} changed within" if len(groups) == 1 else f"rows differ in {name}, so {what}"
-    return f"warning: {how}: {listed}"
+    return [f"warning: rows differ in {name}{where}, so {what}: {_listing(groups)}"]
+
+
+def _within_a_method(values: dict[str, _Values], methods: Mapping[str, str]) -> bool:
+    found: dict[str, set[_Values]] = {}
+    for row, own in values.items():
+        found.setdefault(methods[row], set()).add(own)
+    return any(len(several) > 1 for several in found.values())
+
+
+def _not_recorded(name: str, cells: _Cells) -> list[str]:
+    """One quiet line for what older traces do not say."""
+    rows = [row for row, values in cells.items() if not all(values.values())]
+    return [f"{name}: not recorded in all traces of {', '.join(rows)}"] if rows else []
+
+
+def _listing(groups: Mapping[str, list[str]]) -> str:
+    return "; ".join(f"{value} ({', '.join(dict.fromkeys(names))})" for value, names in groups.items())
+
+
+def _frames_by_task(sources: list[Source], rows: list[str]) -> dict[str, dict[str, pd.DataFrame]]:
+    found: dict[str, dict[str, pd.DataFrame]] = {}
+    for row, source in zip(rows, sources, strict=True):
+        for task, frame in source.frames.items():
+            found.setdefault(task, {})[row] = frame
+    return {task: found[task] for task in in_order(found)}
 
 
 def _documents(sources: list[Source], rows: list[str]) -> Iterable[str]:
     """Warnings for tasks whose rows were not run on the same documents."""
-    for task in in_order(task for source in sources for task in source.frames):
-        having = [(row, source) for row, source in zip(rows, sources, strict=True) if task in source.frames]
-        if len({tuple(sorted(source.frames[task]["doc_id"])) for _, source in having}) > 1:
-            counts = ", ".join(f"{row} {len(source.frames[task])}" for row, source in having)
-            yield f"warning: rows differ in the documents of {task}, so they do not compare: {counts}"
-        data = {str(_data(source, task)) for _, source in having}
+    for task, frames in _frames_by_task(sources, rows).items():
+        first, *others = same_documents(frames)
+        if others:
+            counts = ", ".join(f"{row} {len(frame)}" for row, frame in frames.items())
+            details = "".join(_details(frames, first[0], group) for group in others)
+            yield f"warning: rows differ in the documents of {task}, so they do not compare: {counts}{details}"
+        elif all((frame.loc[frame["failed"].isna(), "pixels"] != 0).all() for frame in frames.values()):
+            continue  # known to be equal, wherever they were read from
+        data = {str(_data(source, task)) for source in sources if task in source.frames}
         if len(data) > 1:
             yield f"warning: rows differ in the data of {task}: {'; '.join(sorted(data))}"
 
 
+def _details(frames: Mapping[str, pd.DataFrame], reference: str, group: list[str]) -> str:
+    other = changed(frames[reference], frames[group[0]])
+    if not other:
+        return ""
+    return f"; {', '.join(group)}: {listed(other)} with another question, target or image than {reference}"
+
+
 def _data(source: Source, task: str) -> object:
-    config = source.run.results["configs"][task]
+    config = source.run.config(task)
     return (config.get("dataset_kwargs") or {}).get("data_files") or config.get("dataset_path")

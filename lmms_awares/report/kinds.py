@@ -7,11 +7,14 @@ import pandas as pd
 from lmms_awares.crops import CROPS
 from lmms_awares.report.cdp import CDP_COLUMNS, diagnose, formatting
 from lmms_awares.report.collect import Source, by_row, in_order, labels, title_of
+from lmms_awares.report.conditions import Mixtures, marked, mixtures
+from lmms_awares.report.content import changed
 from lmms_awares.report.labels import labelled
 from lmms_awares.report.runs import RunError, areas
 from lmms_awares.report.tables import Table, cell, frame_of
 
 Frames = dict[str, dict[str, pd.DataFrame]]
+_LATENCY = "latency s"
 _LOWRES = ("qwen2_5_vl_lowres", "awares:never")
 _CDP_NOTE = "positive: label HR, and a call that could be executed; IoU: of calls on HR samples; area: of all calls"
 _FORM_NOTE = "of the calls that the model itself attempted; recoverable: known ids could be taken out"
@@ -20,18 +23,18 @@ _WRONG = 0.5  # a score below it; only DocVQA's ANLS is graded, and it is 0 wher
 
 def latency_table(sources: list[Source]) -> Table:
     """Table 5: score and mean wall clock per sample."""
-    rows = by_row(sources)
-    tasks = _tasks(sources)
+    mixed = mixtures(sources)
     frame = _per_benchmark(
-        rows,
-        tasks,
+        by_row(sources),
+        _tasks(sources),
+        mixed,
         {
             "score": (lambda frame: 100 * frame["score"].mean(), 2),
-            "latency s": (lambda frame: frame["latency_s"].mean(), 3),
+            _LATENCY: (lambda frame: frame["latency_s"].mean(), 3),
         },
     )
     note = "latency: start of the first turn to the end of the last, mean; compares on one machine, at one batch size"
-    return Table("Score (0-100) and latency per benchmark", frame, [note])
+    return Table("Score (0-100) and latency per benchmark", frame, [note, *mixed.notes()])
 
 
 def length_table(sources: list[Source]) -> Table:
@@ -53,8 +56,9 @@ def length_table(sources: list[Source]) -> Table:
 
 def calls_table(sources: list[Source]) -> Table:
     """Table 8's measures: averages over benchmarks, call rate, mean area of the calls."""
-    table, tasks = [], _tasks(sources)
+    table, tasks, mixed = [], _tasks(sources), mixtures(sources)
     for row, frames in by_row(sources).items():
+        star = row in mixed.scores
         kept = {task: answered(frame) for task, frame in frames.items()}
         complete = len(kept) == len(tasks)
         calls = pd.concat([frame.loc[frame["called"], "ids"] for frame in kept.values()])
@@ -64,13 +68,14 @@ def calls_table(sources: list[Source]) -> Table:
         table.append(
             {
                 ("", "method"): row,
-                ("average", "score"): cell(100 * means["score"] if complete else None, 2),
-                ("average", "RTR"): cell(means["rtr"] if complete else None, 3),
-                ("average", "call rate"): cell(means["called"] if complete else None, 3),
-                ("", "area"): cell(areas(calls).mean() if len(calls) else None, 3),
+                ("average", "score"): marked(cell(100 * means["score"] if complete else None, 2), mixed=star),
+                ("average", "RTR"): marked(cell(means["rtr"] if complete else None, 3), mixed=star),
+                ("average", "call rate"): marked(cell(means["called"] if complete else None, 3), mixed=star),
+                ("", "area"): marked(cell(areas(calls).mean() if len(calls) else None, 3), mixed=star),
             }
         )
-    return Table("Calls", frame_of(table), ["area: mean fraction of the image that a call asks for, over all calls"])
+    note = "area: mean fraction of the image that a call asks for, over all calls"
+    return Table("Calls", frame_of(table), [note, *mixed.notes()])
 
 
 def cdp_table(sources: list[Source], labels_of: Callable[[Source], pd.DataFrame]) -> Table:
@@ -173,18 +178,34 @@ def hard_table(sources: list[Source]) -> Table:
         raise RunError(f"the hard split needs a low-res run beside the others: {' or '.join(_LOWRES)}")
     reference = rows[lowres]  # of all its benchmarks, also where each has a run of its own
     hard = {task: _wrong(frame) for task, frame in reference.items()}
+
+    def _shares(task: str, frame: pd.DataFrame) -> bool:
+        """Numbers of documents say nothing where the documents are others."""
+        return task in hard and not changed(reference[task], frame)
+
     kept: Frames = {
-        row: {task: frame[frame["doc_id"].isin(hard[task])] for task, frame in frames.items() if task in hard}
+        row: {task: frame[frame["doc_id"].isin(hard[task])] for task, frame in frames.items() if _shares(task, frame)}
         for row, frames in rows.items()
     }
+    mixed = mixtures(sources)
     frame = _per_benchmark(
         kept,
         in_order(hard),
+        mixed,
         {"score": (lambda frame: 100 * frame["score"].mean(), 2), "RTR": (lambda frame: frame["rtr"].mean(), 3)},
     )
     counts = [f"{title_of(task)} {len(hard[task])} of {len(reference[task])}" for task in in_order(hard)]
     notes = [f"hard samples, where {lowres} scores below {_WRONG}: {', '.join(counts)}"]
-    return Table("Hard split: score (0-100) and RTR on the samples that low-res gets wrong", frame, notes)
+    apart = [
+        f"{title_of(task)} of {row}"
+        for row, frames in rows.items()
+        for task in hard
+        if task in frames.keys() - kept[row].keys()
+    ]
+    notes += [f"no cell where the documents are others than those of {lowres}: {', '.join(apart)}"] if apart else []
+    return Table(
+        "Hard split: score (0-100) and RTR on the samples that low-res gets wrong", frame, [*notes, *mixed.notes()]
+    )
 
 
 def split_table(sources: list[Source], labels_of: Callable[[Source], pd.DataFrame]) -> Table:
@@ -203,7 +224,9 @@ def split_table(sources: list[Source], labels_of: Callable[[Source], pd.DataFram
         "HR": (lambda frame: 100 * frame.loc[frame["hr"].astype(bool), "score"].mean(), 2),
     }
     note = "LR: samples whose label says that the low-res view suffices; HR: the others; unlabelled ones are left out"
-    return Table("Score (0-100) by label", _per_benchmark(rows, _tasks(sources), measures), [note])
+    mixed = mixtures(sources)
+    frame = _per_benchmark(rows, _tasks(sources), mixed, measures)
+    return Table("Score (0-100) by label", frame, [note, *mixed.notes()])
 
 
 def _wrong(frame: pd.DataFrame) -> pd.Series:
@@ -220,9 +243,12 @@ def _tasks(sources: list[Source]) -> list[str]:
 
 
 def _per_benchmark(
-    rows: Frames, tasks: list[str], measures: dict[str, tuple[Callable[[pd.DataFrame], float], int]]
+    rows: Frames, tasks: list[str], mixed: Mixtures, measures: dict[str, tuple[Callable[[pd.DataFrame], float], int]]
 ) -> pd.DataFrame:
-    """Each measure (function and digits) per benchmark, and its average where a row has all benchmarks."""
+    """Each measure (function and digits) per benchmark, and its average where a row has all benchmarks.
+
+    The average of a row in `mixed` is marked.
+    """
     table = []
     for row, frames in rows.items():
         values = {
@@ -234,6 +260,7 @@ def _per_benchmark(
         cells |= {(title_of(task), name): cell(value, measures[name][1]) for (task, name), value in values.items()}
         for name, (_, digits) in measures.items():
             column = pd.Series([values[task, name] for task in tasks])
-            cells["average", name] = cell(column.mean(skipna=False), digits)
+            star = row in (mixed.times if name == _LATENCY else mixed.scores)
+            cells["average", name] = marked(cell(column.mean(skipna=False), digits), mixed=star)
         table.append(cells)
     return frame_of(table)

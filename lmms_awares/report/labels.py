@@ -2,20 +2,24 @@
 
 import json
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
+from pyarrow.parquet import read_metadata, read_schema
 from pydantic import BaseModel, Field, ValidationError
 
+from lmms_awares import images
 from lmms_awares.crops import check_ids
 from lmms_awares.report.collect import Source, benchmark_of
+from lmms_awares.report.content import Content, question_column, seen_by, target_column, target_text
 from lmms_awares.report.runs import RunError
 from lmms_awares.tasks.data import EVIDENCE, SUFFICES
 
 MINI = "mini"
 _TARGETS = "oracle_crops"
-_QUESTION = {"vstar_bench": "text"}  # where the question is not in the column `question`
 
 
 class Label(BaseModel):
@@ -94,42 +98,69 @@ def mini_labels(source: Source, data_root: Path | None = None) -> pd.DataFrame:
 
 
 def _labels_of(source: Source, task: str, data_root: Path | None) -> pd.DataFrame:
-    named = (source.run.results["configs"][task].get("dataset_kwargs") or {}).get("data_files") or {}
+    named = (source.run.config(task).get("dataset_kwargs") or {}).get("data_files") or {}
     if data_root is not None:
         files = sorted((data_root / benchmark_of(task)).glob("*.parquet"))
     else:
         files = [Path(file) for split in named.values() for file in ([split] if isinstance(split, str) else split)]
     missing = [file for file in files if not file.is_file()]
     if missing or not files:
-        place = missing[0] if missing else data_root or f"{source.run.path}'s data"
+        place = missing[0] if missing else data_root or f"{source.run.of(task).path}'s data"
         raise RunError(f"the documents of {task} are not at {place}; give --data FOLDER with <benchmark>/*.parquet")
-    question = _QUESTION.get(benchmark_of(task), "question")
+    config = source.run.config(task)
     try:
-        columns = [EVIDENCE, SUFFICES, _TARGETS, question]
+        columns = [EVIDENCE, SUFFICES, _TARGETS, question_column(task)]
+        target = target_column(config)
+        columns += [target] if target and all(target in read_schema(file).names for file in files) else []
         documents = pd.concat([pd.read_parquet(file, columns=columns) for file in files], ignore_index=True)
     except (ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{files[0]} carries no labels ({reason}); is it the mini suite's?") from None
-    _check_documents(source, task, documents[question], files[0].parent)
+    _check_documents(source, task, _contents(task, target, documents, files), files[0].parent)
     hr = documents[EVIDENCE].notna() & ~documents[SUFFICES].astype(bool)
     targets = documents[_TARGETS].map(lambda ids: "" if ids is None else ",".join(ids)).where(hr, "")
     return pd.DataFrame({"task": task, "doc_id": range(len(documents)), "hr": hr, "targets": targets})
 
 
-def _check_documents(source: Source, task: str, questions: pd.Series, folder: Path) -> None:
-    """Other documents than the run's would give other labels: each question must be in the prompt.
+def _contents(task: str, target: str | None, documents: pd.DataFrame, files: list[Path]) -> list[Content]:
+    """What the documents hold; their images where the files have them."""
+    images = [image for file in files for image in _image_digests(file)]
+    targets = documents[target] if target in documents else [None] * len(documents)
+    return [
+        Content(question, target_text(answer.tolist() if isinstance(answer, np.ndarray) else answer), digest=digest)
+        for question, answer, digest in zip(documents[question_column(task)], targets, images, strict=True)
+    ]
 
-    Only its first line, up to the options, which lmms-eval writes in its own way.
+
+@cache
+def _image_digests(file: Path) -> list[str | None]:
+    """Of each document's image; None where there is none, or none that can be read. Once per file, for all runs."""
+    if "image" not in read_schema(file).names:
+        return [None] * int(read_metadata(file).num_rows)
+    return [_image_digest(stored) for stored in pd.read_parquet(file, columns=["image"])["image"]]
+
+
+def _image_digest(stored: bytes | dict[str, bytes] | None) -> str | None:
+    encoded = stored["bytes"] if isinstance(stored, dict) else stored
+    try:
+        return None if encoded is None else images.digest(images.decode(encoded))
+    except (OSError, ValueError):
+        return None
+
+
+def _check_documents(source: Source, task: str, documents: list[Content], folder: Path) -> None:
+    """Other documents than the run's would give other labels.
 
     Raises:
         RunError: they are others.
     """
-    for row, _ in source.run.samples(task):
+    for row, trace in source.run.samples(task):
         index = row["doc_id"]
-        asked = str(questions[index]).split("(A)", 1)[0].strip().splitlines()[0] if index < len(questions) else None
-        if asked is None or asked not in str(row["input"]):
+        other = documents[index].not_asked_by(seen_by(row, trace)) if index < len(documents) else "fewer documents"
+        if other is not None:
             raise RunError(
-                f"{folder} holds other documents than those that {source.name} was run on (document {index} of {task})"
+                f"{folder} holds other documents than those that {source.name} was run on (document {index} of {task}: "
+                f"{other})"
             )
 
 

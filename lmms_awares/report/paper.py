@@ -40,10 +40,10 @@ def _heading(name: str) -> tuple[str, str]:
 def with_published(table: Table) -> Table:
     """A main table with the published rows of Table 1 below its own, in the columns that both have.
 
-    An average is shown where all six benchmarks are in the table.
+    An average is shown where the table is of those six benchmarks and no other.
     """
     frame = paper_table(1).frame.rename(columns={"Acc": "score", "Average": "average", "Model": "method"})
-    if any(column not in table.frame.columns for column in frame.columns):
+    if _benchmarks(frame) != _benchmarks(table.frame):
         frame = frame.drop(columns="average", level=0)
     frame = frame.reindex(columns=table.frame.columns, fill_value="-")
     frame["", "method"] += " [paper]"
@@ -52,3 +52,8 @@ def with_published(table: Table) -> Table:
         pd.concat([table.frame, frame], ignore_index=True),
         [*table.notes, f"[paper]: {_SOURCE}; its RTR of pruning methods is the configured ratio"],
     )
+
+
+def _benchmarks(frame: pd.DataFrame) -> set[str]:
+    """Titles that have a score, the average among them."""
+    return {str(column[0]) for column in frame.columns if column[1] == "score"}

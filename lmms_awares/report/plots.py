@@ -1,51 +1,64 @@
-"""The paper's figures from runs: accuracy against RTR (Fig. 1), latency (4), crops asked for (5), resolutions (8).
+"""The paper's figures from runs: accuracy against RTR (Fig. 1), latency (4), crops asked for (5), resolutions (8)."""
 
-Colours are Okabe and Ito's, which colour-blind eyes tell apart; markers, hatches and labels say the same in grey.
-"""
-
-from pathlib import Path
+import textwrap
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from lmms_awares.crops import CROPS
-from lmms_awares.report.collect import Source, by_row, in_order, is_mini, summary_of, title_of
+from lmms_awares.report.collect import Source, by_row, in_order, is_mini, labels, summary_of, title_of
+from lmms_awares.report.conditions import mixtures
+from lmms_awares.report.content import same_samples
 from lmms_awares.report.kinds import answered, crop_shares
 from lmms_awares.report.labelling import place_labels
+from lmms_awares.report.labels import labelled
+from lmms_awares.report.looks import (
+    MARKERS,
+    grouped_bars,
+    legend_above,
+    looks_of,
+    new_figure,
+    plain_title,
+)
 from lmms_awares.report.paper import paper_table
-from lmms_awares.report.runs import RunError
+from lmms_awares.report.runs import RunError, is_control
 from lmms_awares.report.tables import numbers
+from lmms_awares.tasks.data import TASKS
 
-# In this order neighbours differ in brightness too.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#F0E442", "#CC79A7", "#333333")
 _ORACLE = "oracle (labels)"
-_HATCHES = ("", "///", "...", "\\\\\\", "xx", "---", "++", "oo")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_CONTROLS = "control: fixed or random choice, or by the labels"
+_WIDTH = 100  # characters in a line below an axis
 _CROPS = ("no crop", *(crop.name for crop in CROPS.values()))
-FILE_TYPES = ("png", "svg", "pdf")
 
 
 def draw(
-    sources: list[Source], *, paper: bool = False, oracle: pd.DataFrame | None = None
+    sources: list[Source], *, paper: bool = False, labels_of: Callable[[Source], pd.DataFrame] | None = None
 ) -> tuple[dict[str, Figure], list[str]]:
-    """All figures by name, and why one could not be drawn.
+    """All figures by name, and what is left out of them and why.
 
     Args:
-        sources, paper, oracle: as the figures' own functions take them.
+        sources: the runs.
+        paper: the published averages in the Pareto plot too, where the runs are over those very benchmarks.
+        labels_of: gives a run's labels, for the oracle's bars among the crops.
 
     Raises:
-        RunError: published points were asked for beside the mini suite.
+        RunError: published points were asked for beside the mini suite, or there are no labels.
     """
-    if paper and any(is_mini(task) for source in sources for task in source.frames):
+    tasks = in_order(task for source in sources for task in source.frames)
+    if paper and any(map(is_mini, tasks)):
         raise RunError("--paper: the published points are of the real benchmarks, these runs of the mini suite")
-    figures, missing = {}, []
+    known = None if labels_of is None else _labels(sources, labels_of)
+    figures, missing = {}, omissions(sources)
+    if paper and set(tasks) != {*TASKS}:
+        over = ", ".join(map(title_of, tasks))
+        missing.append(f"published points are left out: they average all six benchmarks, these runs {over}")
     for name, make in {
-        "pareto": lambda: pareto(sources, paper=paper),
+        "pareto": lambda: pareto(sources, paper=paper and set(tasks) == {*TASKS}),
         "latency": lambda: latency(sources),
-        "crops": lambda: crops(sources, oracle),
+        "crops": lambda: crops(sources, known),
         "resolutions": lambda: resolutions(sources),
     }.items():
         try:
@@ -55,39 +68,83 @@ def draw(
     return figures, missing
 
 
+def _labels(sources: list[Source], labels_of: Callable[[Source], pd.DataFrame]) -> pd.DataFrame:
+    """Each document's label once; the runs' documents are checked by `labels_of`.
+
+    Raises:
+        RunError: no labels, or none of the first run's samples has one.
+    """
+    labelled(sources[0], labels_of(sources[0]))
+    found = pd.concat([labels_of(source) for source in sources], ignore_index=True)
+    return found.drop_duplicates(["task", "doc_id"])
+
+
+def omissions(sources: list[Source]) -> list[str]:
+    """Rows without an average that compares, and why; one line each."""
+    tasks = in_order(task for source in sources for task in source.frames)
+    mixed = mixtures(sources)
+    lines = []
+    for row, frames in by_row(sources).items():
+        lacking = [title_of(task) for task in tasks if task not in frames]
+        if lacking:
+            lines.append(f"averages leave out {row}: it lacks {', '.join(lacking)}")
+        elif row in mixed.times:
+            which = "" if row in mixed.scores else "latency's "
+            lines.append(f"{which}averages leave out {row}: its conditions or documents do not compare")
+    return lines
+
+
 def pareto(sources: list[Source], *, paper: bool = False) -> Figure:
     """Average score against average RTR of each row, and the Pareto front of what was measured (Fig. 1).
 
+    Controls are drawn hollow and are no part of the front.
+
     Args:
-        sources: the runs; rows that lack a benchmark are left out, as they have no average.
-        paper: the published averages too, as open markers.
+        sources: the runs; rows that lack a benchmark or mix what does not compare are left out.
+        paper: the published averages too, as crosses; only where the runs are over those six benchmarks.
 
     Raises:
-        RunError: no row with all benchmarks.
+        RunError: no row has an average.
     """
     points = averages(sources)
     if points.empty:
-        raise RunError("no run has score and RTR for every benchmark, so there is no average to plot")
-    figure, axes = _figure(sources, 7.0, 4.6)
-    for index, (_, (rtr, score)) in enumerate(points.iterrows()):
-        colour, marker = _looks(index, _MARKERS)
-        axes.scatter(rtr, score, s=60, marker=marker, color=colour, edgecolor="k", zorder=3)
+        raise RunError(
+            "no run has score and RTR for every benchmark under one set of conditions, so there is no average"
+        )
+    methods = dict(zip(labels(sources), (source.method for source in sources), strict=True))
+    controls = points.index.map(lambda row: is_control(methods[row])).to_numpy(dtype=bool)
+    figure, axes = new_figure(sources, 7.0, 4.6)
+    for index, (hollow, (rtr, score)) in enumerate(zip(controls, points.to_numpy(), strict=True)):
+        colour, marker = looks_of(index, MARKERS)
+        face, edge = ("none", colour) if hollow else (colour, "k")
+        axes.scatter(rtr, score, s=60, marker=marker, facecolor=face, edgecolor=edge, zorder=3)
     named = [points]
     if paper:
         named.append(_published())
-        axes.scatter(
-            named[1]["rtr"], named[1]["score"], s=40, zorder=2, facecolor="white", edgecolor="0.35", label="published"
-        )
-    front = pareto_front(points)
+        axes.scatter(named[1]["rtr"], named[1]["score"], s=30, zorder=2, marker="x", color="0.35", label="published")
+    front = pareto_front(points[~controls])
     axes.plot(front["rtr"], front["score"], color="0.4", linestyle="--", linewidth=1, zorder=1, label="Pareto front")
-    axes.set_xlabel("average RTR (measured visual tokens / full-resolution tokens)")
+    if controls.any():
+        axes.scatter([], [], s=60, facecolor="none", edgecolor="k", label=_CONTROLS)
+    axes.set_xlabel(
+        f"average RTR (measured visual tokens / full-resolution tokens)\n{_averaged(sources, points.index)}"
+    )
     axes.set_ylabel("average score (0-100)")
     axes.margins(0.18)
-    _legend_above(figure, axes)
+    legend_above(figure, axes)
     everything = pd.concat(named)
     places = list(everything.itertuples(index=False, name=None))
     place_labels(axes, places, list(everything.index), list(front.itertuples(index=False, name=None)))
     return figure
+
+
+def _averaged(sources: list[Source], rows: Iterable[str]) -> str:
+    """What averages are over: benchmarks, and samples that were answered."""
+    summary = summary_of(sources)
+    counts = (summary["n"] - summary["failed"]).groupby(summary["row"]).sum()[list(rows)]
+    n = f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
+    titles = [plain_title(task) for task in in_order(summary["task"])]
+    return textwrap.fill(f"averages over {', '.join(titles)}; n = {n} samples", _WIDTH)
 
 
 def _published() -> pd.DataFrame:
@@ -97,13 +154,13 @@ def _published() -> pd.DataFrame:
 
 
 def averages(sources: list[Source]) -> pd.DataFrame:
-    """`rtr` and `score`, averaged over benchmarks, of each row that has all of them."""
-    summary = summary_of(sources)
+    """`rtr` and `score`, averaged over benchmarks, of each row that has all of them under one set of conditions."""
+    summary, mixed = summary_of(sources), mixtures(sources)
     tasks = summary["task"].nunique()
     means = {}
     for row, group in summary.groupby("row", sort=False):
         values = numbers(group[["rtr", "score"]])
-        if len(group) == tasks and values.notna().all(axis=None):
+        if len(group) == tasks and values.notna().all(axis=None) and row not in mixed.scores:
             means[row] = values.mean()
     return pd.DataFrame(means, index=["rtr", "score"]).T
 
@@ -118,52 +175,71 @@ def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
 def latency(sources: list[Source]) -> Figure:
     """Mean latency of each row, per benchmark and averaged, as bars (Fig. 4).
 
+    A row that lacks a benchmark, or mixes what does not compare, has no average.
+
     Raises:
         RunError: no run was timed.
     """
     rows = by_row(sources)
     tasks = in_order(task for frames in rows.values() for task in frames)
+    mixed = mixtures(sources)
     bars = {}
     for row, frames in rows.items():
         means = [answered(frames[task])["latency_s"].mean() if task in frames else np.nan for task in tasks]
         if not np.isnan(means).all():
-            bars[row] = [*means, float(np.mean(means))]
+            bars[row] = [*means, np.nan if row in mixed.times else float(np.mean(means))]
     if not bars:
         raise RunError("no run has a trace, so there is no latency to plot")
-    figure, axes = _figure(sources, 9.0, 4.2)
-    _grouped_bars(axes, bars, list(rows), [*map(_plain_title, tasks), "average"])
+    figure, axes = new_figure(sources, 9.0, 4.2)
+    grouped_bars(axes, bars, list(rows), [*map(plain_title, tasks), "average"])
     axes.set_ylabel("mean latency per sample, s")
-    _legend_above(figure, axes)
+    axes.set_xlabel(_averaged(sources, bars))
+    legend_above(figure, axes)
     return figure
 
 
-def crops(sources: list[Source], oracle: pd.DataFrame | None = None) -> Figure:
-    """What each row asks for, in % of its samples (Fig. 5).
+def crops(sources: list[Source], known: pd.DataFrame | None = None) -> Figure:
+    """What each row asks for, in % of the same samples for all (Fig. 5).
 
     Args:
-        sources: the runs, in stages; those that never call are left out.
-        oracle: labelled samples (`lmms_awares.report.labels.labelled`), whose targets stand first.
+        sources: the runs, in stages; those that never call are left out, and those that lack a benchmark.
+        known: labels (`lmms_awares.report.labels.read_labels`): the bars are then of labelled samples alone, with the
+            oracle's targets first.
 
     Raises:
-        RunError: nothing calls.
+        RunError: nothing calls, or there is no sample that all rows answered.
     """
+    tasks = in_order(task for source in sources for task in source.frames)
+    tasks = [task for task in tasks if known is None or task in set(known["task"])]
+    rows = by_row(sources)
+    calling = {
+        row: frames
+        for row, frames in rows.items()
+        if all(task in frames for task in tasks) and any(frame["called"].any() for frame in frames.values())
+    }
+    if not calling:
+        raise RunError("no run calls for a crop, so there is no distribution to plot")
+    shared = same_samples([{task: answered(frames[task]) for task in tasks} for frames in calling.values()])
+    if known is not None:
+        shared = shared.intersection(pd.MultiIndex.from_frame(known[["task", "doc_id"]]))
+    if shared.empty:
+        raise RunError("there is no sample that all rows answered, so there is no distribution to plot")
     bars = {}
-    if oracle is not None:
+    if known is not None:
+        oracle = known.set_index(["task", "doc_id"]).loc[shared]
         asked = pd.DataFrame({"called": oracle["hr"] & (oracle["targets"] != ""), "ids": oracle["targets"]})
         bars[_ORACLE] = [100 * share for share in crop_shares(asked).values()]
-    rows = by_row(sources)
-    for row, frames in rows.items():
-        samples = pd.concat([answered(frame) for frame in frames.values()])
-        traced = samples[samples["traced"]]
-        if traced["called"].any():
-            bars[row] = [100 * share for share in crop_shares(traced).values()]
-    if not bars:
-        raise RunError("no run calls for a crop, so there is no distribution to plot")
-    figure, axes = _figure(sources, 9.0, 4.2)
-    _grouped_bars(axes, bars, list(rows), list(_CROPS))
+    for row, frames in calling.items():
+        samples = pd.concat([frames[task].assign(task=task) for task in tasks]).set_index(["task", "doc_id"])
+        bars[row] = [100 * share for share in crop_shares(samples.loc[shared]).values()]
+    figure, axes = new_figure(sources, 9.0, 4.2)
+    grouped_bars(axes, bars, list(rows), list(_CROPS))
     axes.tick_params(axis="x", labelrotation=20)
     axes.set_ylabel("% of samples that ask for it")
-    _legend_above(figure, axes)
+    which = "" if known is None else "labelled "
+    over = f"the same {len(shared)} {which}samples for all, of {', '.join(map(plain_title, tasks))}"
+    axes.set_xlabel(textwrap.fill(over, _WIDTH))
+    legend_above(figure, axes)
     return figure
 
 
@@ -199,60 +275,3 @@ def resolutions(sources: list[Source]) -> Figure:
     figure.supylabel("height, px", fontsize=9)
     figure.colorbar(shades, ax=grid, label="images", shrink=0.8)
     return figure
-
-
-def save(figures: dict[str, Figure], folder: Path) -> list[Path]:
-    """Write each figure as PNG, SVG and PDF; the same figures give the same bytes.
-
-    Raises:
-        RunError: the folder cannot be written.
-    """
-    from matplotlib import rc_context
-
-    undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with rc_context({"svg.hashsalt": "lmms-awares"}):
-            for name, figure in figures.items():
-                for kind in FILE_TYPES:
-                    figure.savefig(folder / f"{name}.{kind}", dpi=150, metadata=undated[kind])
-                    written.append(folder / f"{name}.{kind}")
-    except OSError as error:
-        raise RunError(f"{folder} cannot be written: {error.strerror}; give another folder") from None
-    return written
-
-
-def _figure(sources: list[Source], width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="0.9", zorder=0)
-    axes.set_axisbelow(True)
-    if any(is_mini(task) for source in sources for task in source.frames):
-        axes.set_title("mini suite: a demonstration, not a result", fontsize=9, loc="left")
-    return figure, axes
-
-
-def _grouped_bars(axes: Axes, bars: dict[str, list[float]], rows: list[str], names: list[str]) -> None:
-    """Bars of each row beside each other; a row has the same looks in every figure."""
-    places, width = np.arange(len(names)), 0.84 / len(bars)
-    for index, (row, heights) in enumerate(bars.items()):
-        offset = (index - (len(bars) - 1) / 2) * width
-        colour, hatch = _looks(rows.index(row), _HATCHES) if row in rows else ("w", "")
-        axes.bar(places + offset, heights, width, label=row, color=colour, hatch=hatch, edgecolor="k", linewidth=0.6)
-    axes.set_xticks(places, names)
-
-
-def _looks(index: int, shapes: tuple[str, ...]) -> tuple[str, str]:
-    """Colour and hatch or marker of a row: every 8 rows the shapes move on by one, so that 64 rows differ."""
-    return COLOURS[index % 8], shapes[(index + index // 8) % 8]
-
-
-def _legend_above(figure: Figure, axes: Axes) -> None:
-    handles, names = axes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=min(4, len(names)), frameon=False, fontsize=9)
-
-
-def _plain_title(task: str) -> str:
-    return title_of(task).removesuffix(" (mini)")

@@ -1,20 +1,17 @@
 """Reading lmms-eval's result folders: one row per method and task, from the per-sample files."""
 
-import json
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from lmms_awares.crops import union_area
-from lmms_awares.report.samples import RunError, read_rows, read_samples
-from lmms_awares.trace import Trace
+from lmms_awares.report.results import RESULTS, Run, read
+from lmms_awares.report.samples import RunError
 
-_RESULTS = "_results.json"
 _NOMINAL = {"qwen2_5_vl_full": 1.0, "qwen2_5_vl_lowres": 0.25}  # the paper's RTR of methods without a retain ratio
+_CONTROL_PRUNERS = ("random", "downsample")
 COLUMNS = (
     "method",
     "nominal",
@@ -35,126 +32,86 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Run:
-    """One evaluation: the aggregated file and the sample files beside it."""
-
-    path: Path
-    results: dict[str, Any]
-
-    @property
-    def model(self) -> str:
-        """The lmms-eval model id."""
-        return str(self.results["config"]["model"])
-
-    @property
-    def tasks(self) -> list[str]:
-        """Scored tasks, groups left out, in the order of the run."""
-        return [task for task in self.results["results"] if task in self.results["configs"]]
-
-    @property
-    def retain_ratio(self) -> float | None:
-        """`retain_ratio` of the model arguments: the nominal budget of a fixed-budget method."""
-        value = self.model_args.get("retain_ratio")
-        return None if value is None else float(value)
-
-    @property
-    def model_args(self) -> dict[str, str]:
-        """`--model_args`, as text."""
-        given = self.results["config"].get("model_args") or {}
-        if isinstance(given, str):
-            given = dict(pair.split("=", 1) for pair in given.split(",") if "=" in pair)
-        return {name: str(value) for name, value in given.items()}
-
-    def samples_file(self, task: str) -> Path:
-        """Where the rows of one task are."""
-        return self.path.with_name(f"{self.path.name.removesuffix(_RESULTS)}_samples_{task}.jsonl")
-
-    def frame(self, task: str) -> pd.DataFrame:
-        """The rows of one task as a table, see `lmms_awares.report.samples.read_samples`.
-
-        Raises:
-            RunError, TraceError: as there.
-        """
-        frame = read_samples(self.samples_file(task), scored=self.is_ours(task))
-        self.check_count(task, len(frame))
-        return frame
-
-    def check_count(self, task: str, rows: int) -> None:
-        """Compare the number of rows with what lmms-eval wrote into the results, where it did.
-
-        Raises:
-            RunError: there are more or fewer.
-        """
-        counts = self.results.get("n-samples", {}).get(task)
-        if counts is None:
-            return
-        # lmms-eval does not count --offset in.
-        expected = min(counts["effective"], counts["original"] - int(self.results["config"].get("offset") or 0))
-        if rows != expected:
-            raise RunError(f"{self.samples_file(task)} holds {rows} of {expected} rows; is it truncated?")
-
-    def is_ours(self, task: str) -> bool:
-        """True for tasks of this package: samples carry a `score` of 0..1, and a trace where the model sent one."""
-        metadata = self.results["configs"][task].get("metadata")
-        return isinstance(metadata, dict) and bool(metadata.get("awares_envelope"))
-
-    def samples(self, task: str) -> Iterator[tuple[dict[str, Any], Trace | None]]:
-        """The whole rows of one task with their traces, see `lmms_awares.report.samples.read_rows`.
-
-        Raises:
-            RunError, TraceError: as there.
-        """
-        return read_rows(self.samples_file(task))
-
-
 def find_runs(folder: Path, newer_than: float = 0.0) -> list[Run]:
-    """Every run below `folder` whose file was written after `newer_than` (seconds since the epoch), oldest first.
+    """Every results file below `folder` that was written after `newer_than` (seconds since the epoch), oldest first.
+
+    lmms-eval's own date goes before the file's, which a copy may have lost.
 
     Raises:
         RunError: a results file that is not JSON.
     """
-    files = [file for file in folder.rglob(f"*{_RESULTS}") if file.stat().st_mtime >= newer_than]
-    return [_read(file) for file in sorted(files, key=lambda file: file.stat().st_mtime)]
+    files = [file for file in folder.rglob(f"*{RESULTS}") if file.stat().st_mtime >= newer_than]
+    runs = [read(file) for file in files]
+    return sorted(runs, key=lambda run: (str(run.results.get("date", "")), run.path.stat().st_mtime_ns, run.path))
 
 
 def newest_run(folder: Path) -> Run:
-    """The latest run below `folder`, or the run of one results file.
+    """The latest result of every task below `folder`, or the run of one results file.
 
-    Runs of several folders are hardly one run repeated: which one is taken is then said on stderr.
+    Results of one method and checkpoint that lie side by side belong together, as runs of one benchmark after the other
+    leave them. What lies there and is left out is said on stderr: results of other methods or checkpoints, and those of
+    other folders, which are hardly one run continued.
 
     Raises:
         RunError: there is none.
     """
     if folder.is_file():
-        return _read(folder)
+        return read(folder)
     if not folder.is_dir():
         raise RunError(f"{folder} is no folder; give an --output_path")
     runs = find_runs(folder)
     if not runs:
-        raise RunError(f"{folder} holds no results (*{_RESULTS}); is it an --output_path?")
+        raise RunError(f"{folder} holds no results (*{RESULTS}); is it an --output_path?")
+    newest = runs[-1]
     if len({run.path.parent for run in runs}) > 1:
-        print(
-            f"awares: warning: {len(runs)} runs lie below {folder}; only the newest is taken, {runs[-1].path}. "
-            f"{folder}/*/ gives them all",
-            file=sys.stderr,
+        _warn(
+            f"{len(runs)} runs lie below {folder}; only the newest is taken, {newest.path}. {folder}/*/ gives them all"
         )
-    return runs[-1]
+    beside = [run for run in reversed(runs) if run.path.parent == newest.path.parent]
+    parts = [run for run in beside if _same_method(run, newest)]
+    strangers = [str(run.path) for run in beside if run not in parts]
+    if strangers:
+        _warn(
+            f"{newest.path.parent} holds several methods or checkpoints; those of {newest.path} count; left out: "
+            f"{', '.join(strangers)}. A results file can be given as a run of its own"
+        )
+    return _merged(parts)
 
 
-def _read(file: Path) -> Run:
-    try:
-        results = json.loads(file.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise RunError(f"{file} is not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise RunError(f"{file} is not JSON ({error.msg}); is it truncated?") from None
-    parts = [results.get(name) for name in ("config", "configs", "results")] if isinstance(results, dict) else [None]
-    if not all(isinstance(part, dict) for part in parts):
-        raise RunError(f"{file} is no results file of lmms-eval")
-    if "model" not in results["config"]:
-        raise RunError(f"{file} does not say which model it is of (config has no model)")
-    return Run(file, results)
+def _merged(parts: list[Run]) -> Run:
+    """Each task from the newest file that has whole samples of it. `parts`: newest first."""
+    newest, others = parts[0], {}
+    for task in dict.fromkeys(task for run in parts for task in run.tasks):
+        holders = [run for run in parts if task in run.tasks]
+        # With one file there is nothing to choose: what is wrong with it is said when it is read.
+        whole = next((run for run in holders if run.is_whole(task)), None) if len(parts) > 1 else newest
+        if whole is None and holders[0] is not newest:
+            _warn(f"{task} of {holders[0].path} is left out: it has no whole samples file")
+        elif whole is not None and whole is not newest:
+            others[task] = whole
+            if whole is not holders[0]:
+                _warn(f"{holders[0].samples_file(task)} is not whole; {whole.path} counts")
+    return Run(newest.path, newest.results, others)
+
+
+def _same_method(run: Run, other: Run) -> bool:
+    """True for one model, policy, pruner and ratio, and one checkpoint, however its path is spelled."""
+    (method, checkpoint), (other_method, other_checkpoint) = map(_identity, (run, other))
+    if method != other_method:
+        return False
+    if run.revision and other.revision:
+        return run.revision == other.revision
+    return checkpoint == other_checkpoint
+
+
+def _identity(run: Run) -> tuple[tuple[object, ...], tuple[str | None, ...]]:
+    given = run.model_args
+    method = run.model, given.get("policy", "model"), given.get("pruner"), run.retain_ratio
+    return method, (given.get("pretrained"), given.get("adapter"))
+
+
+def _warn(text: str) -> None:
+    print(f"awares: warning: {text}", file=sys.stderr)
 
 
 def summarize(run: Run) -> pd.DataFrame:
@@ -187,6 +144,16 @@ def method_of(run: Run, frame: pd.DataFrame) -> str:
     budget = "" if run.retain_ratio is None else f"@{run.retain_ratio:g}"
     pruner = run.model_args.get("pruner")
     return f"{model}{control}{f'+{pruner}' if pruner else ''}{budget}"
+
+
+def is_control(method: str) -> bool:
+    """True for methods that measure what others are worth, and are no offer themselves.
+
+    These are AwaRes's control policies, which decide always alike, at random, or by the labels (`oracle`), and the
+    pruners `random` and `downsample`.
+    """
+    pruner = method.partition("+")[2].partition("@")[0]
+    return ":" in method or pruner in _CONTROL_PRUNERS
 
 
 def _row(run: Run, task: str, frame: pd.DataFrame) -> dict[str, Any]:
@@ -241,10 +208,10 @@ def areas(calls: pd.Series) -> pd.Series:
 
 def _headline(run: Run, task: str, answered: pd.DataFrame) -> tuple[str, float | None]:
     """Name and value of the task's headline metric; 0..100 where the samples carry a `score`."""
-    metric = str((run.results["configs"][task].get("metric_list") or [{"metric": "score"}])[0]["metric"])
+    metric = str((run.config(task).get("metric_list") or [{"metric": "score"}])[0]["metric"])
     if run.is_ours(task) and answered["score"].notna().any():
         return metric, 100 * answered["score"].mean()
-    value = run.results["results"][task].get(f"{metric},none")
+    value = run.of(task).results["results"][task].get(f"{metric},none")
     return metric, value if isinstance(value, int | float) else None
 
 
@@ -254,6 +221,7 @@ __all__ = [
     "RunError",
     "areas",
     "find_runs",
+    "is_control",
     "method_of",
     "newest_run",
     "summarize",

@@ -22,6 +22,7 @@ _TRACE = pa.struct(
         "policy": pa.string(),
         "prompt": pa.string(),
         "image_size": pa.list_(pa.int64()),
+        "image_digest": pa.string(),
         "full_tokens": pa.int64(),
         "visual_tokens": pa.int64(),
         "rtr": pa.float64(),
@@ -38,6 +39,8 @@ _TRACE = pa.struct(
 )
 _ROW = {
     "doc_id": pa.int64(),
+    "input": pa.string(),
+    "target": pa.string(),
     "token_counts": pa.list_(pa.struct({"input_tokens": pa.int64()})),
     "awares": _TRACE,
     "pope_f1_score": pa.struct({"prediction": pa.string(), "ground_truth": pa.string()}),
@@ -59,7 +62,8 @@ def read_samples(file: Path, *, scored: bool) -> pd.DataFrame:
         scored: the rows carry our numeric `score`.
 
     Returns:
-        one row per document, in the file's order: `doc_id`, `score` (0..1; NaN where there is none), `failed` (reason
+        one row per document, in the file's order: `doc_id`, `asked` (64-bit hash of question and target) and `pixels`
+        (likewise of the image), both 0 where unknown, `score` (0..1; NaN where there is none), `failed` (reason
         or null), `no_input` (no token was given), `traced`, POPE's `truth` (`yes` or `no`) and `said_yes`, and of the
         trace: `model`, `policy`, `prompt`, `full_tokens`, `visual_tokens`, `rtr`, `latency_s`, `response_chars`,
         `new_tokens` (all turns), `batch_size`, `width`, `height`, `status` (of the tool call), `ids` (joined by
@@ -97,11 +101,20 @@ def _line_by_line(file: Path, schema: pa.Schema) -> pa.Table:
     Raises:
         RunError, TraceError: as in `read_samples`.
     """
-    rows = [{name: row.get(name) for name in schema.names} for row, _ in read_rows(file)]
+    rows = [
+        {name: row.get(name) for name in schema.names} | {name: _as_text(row.get(name)) for name in ("input", "target")}
+        for row, _ in read_rows(file)
+    ]
     try:
         return pa.Table.from_pylist(rows, schema=schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise RunError(f"{file} is no samples file of lmms-eval: {str(error).splitlines()[0]}") from None
+
+
+def _as_text(value: object) -> str | None:
+    """Prompts and targets of some benchmarks are lists; half characters, which Arrow does not hold, are spelled out."""
+    text = value if isinstance(value, str) or value is None else json.dumps(value)
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
 def read_rows(file: Path) -> Iterator[tuple[dict[str, Any], Trace | None]]:
@@ -143,6 +156,8 @@ def _flatten(table: pa.Table) -> pd.DataFrame:
     inputs = pc.struct_field(_element(_whole(table["token_counts"]), 0), "input_tokens")
     columns: dict[str, Any] = {
         "doc_id": table["doc_id"],
+        "asked": _hash_of(_whole(table["input"]), _whole(table["target"])),
+        "pixels": _hash_of(pc.struct_field(trace, "image_digest")),
         "score": table["score"] if "score" in table.column_names else pa.nulls(count, pa.float64()),
         "failed": pc.struct_field(trace, "failed"),
         "no_input": pc.fill_null(pc.equal(inputs, 0), False),
@@ -166,6 +181,14 @@ def _flatten(table: pa.Table) -> pd.DataFrame:
     frame = pa.table(columns).to_pandas()
     frame["called"] = frame["status"].isin(["valid", "recovered"])
     return frame
+
+
+def _hash_of(*texts: pa.Array) -> np.ndarray[Any, Any]:
+    """64-bit hash of each row's texts together; 0 where all of them are null."""
+    joined = pc.binary_join_element_wise(*(pc.fill_null(text, "") for text in texts), "\0")
+    hashes = pd.util.hash_array(joined.to_numpy(zero_copy_only=False), categorize=False)
+    unknown = np.logical_and.reduce([text.is_null().to_numpy(zero_copy_only=False) for text in texts])
+    return np.where(unknown, np.uint64(0), hashes)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from lmms_awares.report.collect import Source, benchmark_of, by_row, in_order, is_mini, summary_of, title_of
+from lmms_awares.report.conditions import marked, mixtures
 from lmms_awares.report.intervals import RESAMPLES, Values, interval
 
 LONG_COLUMNS = ("method", "nominal", "benchmark", "score", "rtr", "call_rate", "latency_s", "n")
@@ -49,7 +50,8 @@ def cell(value: Any, digits: int) -> str:
 def main_table(sources: list[Source], *, intervals: bool = False) -> Table:
     """The paper's Table 1: score and RTR per benchmark, their averages; nominal RTR and latency beside them.
 
-    A row that lacks a benchmark of the table has no average: it would not compare.
+    A row that lacks a benchmark of the table has no average: it would not compare. The average of a row whose
+    conditions or documents do not compare is marked (`mixtures`).
 
     Args:
         sources: the runs.
@@ -58,6 +60,7 @@ def main_table(sources: list[Source], *, intervals: bool = False) -> Table:
     summary = summary_of(sources)
     tasks = in_order(summary["task"])
     scores = _scores(sources) if intervals else {}
+    mixed = mixtures(sources)
     rows = []
     for name, group in summary.groupby("row", sort=False):
         values = group.set_index("task").reindex(tasks)
@@ -67,12 +70,13 @@ def main_table(sources: list[Source], *, intervals: bool = False) -> Table:
         means = numbers(values[["score", "rtr", "latency_s"]]).mean(skipna=False)
         drawn = [scores[str(name), task] for task in tasks if (str(name), task) in scores]
         complete = drawn if len(drawn) == len(tasks) else None
-        row["average", "score"] = cell(means["score"], 2) + _bounds(complete)
-        row["average", "RTR"] = cell(means["rtr"], 3)
-        row["average", "latency s"] = cell(means["latency_s"], 3)
+        star = name in mixed.scores
+        row["average", "score"] = marked(cell(means["score"], 2), mixed=star) + _bounds(complete)
+        row["average", "RTR"] = marked(cell(means["rtr"], 3), mixed=star)
+        row["average", "latency s"] = marked(cell(means["latency_s"], 3), mixed=name in mixed.times)
         rows.append(row)
     notes = [f"[low, high]: 95 % bootstrap interval, {RESAMPLES} resamples"] if intervals else []
-    return Table("Score (0-100) and RTR per benchmark", frame_of(rows), notes)
+    return Table("Score (0-100) and RTR per benchmark", frame_of(rows), [*notes, *mixed.notes()])
 
 
 def _benchmark_cells(task: str, values: pd.Series, scores: Values | None) -> dict[tuple[str, str], str]:

@@ -10,10 +10,11 @@ from PIL import Image
 
 from lmms_awares import images
 from lmms_awares.crops import Box, target_crops
+from lmms_awares.report.content import Content, question_column, target_column, target_text
 from lmms_awares.tasks.data import EVIDENCE, MINI_TASKS, SUFFICES, TASKS, DataError, task_files
 
 _ORACLE = "oracle_crops"
-_COLUMNS = ("image", EVIDENCE, SUFFICES, _ORACLE)
+_COLUMNS = ("image", EVIDENCE, SUFFICES, _ORACLE)  # beside those with question and target
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Document:
     """One row of a task's data. `image`: encoded bytes, None where the row has none. The rest: None where unknown."""
 
     image: bytes | None
+    question: str | None
+    answer: str | None
     evidence: Box | None
     suffices: bool | None
     oracle: tuple[str, ...] | None
@@ -39,6 +42,10 @@ class Document:
         if self.image is None:
             raise OSError("the document has no image")
         return images.decode(self.image)
+
+    def content(self, image: Image.Image) -> Content:
+        """What tells the document from others. `image`: its picture."""
+        return Content(self.question, self.answer, image.size, images.digest(image))
 
     def target(self, size: tuple[int, int]) -> tuple[str, ...]:
         """Crops that an oracle asks for in an image of `size` px; none where the low-res view is enough or unknown."""
@@ -64,6 +71,8 @@ def read(config: dict[str, Any]) -> Iterator[Document]:
         box, oracle = row.get(EVIDENCE), row.get(_ORACLE)
         yield Document(
             image=image,
+            question=row.get(question_column(config.get("task", ""))),
+            answer=target_text(row.get(target_column(config) or "")),
             evidence=tuple(box) if box is not None else None,
             suffices=row.get(SUFFICES),
             oracle=tuple(oracle) if oracle is not None else None,
@@ -84,7 +93,7 @@ def _rows(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if files is None:
         if "dataset_path" not in config:
             raise DataError("the results do not say where the documents came from")
-        yield from _from_hub(config["dataset_path"], config.get("dataset_name"), config["test_split"])
+        yield from _from_hub(config)
         return
     import pyarrow
     import pyarrow.parquet
@@ -92,7 +101,7 @@ def _rows(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for file in files:
         try:
             source = pyarrow.parquet.ParquetFile(file)
-            columns = [name for name in _COLUMNS if name in source.schema_arrow.names]
+            columns = [name for name in _columns(config) if name in source.schema_arrow.names]
             for batch in source.iter_batches(batch_size=32, columns=columns):
                 yield from batch.to_pylist()
         except (pyarrow.ArrowInvalid, OSError) as error:
@@ -116,12 +125,18 @@ def _files(config: dict[str, Any]) -> list[str] | None:
     return found
 
 
-def _from_hub(path: str, name: str | None, split: str) -> Iterator[dict[str, Any]]:
+def _columns(config: dict[str, Any]) -> set[str]:
+    """Those that a task's documents are known by; its data need not have all of them."""
+    return {*_COLUMNS, question_column(config.get("task", "")), target_column(config) or "image"}
+
+
+def _from_hub(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     import datasets
 
+    path = config["dataset_path"]
     try:
-        rows = datasets.load_dataset(path, name, split=split)
+        rows = datasets.load_dataset(path, config.get("dataset_name"), split=config["test_split"])
     except (OSError, ValueError) as error:  # the hub's errors and datasets' own are among these
         raise DataError(f"{path} cannot be had from the hub: {str(error).splitlines()[0]}") from None
-    keep = [column for column in _COLUMNS if column in rows.column_names]
+    keep = [column for column in rows.column_names if column in _columns(config)]
     yield from rows.select_columns(keep).cast_column("image", datasets.Image(decode=False))

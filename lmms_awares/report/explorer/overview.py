@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from lmms_awares.report.collect import Source, labels
-from lmms_awares.report.conditions import footer
+from lmms_awares.report.conditions import conditions_of, footer
 from lmms_awares.report.render import html_table
 from lmms_awares.report.tables import Table, main_table
 
@@ -26,10 +26,11 @@ def write(out: Path, sources: list[Source]) -> None:
         sources: the runs; their names are the labels that the site shows.
     """
     pages = Environment(loader=PackageLoader("lmms_awares.report.explorer"), autoescape=True, trim_blocks=True)
+    rows = _by_label(sources)
     content = {
         "version": version("lmms-awares"),
         "table": Markup(html_table(_table(sources))),
-        "lines": footer(sources, [source.name for source in sources]),
+        "lines": footer(sources, [", ".join(run.name for run in rows[row]) for row in labels(sources)]),
         "conditions": [_conditions(source) for source in sources],
         "plots": [Markup(svg) for svg in plots(sources)],
     }
@@ -40,14 +41,20 @@ def write(out: Path, sources: list[Source]) -> None:
 def _table(sources: list[Source]) -> Table:
     """`awares compare`'s table with the labels of each row's runs in front."""
     table = main_table(sources)
-    rows: dict[str, list[Source]] = {}
-    for row, source in zip(labels(sources), sources, strict=True):
-        rows.setdefault(row, []).append(source)
+    rows = _by_label(sources)
     of_row = [rows[row] for row in table.frame["", "method"]]
     frame = table.frame.copy()
     frame["", "method"] = [runs[0].method for runs in of_row]
     frame.insert(0, ("", "run"), [", ".join(source.name for source in runs) for runs in of_row])
     return replace(table, frame=frame)
+
+
+def _by_label(sources: list[Source]) -> dict[str, list[Source]]:
+    """The runs that make up each row of the table."""
+    rows: dict[str, list[Source]] = {}
+    for row, source in zip(labels(sources), sources, strict=True):
+        rows.setdefault(row, []).append(source)
+    return rows
 
 
 def plots(sources: list[Source]) -> list[str]:
@@ -66,13 +73,9 @@ def _inline(figure: "Figure") -> str:
 
 
 def _conditions(source: Source) -> dict[str, Any]:
-    """What a run was made with, from its first trace and its results file."""
-    run = source.run
-    config = run.results["config"]
-    facts = {"results": str(run.path), "batch size": config.get("batch_size"), "limit": config.get("limit")}
-    for task in run.tasks:
-        _, trace = next(run.samples(task), (None, None))
-        if trace is not None:
-            facts |= {"prompt": trace.prompt} | trace.conditions.model_dump()
-            break
-    return {"label": source.name, "facts": {name: value for name, value in facts.items() if value is not None}}
+    """What a run was made with, from its results files and traces."""
+    facts = {"results": ", ".join(map(str, source.run.files))}
+    for name, by_task in conditions_of(source).items():
+        values = dict.fromkeys(value for values in by_task.values() for value in values if value != "none")
+        facts |= {name.replace("_", " ") if name == "batch_size" else name: " and ".join(values)} if values else {}
+    return {"label": source.name, "facts": facts}

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lmms_awares.crops import CROPS
+from lmms_awares.report.content import Content, seen_by
 from lmms_awares.report.explorer.documents import Document
 from lmms_awares.report.explorer.pictures import Picture
 from lmms_awares.trace import Trace, parse_trace
@@ -50,15 +51,21 @@ def answer_record(sample: Sample) -> Record:
 
 
 def document_record(task: str, doc_id: int, samples: list[Sample | None]) -> Record:
-    """A document and every run's answer to it; None for a run that has none."""
+    """A document and every run's answer to it; None for a run that has none.
+
+    A run that was asked about another document under that number says so: `other`, its own `question` and `target`.
+    """
     first = next(sample for sample in samples if sample is not None)
-    return {
-        "task": task,
-        "doc": doc_id,
-        "question": first.get("input", ""),
-        "target": _text(first.get("target")),
-        "runs": [None if sample is None else answer_record(sample) for sample in samples],
-    }
+    known = seen_by(first, trace_of(first))
+    runs = [None if sample is None else answer_record(sample) | _unlike(known, sample) for sample in samples]
+    asked = {"question": first.get("input", ""), "target": _text(first.get("target"))}
+    return {"task": task, "doc": doc_id, **asked, "runs": runs}
+
+
+def _unlike(known: Content, sample: Sample) -> Record:
+    seen = seen_by(sample, trace_of(sample))
+    other = known.other_than(seen)
+    return {} if other is None else {"question": seen.question or "", "target": seen.target or "", "other": other}
 
 
 def view_record(document: Document, picture: Picture, traces: list[Trace]) -> Record:

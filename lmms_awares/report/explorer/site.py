@@ -9,7 +9,6 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -18,7 +17,8 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from lmms_awares.report.collect import collect
+from lmms_awares.report.collect import collect_runs
+from lmms_awares.report.content import seen_by
 from lmms_awares.report.explorer import documents, overview, records
 from lmms_awares.report.explorer.pictures import Gallery
 from lmms_awares.report.runs import Run
@@ -54,13 +54,12 @@ def build(runs: dict[str, Run], out: Path) -> list[str]:
         TraceError: a trace of another schema version.
     """
     # Before anything is written, so that a broken run leaves no half of a site.
-    read = collect([run.path for run in runs.values()])
-    sources = [replace(source, name=label) for label, source in zip(runs, read, strict=True)]
+    sources = collect_runs(runs)
     table = pd.concat([source.summary for source in sources], ignore_index=True)
     tasks = list(dict.fromkeys(table["task"]))
     try:
         _prepare(out)
-        problems = _write_samples(out, list(runs), tasks, _all_records(table, list(runs.values()), out))
+        problems = _write_samples(out, list(runs), tasks, _all_records(table, runs, out))
         overview.write(out, sources)
     except OSError as error:
         raise ReportError(f"{out} cannot be written: {error.strerror}; give another folder") from None
@@ -112,44 +111,48 @@ def _write_data(file: Path, call: str, data: Any) -> None:
     file.write_text(f"{call}{json.dumps(data, separators=(',', ':'))});\n", encoding="ascii")
 
 
-def _all_records(table: pd.DataFrame, runs: list[Run], out: Path) -> Iterator[records.Record]:
+def _all_records(table: pd.DataFrame, named: dict[str, Run], out: Path) -> Iterator[records.Record]:
     """Every document of every task that at least one run was asked about."""
+    labels, runs = list(named), list(named.values())
     sizes = {str(task): int(n) for task, n in table.groupby("task", sort=False)["n"].max().items()}
     asked = {task: [run for run in runs if task in run.tasks] for task in sizes}
     surveys = {task: _survey(asked[task][0], task, n) for task, n in sizes.items()}
     gallery = Gallery(out, sum(count for count, _ in surveys.values()))
     for task, (_, missing) in surveys.items():
         answers = [{row["doc_id"]: row for row, _ in run.samples(task)} if run in asked[task] else {} for run in runs]
-        stream = iter(()) if missing else enumerate(documents.read(asked[task][0].results["configs"][task]))
+        stream = iter(()) if missing else enumerate(documents.read(asked[task][0].config(task)))
         for doc_id in tqdm(sorted(set().union(*answers)), desc=task, unit="document", disable=None):
             document = next((document for position, document in stream if position == doc_id), None)
             samples = [run.get(doc_id) for run in answers]
             record = records.document_record(task, doc_id, samples)
-            yield record | {"view": {"missing": missing} if missing else _view(document, samples, gallery)}
+            asked_by = dict(zip(labels, samples, strict=True))
+            yield record | {"view": {"missing": missing} if missing else _view(document, asked_by, gallery)}
 
 
 def _survey(run: Run, task: str, n: int) -> tuple[int, str | None]:
     """(number of different images among the `n` documents of a task, why the documents cannot be had)."""
-    start = int(run.results["config"].get("offset") or 0)
+    start = int(run.settings(task).get("offset") or 0)
     try:
-        rows = islice(documents.read(run.results["configs"][task]), start, start + n)
+        rows = islice(documents.read(run.config(task)), start, start + n)
         return len({document.digest for document in rows}), None
     except DataError as error:
         return 0, str(error)
 
 
 def _view(
-    document: documents.Document | None, samples: list[records.Sample | None], gallery: Gallery
+    document: documents.Document | None, asked_by: dict[str, records.Sample | None], gallery: Gallery
 ) -> records.Record:
-    """Pictures and boxes of a document, or why there are none."""
+    """Pictures and boxes of a document, or why there are none. `asked_by`: each run's row of it."""
     if document is None:
         return {"missing": "the data hold fewer documents than the run"}
-    traces = [trace for sample in samples if sample is not None and (trace := records.trace_of(sample)) is not None]
+    seen = {label: (row, records.trace_of(row)) for label, row in asked_by.items() if row is not None}
     try:
         image = document.picture()
-        for trace in traces:
-            if trace.image_size not in (None, image.size):
-                return {"missing": "the data are not what the run saw: images of other sizes"}
+        found = document.content(image)
+        for label, (row, trace) in seen.items():
+            if other := found.not_asked_by(seen_by(row, trace)):
+                return {"missing": f"the data are not what {label} saw: {other}"}
+        traces = [trace for _, trace in seen.values() if trace is not None]
         picture = gallery.add(document.digest, image, traces[0].conditions if traces else None)
         return records.view_record(document, picture, traces)
     except (OSError, ValueError) as error:  # an image or an evidence box that cannot be used

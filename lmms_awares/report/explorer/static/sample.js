@@ -102,6 +102,10 @@ function answer(record, run) {
     panel.append(element("p", { className: "note", textContent: "not in this run" }));
     return panel;
   }
+  if (found.other) {
+    const what = `Another document than the first run's: ${found.other}; its target: ${found.target}`;
+    panel.append(element("p", { className: "warning", textContent: what }));
+  }
   const verdict = verdictOf(found.score, found.status);
   const mark = element("span", { className: `verdict ${verdict}`, textContent: `${SIGNS[verdict]} ${verdict}` });
   const score = found.score === null ? "" : ` score ${found.score} `;
@@ -111,16 +115,16 @@ function answer(record, run) {
     return panel;
   }
   if (found.trace.failed) panel.append(element("p", { className: "warning", textContent: found.trace.failed }));
-  else panel.append(transcript(record, found.trace), figures(found.trace));
+  else panel.append(transcript(record, found), figures(found.trace));
   return panel;
 }
 
-function transcript(record, trace) {
+function transcript(record, { question, trace }) {
   const list = element("ol", { className: "transcript" });
   const turn = (who, ...content) =>
     list.append(element("li", { className: who }, element("b", { textContent: who }), ...content));
   const text = (textContent) => element("pre", { textContent });
-  turn("user", text(record.question));
+  turn("user", text(question ?? record.question));
   trace.turns.forEach((said, i) => {
     if (i > 0) turn("user", crops(record.view, trace.crops));
     const counts = `${said.new_tokens} tokens, ${said.seconds.toFixed(3)} s`;
