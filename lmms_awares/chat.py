@@ -1,6 +1,5 @@
 """From chat messages and images to token segments, through the checkpoint's own template and processor."""
 
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -11,13 +10,11 @@ from transformers import Qwen2_5_VLProcessor
 
 from lmms_awares.conversation import Segment
 from lmms_awares.models.config import ConfigError
-from lmms_awares.tokens import MERGE, TOKEN_SIDE
+from lmms_awares.tokens import TOKEN_SIDE
 
-Part = dict[str, Any]  # {"type": "text" | "image", ...}
-Message = dict[str, Any]  # {"role": ..., "content": a text or a list of parts}
+Message = dict[str, Any]  # {"role": ..., "content": [{"type": "text" | "image", ...}]}
 
 _QWENS_END = "<|im_end|>"
-_MARK = "\ufdd0\ufdd1\ufdd0"  # Unicode keeps these for a program's own use: no text holds them
 _SENTINEL = "@@assistant-turn@@"
 
 
@@ -52,10 +49,9 @@ class ChatFormat:
     def render(self, messages: Sequence[Message], system: str | None) -> str:
         """Text of the prompt, one placeholder per image, ready for the assistant's turn.
 
-        `system` goes in front of a system message that the task may bring; None leaves the template's default. Control
-        tokens inside the messages are marked, so that `segment` makes text of them and no turns or images.
+        `system` goes in front of a system message that the task may bring; None leaves the template's default.
         """
-        messages = [{**message, "content": self._marked(message["content"])} for message in messages]
+        messages = list(messages)
         if system is not None:
             own = [{"type": "text", "text": system}]
             if messages and messages[0]["role"] == "system":
@@ -73,29 +69,12 @@ class ChatFormat:
         batch = self._processor(
             text=[text], images=list(images) or None, images_kwargs={"size": size}, return_tensors="pt"
         )
-        grids = batch.get("image_grid_thw", torch.zeros(0, 3, dtype=torch.long))
-        ids, is_image = batch["input_ids"][0], batch["mm_token_type_ids"][0] == 1
-        if _MARK in text:
-            ids = torch.tensor(self.encode_marked(text, (grids.prod(1) // MERGE**2).tolist()))
-            is_image = ids == self._processor.image_token_id
-        return Segment(ids=ids, is_image=is_image, pixels=batch.get("pixel_values"), grids=grids)
-
-    def encode_marked(self, text: str, visual_tokens: Sequence[int]) -> list[int]:
-        """Ids of a rendered text in which marked control tokens are text, spelt out, and all others what they are.
-
-        Args:
-            visual_tokens: how often to repeat each image's placeholder.
-        """
-        ids: list[int] = []
-        counts = iter(visual_tokens)
-        for piece in re.split(f"({'|'.join(map(re.escape, self.control_tokens))})", text):
-            if piece in self.control_tokens:
-                own = self.tokenizer.convert_tokens_to_ids(piece)
-                ids += [own] * (next(counts) if own == self._processor.image_token_id else 1)
-            else:
-                plain = piece.replace(_MARK, "")
-                ids += self.tokenizer.encode(plain, add_special_tokens=False, split_special_tokens=True)
-        return ids
+        return Segment(
+            ids=batch["input_ids"][0],
+            is_image=batch["mm_token_type_ids"][0] == 1,
+            pixels=batch.get("pixel_values"),
+            grids=batch.get("image_grid_thw", torch.zeros(0, 3, dtype=torch.long)),
+        )
 
     def crop_turn(self, crops: Sequence[Image.Image], *, ended: bool, at_grid: bool = False) -> Segment:
         """The user turn that answers a crop call: only images (protocol), then the assistant's header."""
@@ -103,7 +82,7 @@ class ChatFormat:
 
     def user_turn(
         self,
-        content: Sequence[Part],
+        content: Sequence[dict[str, Any]],
         images: Sequence[Image.Image],
         *,
         ended: bool,
@@ -119,7 +98,7 @@ class ChatFormat:
             adjacent: leave out the line break that the template writes behind the closing token.
             at_grid: as for `segment`.
         """
-        text = self._template([*self._stub, {"role": "user", "content": self._marked(content)}]).partition(_SENTINEL)[2]
+        text = self._template([*self._stub, {"role": "user", "content": list(content)}]).partition(_SENTINEL)[2]
         turn = text.removeprefix(self.closing)
         turn = turn.removeprefix("\n") if adjacent else turn
         return self.segment(turn if ended else self.closing + turn, images, at_grid=at_grid)
@@ -159,14 +138,6 @@ class ChatFormat:
         names = [name for name in (self.closing, _QWENS_END) if name in self.tokenizer.get_vocab()]
         known = (*self.tokenizer.convert_tokens_to_ids(names), self.tokenizer.eos_token_id, *self._checkpoint_ends)
         return tuple(dict.fromkeys(known))
-
-    def _marked(self, content: Sequence[Part] | str) -> list[Part] | str:
-        """A message's content with `_MARK` inside every control token that its texts spell."""
-        if isinstance(content, str):
-            for token in self.control_tokens:
-                content = content.replace(token, token[0] + _MARK + token[1:])
-            return content
-        return [{**part, "text": self._marked(part["text"])} if part["type"] == "text" else part for part in content]
 
     @cached_property
     def _stub(self) -> list[Message]:
