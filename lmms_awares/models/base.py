@@ -243,7 +243,7 @@ class QwenVL(lmms):
     ) -> tuple[dict[str, Any], list[Message]]:
         doc = self.task_dict[at.task][at.split][at.doc_id]
         try:
-            return doc, [dict(message) for message in doc_to_messages(doc)]
+            return doc, [self._chat.quote_message(message) for message in doc_to_messages(doc)]
         except (AttributeError, KeyError, TypeError) as error:  # a null where the task expects text
             raise SampleError(f"the task cannot make a prompt of its document: {error!r}") from None
 
