@@ -38,6 +38,7 @@ _ROW = {
     "doc_id": pa.int64(),
     "token_counts": pa.list_(pa.struct({"input_tokens": pa.int64()})),
     "awares": _TRACE,
+    "unscored": pa.string(),
     "pope_f1_score": pa.struct({"prediction": pa.string(), "ground_truth": pa.string()}),
 }
 _COPIED = ("model", "policy", "prompt", "full_tokens", "visual_tokens", "rtr", "latency_s", "response_chars")
@@ -141,7 +142,7 @@ def _flatten(table: pa.Table) -> pd.DataFrame:
     columns: dict[str, Any] = {
         "doc_id": table["doc_id"],
         "score": table["score"] if "score" in table.column_names else pa.nulls(count, pa.float64()),
-        "failed": pc.struct_field(trace, "failed"),
+        "failed": pc.coalesce(pc.struct_field(trace, "failed"), _whole(table["unscored"])),
         "no_input": pc.fill_null(pc.equal(inputs, 0), False),
         "traced": pc.is_valid(trace),
         "truth": pc.struct_field(pope, "ground_truth"),
