@@ -10,7 +10,8 @@ from transformers import Qwen2_5_VLProcessor
 
 from lmms_awares.conversation import Segment
 from lmms_awares.models.config import ConfigError
-from lmms_awares.tokens import TOKEN_SIDE
+from lmms_awares.quoting import Quoting
+from lmms_awares.tokens import MERGE, TOKEN_SIDE
 
 Message = dict[str, Any]  # {"role": ..., "content": [{"type": "text" | "image", ...}]}
 
@@ -29,6 +30,7 @@ class ChatFormat:
     def __init__(self, processor: Qwen2_5_VLProcessor, end_ids: Sequence[int] = ()) -> None:
         self._processor = processor
         self._checkpoint_ends = end_ids
+        self._quoting = Quoting(processor.tokenizer)
 
     @property
     def tokenizer(self) -> Any:
@@ -45,6 +47,20 @@ class ChatFormat:
     def vision_token_ids(self) -> list[int]:
         """Placeholder ids, which a model must not generate where another turn may follow."""
         return [self._processor.image_token_id, self._processor.video_token_id]
+
+    def quote(self, text: str) -> str:
+        """`text` for a message's content, so that control tokens in it are read as text; else it is trusted."""
+        return self._quoting.quote(text)
+
+    def quote_message(self, message: Message) -> Message:
+        """A task's message, its texts quoted."""
+        if isinstance(message["content"], str):
+            return {**message, "content": self.quote(message["content"])}
+        parts = [
+            {**part, "text": self.quote(part["text"])} if part["type"] == "text" else part
+            for part in message["content"]
+        ]
+        return {**message, "content": parts}
 
     def render(self, messages: Sequence[Message], system: str | None) -> str:
         """Text of the prompt, one placeholder per image, ready for the assistant's turn.
@@ -69,12 +85,13 @@ class ChatFormat:
         batch = self._processor(
             text=[text], images=list(images) or None, images_kwargs={"size": size}, return_tensors="pt"
         )
-        return Segment(
-            ids=batch["input_ids"][0],
-            is_image=batch["mm_token_type_ids"][0] == 1,
-            pixels=batch.get("pixel_values"),
-            grids=batch.get("image_grid_thw", torch.zeros(0, 3, dtype=torch.long)),
-        )
+        ids, is_image = batch["input_ids"][0], batch["mm_token_type_ids"][0] == 1
+        grids = batch.get("image_grid_thw", torch.zeros(0, 3, dtype=torch.long))
+        if self._quoting.holds_quotes(text):
+            visual = (grids.prod(1) // MERGE**2).tolist()
+            ids = torch.tensor(self._quoting.encode(text, self._processor.image_token, visual))
+            is_image = ids == self._processor.image_token_id
+        return Segment(ids=ids, is_image=is_image, pixels=batch.get("pixel_values"), grids=grids)
 
     def crop_turn(self, crops: Sequence[Image.Image], *, ended: bool, at_grid: bool = False) -> Segment:
         """The user turn that answers a crop call: only images (protocol), then the assistant's header."""

@@ -25,7 +25,7 @@ from lmms_awares.models import MODELS
 from lmms_awares.models.config import AwaresArgs, CommonArgs, ConfigError, parse_args
 from lmms_awares.plugin import tasks_dir
 from lmms_awares.stamps import unique_stamps
-from lmms_awares.tasks import data
+from lmms_awares.tasks import data, values
 
 DEFAULT_OUTPUT = "results/runs"
 _OWN_TASKS = {*data.TASKS, *data.MINI_TASKS, *data.SUITES}
@@ -206,8 +206,10 @@ def _check_data(plan: Plan, *, oracle: bool) -> None:
         files = data.task_files(task)
         if files is None:
             data.check_hub(data.TASKS[task])
-        elif oracle:
+            continue
+        if oracle:
             data.require_column(files, data.EVIDENCE, "policy=oracle")
+        values.check_files((data.TASKS | data.MINI_TASKS)[task], files)
 
 
 def _check_writable(folder: Path, what: str) -> None:

@@ -8,6 +8,7 @@ from lmms_awares.protocol import Status
 
 SCHEMA_VERSION = 2
 READABLE = (1, 2)  # version 1 had no `code`, `image_digest` and `reused`
+REASON_CHARS = 200  # an error may quote a whole answer or a whole file
 _OPEN = "<|awares-trace|>"
 _CLOSE = "<|/awares-trace|>"
 
@@ -154,6 +155,12 @@ class Trace(_Strict):
 
 class TraceError(ValueError):
     """A stored trace that this version cannot read."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What is recorded about an error: its type and its message, in one line of at most `REASON_CHARS`."""
+    text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    return text if len(text) <= REASON_CHARS else f"{text[: REASON_CHARS - 1]}…"
 
 
 def parse_trace(payload: str | dict[str, object]) -> Trace:

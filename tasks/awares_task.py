@@ -1,5 +1,7 @@
 """One Task class for all benchmarks: the installed lmms-eval's own prompts and metrics, plus tokens and traces."""
 
+import inspect
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -10,7 +12,12 @@ from PIL import Image
 
 from lmms_awares import images
 from lmms_awares.tasks.data import BENCHMARKS, base_yaml_path, check_columns, content_hash, task_files
-from lmms_awares.trace import unseal
+from lmms_awares.tasks.values import image_file, odd_value
+from lmms_awares.trace import Trace, reason_of, unseal
+
+# Without lmms-eval's retries, which are made for judges that answer over a network: here they would turn each odd
+# document into eight seconds of waiting.
+_host_results = inspect.unwrap(ConfigurableMessagesTask.process_results)
 
 
 class AwaresTask(ConfigurableMessagesTask):
@@ -26,7 +33,9 @@ class AwaresTask(ConfigurableMessagesTask):
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.benchmark: str = config["benchmark"]
-        super().__init__(config=_full_config(self.benchmark, config["task"]))
+        files = task_files(config["task"])
+        self._folder = Path(files[0]).parent if files else None  # where relative image paths start
+        super().__init__(config=_full_config(self.benchmark, config["task"], files))
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None) -> None:
         """Load the documents, leaving images undecoded: one broken image must not take the task down."""
@@ -42,7 +51,7 @@ class AwaresTask(ConfigurableMessagesTask):
         Raises:
             OSError: an image that cannot be read.
         """
-        visuals: list[Image.Image] = super().doc_to_visual({**doc, "image": _decode(doc["image"])})
+        visuals: list[Image.Image] = super().doc_to_visual({**doc, "image": _decode(doc["image"], self._folder)})
         return visuals
 
     def process_results(self, doc: dict[str, Any], results: list[str], full_docs: Any = None) -> dict[str, Any]:
@@ -50,7 +59,9 @@ class AwaresTask(ConfigurableMessagesTask):
         answer, trace = unseal(results[0])
         if trace is not None and trace.failed is not None:
             return {"failed": 1, "answer": answer, "awares": trace.model_dump(mode="json")}
-        scores = dict(super().process_results(doc, [answer], full_docs))
+        scores = self._scored(doc, answer, full_docs)
+        if isinstance(scores, str):
+            return _unscored(scores, answer, trace)
         headline = scores.get(BENCHMARKS[self.benchmark].headline)
         if headline is not None:  # --predict_only scores nothing
             scores["score"] = float(headline["score"] if isinstance(headline, dict) else headline)
@@ -59,6 +70,15 @@ class AwaresTask(ConfigurableMessagesTask):
             scores |= {"answer": answer, "awares": trace.model_dump(mode="json")}
         return scores
 
+    def _scored(self, doc: dict[str, Any], answer: str, full_docs: Any) -> dict[str, Any] | str:
+        """lmms-eval's metrics; or why its scorer cannot take this document, which must not end the run."""
+        try:
+            scores = dict(_host_results(self, doc, [answer], full_docs))
+        except Exception as error:
+            return odd_value(self.benchmark, doc) or f"scoring failed: {reason_of(error)}"
+        scored = BENCHMARKS[self.benchmark].headline in scores
+        return (odd_value(self.benchmark, doc) if scored else None) or scores
+
     def _prepare_metric_and_aggregation(self) -> None:
         # Not through `metric_list`: tasks that score by a registered metric would look ours up there.
         super()._prepare_metric_and_aggregation()
@@ -66,13 +86,21 @@ class AwaresTask(ConfigurableMessagesTask):
         self._higher_is_better |= {"rtr": False, "call_rate": False, "failed": False}
 
 
-def _decode(stored: dict[str, Any] | None) -> Image.Image:
+def _unscored(reason: str, answer: str, trace: Trace | None) -> dict[str, Any]:
+    """The row of a document that has an answer and no score: failed, with the reason."""
+    row: dict[str, Any] = {"failed": 1, "answer": answer, "unscored": reason}
+    if trace is not None:
+        row["awares"] = trace.model_copy(update={"failed": reason}).model_dump(mode="json")
+    return row
+
+
+def _decode(stored: dict[str, Any] | None, folder: Path | None) -> Image.Image:
     if not stored or (stored["bytes"] is None and stored["path"] is None):
         raise OSError("the document has no image")
-    return images.decode(stored["bytes"] if stored["bytes"] is not None else stored["path"])
+    return images.decode(stored["bytes"] if stored["bytes"] is not None else image_file(stored["path"], folder))
 
 
-def _full_config(benchmark: str, task: str) -> dict[str, Any]:
+def _full_config(benchmark: str, task: str, files: list[str] | None) -> dict[str, Any]:
     """lmms-eval's YAML of the benchmark, with our name, our opt-in for traces, and local data where there is some."""
     config: dict[str, Any] = utils.load_yaml_config(base_yaml_path(benchmark), mode="full")
     for key in ("tag", "group"):  # they would list our task under lmms-eval's own groups
@@ -80,7 +108,6 @@ def _full_config(benchmark: str, task: str) -> dict[str, Any]:
     # lmms-eval hands a task's metadata to the model only where it is a dict; its own YAMLs hold a list.
     version = {k: v for entry in config.get("metadata", []) for k, v in entry.items()}
     config |= {"task": task, "metadata": {**version, "awares_envelope": True}}
-    files = task_files(task)
     if files is not None:
         config["dataset_path"] = "parquet"
         # `datasets` knows files by path, size and time: as part of its cache's name, their content counts too.

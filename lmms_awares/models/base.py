@@ -5,7 +5,7 @@ A model says how the first turn looks (`first_view`) and how a batch is answered
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
 from typing import Any, NoReturn
@@ -27,14 +27,12 @@ from lmms_awares.models import checkpoint, records
 from lmms_awares.models.batching import batches, wants_trace
 from lmms_awares.models.config import CommonArgs, ConfigError, parse_args
 from lmms_awares.models.pruners import build_pruner, pruning_trace, segment_of
+from lmms_awares.models.recovery import Answered, answer_within_memory, is_of_one_sample
 from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, SampleError, check_context, read_images
 from lmms_awares.prompts import published_prompt_for
 from lmms_awares.provenance import code_hash
 from lmms_awares.trace import Conditions, TurnTrace, seal
 from lmms_awares.views import ViewPlan, plan_views
-
-# What reading somebody's image or document can raise: broken files, impossible sizes, decompression bombs.
-_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 class QwenVL(lmms):
@@ -196,31 +194,24 @@ class QwenVL(lmms):
                 waiting[index] = result
         if waiting:
             samples = [sample for _, sample in waiting.values()]
-            outcomes = self._seeded_answer(samples)
-            for (index, (key, sample)), outcome in zip(waiting.items(), outcomes, strict=True):
-                if isinstance(outcome, Exception):
-                    finished[index] = self._failed(sample.at, outcome, sample.images)
+            for (index, (key, sample)), done in zip(waiting.items(), self._recovering(samples), strict=True):
+                if isinstance(done.outcome, SampleError):
+                    finished[index] = self._failed(sample.at, done.outcome, sample.images)
                     continue
-                finished[index] = records.finished(key, sample, outcome, self._identity(), len(samples))
-        for index in waiting:
-            if (
-                self._journal
-                and finished[index].trace.failed is None
-                and not requests[index][0].metadata.get("__padding_only__")
-            ):
-                self._journal.add(finished[index])
+                finished[index] = records.finished(key, sample, done.outcome, self._identity(), done.batch_size)
+                if self._journal and not requests[index][0].metadata.get("__padding_only__"):
+                    self._journal.add(finished[index])
         generated = sum(finished[index].output_tokens for index in waiting)
         return [finished[index] for index in range(len(requests))], generated
 
-    def _seeded_answer(self, samples: Sequence[Sample]) -> list[Outcome | SampleError]:
+    def _recovering(self, samples: Sequence[Sample]) -> Iterator[Answered]:
         if samples[0].decoding.temperature == 0:
-            return self.answer(samples)
+            yield from answer_within_memory(self.answer, samples)
+            return
         # One at a time, seeded by the sample: its answer must not depend on its batch or on what a resume skipped.
-        outcomes: list[Outcome | SampleError] = []
         for sample in samples:
             torch.manual_seed(int(self.sample_seed(sample.at)[:15], 16))
-            outcomes += self.answer([sample])
-        return outcomes
+            yield from answer_within_memory(self.answer, [sample])
 
     def sample_seed(self, at: Address) -> str:
         """Hex digest that seeds whatever is random about a sample."""
@@ -245,9 +236,9 @@ class QwenVL(lmms):
                 return records.reused(entry)
             prompt = self._first_segment(text, images, plans)
             check_context(len(prompt.ids), self._context)
-        except ConfigError:
-            raise
-        except _UNREADABLE as error:
+        except Exception as error:
+            if not is_of_one_sample(error):
+                raise
             return self._failed(at, error, images)
         sample = Sample(at, images, plans, prompt, request_ids, decoding, time.perf_counter() - started)
         return key, sample
@@ -257,7 +248,7 @@ class QwenVL(lmms):
     ) -> tuple[dict[str, Any], list[Message]]:
         doc = self.task_dict[at.task][at.split][at.doc_id]
         try:
-            return doc, [dict(message) for message in doc_to_messages(doc)]
+            return doc, [self._chat.quote_message(message) for message in doc_to_messages(doc)]
         except (AttributeError, KeyError, TypeError) as error:  # a null where the task expects text
             raise SampleError(f"the task cannot make a prompt of its document: {error!r}") from None
 

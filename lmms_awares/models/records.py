@@ -12,7 +12,7 @@ from lmms_awares import __version__
 from lmms_awares.images import digest as image_digest
 from lmms_awares.journal import Entry, digest
 from lmms_awares.models.sample import Address, Outcome, Sample
-from lmms_awares.trace import Conditions, Trace
+from lmms_awares.trace import Conditions, Trace, reason_of
 from lmms_awares.views import LowresBase
 
 
@@ -56,7 +56,7 @@ def finished(key: str, sample: Sample, outcome: Outcome, identity: dict[str, Any
         latency_s=outcome.latency_s,
         response_chars=sum(len(turn.text) for turn in outcome.turns),
         truncated=outcome.truncated,
-        batch_size=1 if sample.decoding.temperature else batch_size,
+        batch_size=batch_size,
     )
     return Entry(
         key=key,
@@ -77,7 +77,7 @@ def reused(entry: Entry) -> Entry:
 
 def failed(at: Address, error: Exception, images: Sequence[Image.Image], identity: dict[str, Any]) -> Entry:
     """The entry of a sample that could not be answered, with the reason in one line."""
-    reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    reason = reason_of(error)
     size = images[0].size if images else None
     return Entry(
         key=digest("failed", identity["model"], at.task, at.split, at.doc_id),

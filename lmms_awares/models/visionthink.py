@@ -82,7 +82,7 @@ class VisionThink(LowResolution):
             images = [render_full(image, plan) for image, plan in zip(sample.images, sample.plans, strict=True)]
             content = self._wording.original(len(images))
         else:
-            content = self._wording.failure(call.error)
+            content = self._wording.failure(self._chat.quote(call.error))
         turn = self._chat.user_turn(content, images, ended=ended, adjacent=self._wording.adjacent)
         check_grids(turn, [plan.full_tokens for plan in sample.plans] if images else [])
         return turn

@@ -168,7 +168,7 @@ def _row(run: Run, task: str, frame: pd.DataFrame) -> dict[str, Any]:
         "score": score,
         "f1": _pope_f1(answered),
         "n": len(frame),
-        "failed": len(frame) - len(answered) if frame["traced"].any() else int(frame["no_input"].sum()),
+        "failed": int((frame["failed"].notna() | (frame["no_input"] & (not frame["traced"].any()))).sum()),
     }
     return row if traced.empty else row | _token_figures(traced)
 

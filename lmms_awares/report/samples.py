@@ -43,6 +43,7 @@ _ROW = {
     "target": pa.string(),
     "token_counts": pa.list_(pa.struct({"input_tokens": pa.int64()})),
     "awares": _TRACE,
+    "unscored": pa.string(),
     "pope_f1_score": pa.struct({"prediction": pa.string(), "ground_truth": pa.string()}),
 }
 _COPIED = ("model", "policy", "prompt", "full_tokens", "visual_tokens", "rtr", "latency_s", "response_chars")
@@ -159,7 +160,7 @@ def _flatten(table: pa.Table) -> pd.DataFrame:
         "asked": _hash_of(_whole(table["input"]), _whole(table["target"])),
         "pixels": _hash_of(pc.struct_field(trace, "image_digest")),
         "score": table["score"] if "score" in table.column_names else pa.nulls(count, pa.float64()),
-        "failed": pc.struct_field(trace, "failed"),
+        "failed": pc.coalesce(pc.struct_field(trace, "failed"), _whole(table["unscored"])),
         "no_input": pc.fill_null(pc.equal(inputs, 0), False),
         "traced": pc.is_valid(trace),
         "truth": pc.struct_field(pope, "ground_truth"),

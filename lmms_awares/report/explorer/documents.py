@@ -12,6 +12,7 @@ from lmms_awares import images
 from lmms_awares.crops import Box, target_crops
 from lmms_awares.report.content import Content, question_column, target_column, target_text
 from lmms_awares.tasks.data import EVIDENCE, MINI_TASKS, SUFFICES, TASKS, DataError, task_files
+from lmms_awares.tasks.values import image_file
 
 _ORACLE = "oracle_crops"
 _COLUMNS = ("image", EVIDENCE, SUFFICES, _ORACLE)  # beside those with question and target
@@ -65,12 +66,10 @@ def read(config: dict[str, Any]) -> Iterator[Document]:
     Raises:
         DataError: neither local files nor the hub have them.
     """
-    for row in _rows(config):
-        stored = row["image"]
-        image = stored if isinstance(stored, bytes) or stored is None else _bytes(stored)
+    for row, folder in _rows(config):
         box, oracle = row.get(EVIDENCE), row.get(_ORACLE)
         yield Document(
-            image=image,
+            image=_bytes(row["image"], folder),
             question=row.get(question_column(config.get("task", ""))),
             answer=target_text(row.get(target_column(config) or "")),
             evidence=tuple(box) if box is not None else None,
@@ -79,21 +78,27 @@ def read(config: dict[str, Any]) -> Iterator[Document]:
         )
 
 
-def _bytes(stored: dict[str, Any]) -> bytes | None:
-    if stored["bytes"] is not None:
+def _bytes(stored: dict[str, Any] | bytes | str | None, folder: Path | None) -> bytes | None:
+    """The encoded image that a row holds or names."""
+    if isinstance(stored, bytes) or stored is None:
+        return stored
+    if isinstance(stored, dict) and stored.get("bytes") is not None:
         return bytes(stored["bytes"])
+    path = stored.get("path") if isinstance(stored, dict) else stored
     try:
-        return Path(stored["path"]).read_bytes() if stored["path"] else None
-    except OSError:
+        return image_file(path, folder).read_bytes() if path else None
+    except (OSError, ValueError):
         return None  # the row then shows no picture, as it had none for the model
 
 
-def _rows(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _rows(config: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Path | None]]:
+    """Rows, each with the folder where relative paths in it start."""
     files = _files(config)
     if files is None:
         if "dataset_path" not in config:
             raise DataError("the results do not say where the documents came from")
-        yield from _from_hub(config)
+        for row in _from_hub(config):
+            yield row, None
         return
     import pyarrow
     import pyarrow.parquet
@@ -103,7 +108,8 @@ def _rows(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
             source = pyarrow.parquet.ParquetFile(file)
             columns = [name for name in _columns(config) if name in source.schema_arrow.names]
             for batch in source.iter_batches(batch_size=32, columns=columns):
-                yield from batch.to_pylist()
+                for row in batch.to_pylist():
+                    yield row, Path(file).parent
         except (pyarrow.ArrowInvalid, OSError) as error:
             raise DataError(f"{file} is not a readable parquet file: {str(error).splitlines()[0]}") from None
 

@@ -1,0 +1,166 @@
+"""Which values the benchmarks' columns may hold: those that lmms-eval's prompts and scorers can take.
+
+One value of another kind stops lmms-eval when it scores, behind all generation. So local files are checked before a
+run, and every document once more when it is scored, since the hub's cannot be looked at beforehand.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmms_awares.tasks.data import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
+    import pyarrow.parquet
+
+_SHOWN = 60  # characters of a value in a message
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a column holds: in words, and as a test of one value."""
+
+    expects: str
+    accepts: Callable[[Any], bool]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and bool(value) and all(map(_is_text, value)))
+
+
+def _one_of(choices: Iterable[str], fold: Callable[[str], str] = str) -> Rule:
+    known = tuple(choices)
+    return Rule(f"one of {', '.join(known)}", lambda value: isinstance(value, str) and fold(value) in known)
+
+
+TEXT = Rule("text", _is_text)
+TEXTS = Rule("a list of at least one text", _is_texts)
+# lmms-eval adds the scores up under these names.
+OCRBENCH_TYPES = (
+    *("Regular Text Recognition", "Irregular Text Recognition", "Artistic Text Recognition"),
+    *("Handwriting Recognition", "Digit String Recognition", "Non-Semantic Text Recognition"),
+    *("Scene Text-centric VQA", "Doc-oriented VQA", "Key Information Extraction"),
+    "Handwritten Mathematical Expression Recognition",
+)
+RULES: dict[str, dict[str, Rule]] = {
+    "chartqa": {"question": TEXT, "answer": TEXT, "type": _one_of(("human_test", "augmented_test"))},
+    "docvqa_val": {"question": TEXT, "answers": TEXTS},
+    "ocrbench": {"question": TEXT, "answer": TEXTS, "dataset": TEXT, "question_type": _one_of(OCRBENCH_TYPES)},
+    "pope": {"question": TEXT, "answer": _one_of(("yes", "no"), lambda answer: answer.lower().strip())},
+    "realworldqa": {"question": TEXT, "answer": TEXT},
+    "vstar_bench": {
+        "text": TEXT,
+        "label": _one_of("ABCD", lambda label: label.strip().upper()),
+        "category": TEXT,
+    },
+}
+
+
+def odd_value(benchmark: str, doc: dict[str, Any]) -> str | None:
+    """What in a document lmms-eval cannot score, in one line; None where it can score all of it."""
+    for column, rule in RULES[benchmark].items():
+        if not rule.accepts(doc[column]):
+            return f"column {column} holds {_shown(doc[column])}, where {rule.expects} is expected"
+    return None
+
+
+def check_files(benchmark: str, files: Sequence[str]) -> None:
+    """Refuse local documents that cannot be scored, or whose images are stored in a way that is not read.
+
+    Reads the small columns; of images no more than their type, and where they are in files of their own, their paths.
+
+    Raises:
+        DataError: names the file, the row (from 0), the column and what is expected.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    for name in files:
+        try:
+            file = pyarrow.parquet.ParquetFile(name)
+            problems = _odd_rows(benchmark, file), _odd_images(file, Path(name).parent)
+            for problem in (found for kind in problems for found in kind):
+                raise DataError(f"{name}: {problem}")
+        except (pyarrow.ArrowException, OSError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"{name} is not a readable parquet file: {reason}") from None
+
+
+def image_file(path: str, folder: str | Path | None) -> Path:
+    """The file that an image column names; a relative path starts from the parquet file's `folder`."""
+    return Path(folder or "", path)
+
+
+def _odd_rows(benchmark: str, file: "pyarrow.parquet.ParquetFile") -> Iterator[str]:
+    columns = list(RULES[benchmark])
+    row = 0
+    for batch in file.iter_batches(columns=columns):
+        for doc in batch.to_pylist():
+            if problem := odd_value(benchmark, doc):
+                yield f"row {row}, {problem}"
+            row += 1
+
+
+def _odd_images(file: "pyarrow.parquet.ParquetFile", folder: Path) -> Iterator[str]:
+    import pyarrow.types as kinds
+
+    kind = file.schema_arrow.field("image").type
+    if kinds.is_string(kind) or kinds.is_large_string(kind):
+        yield from _odd_paths(file, range(file.num_row_groups), folder)
+    elif kinds.is_struct(kind) and {"bytes", "path"} & {field.name for field in kind}:
+        yield from _odd_paths(file, _groups_with_paths(file), folder)
+    elif not (kinds.is_binary(kind) or kinds.is_large_binary(kind)):
+        yield (
+            f"column image holds {kind}, where an image column of `datasets` (a struct of bytes and path), plain bytes "
+            "or paths are expected: one image a document"
+        )
+
+
+def _groups_with_paths(file: "pyarrow.parquet.ParquetFile") -> list[int]:
+    """Row groups where an image may have no bytes of its own, by the file's statistics: the bytes stay unread."""
+    groups = []
+    for index in range(file.num_row_groups):
+        group = file.metadata.row_group(index)
+        chunks = [group.column(i) for i in range(group.num_columns)]
+        stored = [chunk.statistics for chunk in chunks if chunk.path_in_schema == "image.bytes"]
+        if not all(found and found.has_null_count and found.null_count == 0 for found in stored) or not stored:
+            groups.append(index)
+    return groups
+
+
+def _odd_paths(file: "pyarrow.parquet.ParquetFile", groups: Iterable[int], folder: Path) -> Iterator[str]:
+    first = 0
+    wanted = set(groups)
+    for index in range(file.num_row_groups):
+        if index in wanted:
+            for row, stored in enumerate(file.read_row_group(index, columns=["image"])["image"].to_pylist(), first):
+                path = _path_of(stored)
+                if path is not None and not os.path.isfile(image_file(path, folder)):  # noqa: PTH113 - any text is fine
+                    yield f"row {row}, column image {_no_file(path, folder)}"
+        first += file.metadata.row_group(index).num_rows
+
+
+def _path_of(stored: Any) -> str | None:
+    """The path that stands for an image; None where its bytes are there, or nothing is: that costs one sample only."""
+    if isinstance(stored, dict):
+        return None if stored.get("bytes") is not None else stored.get("path")
+    return None if stored is None else str(stored)
+
+
+def _no_file(text: str, folder: Path) -> str:
+    if text.startswith("data:") or (len(text) > _SHOWN and re.fullmatch(r"[A-Za-z0-9+/_\s-]+={0,2}\s*", text)):
+        return "holds base64 text, where bytes or a path are expected: store base64.b64decode(text)"
+    return f"names {_shown(text)}, and there is no such file in {folder}; give paths from the parquet file's folder"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
