@@ -118,11 +118,15 @@ def _stacked(parts: list[Image.Image]) -> Image.Image:
     What surrounds a part repeats its outermost pixels: a browser that scales the part, and lossy compression, mix in
     what lies next to it.
     """
-    width = max(part.width for part in parts)
-    rows = [np.pad(part, ((0, 0), (0, width - part.width), (0, 0)), mode="edge") for part in parts]
-    half = ((0, _MARGIN // 2), (0, 0), (0, 0))
-    if len(rows) == 2:
-        rows = [np.pad(rows[0], half, mode="edge"), np.pad(rows[1], (half[0][::-1], *half[1:]), mode="edge")]
+    width, half = max(part.width for part in parts), _MARGIN // 2
+    rows = [
+        np.pad(
+            np.asarray(part),
+            ((half if i else 0, half if i < len(parts) - 1 else 0), (0, width - part.width), (0, 0)),
+            mode="edge",
+        )
+        for i, part in enumerate(parts)
+    ]
     return Image.fromarray(np.concatenate(rows))
 
 
