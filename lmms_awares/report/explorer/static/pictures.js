@@ -22,12 +22,15 @@ function pictures(record, runs) {
     ? `low-res view ${size(view.lowres_size)}${reduced}`
     : "the low-res view is the full view: nothing to save";
   const note = `image ${size(view.size)}, full view ${size(view.full_size)}${reduced}`;
-  return element(
+  const both = element(
     "div",
     { className: "pictures" },
     element("figure", {}, whole, element("figcaption", { textContent: note })),
     element("figure", {}, low, element("figcaption", { textContent: words })),
   );
+  const aspects = [view.whole, view.lowres ?? view.whole].map(([width, height]) => width / height);
+  both.style.setProperty("--aspect", Math.min(...aspects)); // of the one that is higher at the same width
+  return both;
 }
 
 // A part of the document's picture file, in a button that enlarges it. `box`: left, top, width, height in the file's
