@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lmms_awares.report.runs import Run, newest_run
 from lmms_awares.trace import Conditions, Trace
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2 added `answers`
+_READABLE = (1, SCHEMA_VERSION)
 SUFFIX = ".json.gz"
 _DIGITS = 6  # of scores, RTR and seconds: far below what any test could tell apart
 
@@ -38,6 +39,7 @@ class TaskSamples(_Strict):
         image_sizes: (width, height) in px; None without a trace.
         scores: 0..1; None where the sample failed.
         rtr: None where the sample failed or has no trace; `latency_s` (seconds) likewise.
+        answers: 32 bits of a hash, as hex; None where the sample failed. All None before schema 2.
     """
 
     method: str
@@ -51,6 +53,7 @@ class TaskSamples(_Strict):
     scores: list[float | None]
     rtr: list[float | None]
     latency_s: list[float | None]
+    answers: list[str | None] | None = None
 
 
 class Baseline(_Strict):
@@ -80,15 +83,13 @@ def load(path: Path) -> Baseline:
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise BaselineError(f"{path} is no baseline of `awares regress save`: {error}") from None
     version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != SCHEMA_VERSION:
+    if version not in _READABLE:
         raise BaselineError(f"{path} has baseline schema version {version!r}, not {SCHEMA_VERSION}; save it again")
     try:
         return Baseline.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        raise BaselineError(
-            f"{path} does not fit baseline schema {SCHEMA_VERSION}: {first['loc']}: {first['msg']}"
-        ) from None
+        raise BaselineError(f"{path} does not fit baseline schema {version}: {first['loc']}: {first['msg']}") from None
 
 
 def save(baseline: Baseline, file: Path) -> Path:
@@ -127,7 +128,7 @@ def _reduce_task(run: Run, task: str) -> TaskSamples:
     run.check_count(task, len(rows))
     if not rows:
         raise BaselineError(f"{where} has no samples")
-    doc_ids, digests, scores, traces = (list(column) for column in zip(*rows, strict=True))
+    doc_ids, digests, answers, scores, traces = (list(column) for column in zip(*rows, strict=True))
     for doc_id, following in pairwise(doc_ids):
         if doc_id == following:
             raise BaselineError(f"{where} holds document {doc_id} twice")
@@ -145,23 +146,28 @@ def _reduce_task(run: Run, task: str) -> TaskSamples:
         scores=scores,
         rtr=[_measured(trace, "rtr") for trace in traces],
         latency_s=[_measured(trace, "latency_s") for trace in traces],
+        answers=answers,
     )
 
 
 def _reduce_sample(
     sample: dict[str, Any], trace: Trace | None, where: str
-) -> tuple[int, str, float | None, Trace | None]:
-    """(doc_id, digest, score, trace) of a row; the score is None where the sample failed."""
-    asked = json.dumps([sample.get("input"), sample.get("target")])
-    digest = blake2b(asked.encode(), digest_size=4).hexdigest()
+) -> tuple[int, str, str | None, float | None, Trace | None]:
+    """(doc_id, digest, answer's digest, score, trace) of a row; answer and score are None where the sample failed."""
+    digest = _digest([sample.get("input"), sample.get("target")])
     if trace is not None and trace.failed is not None:
-        return sample["doc_id"], digest, None, trace
+        return sample["doc_id"], digest, None, None, trace
     score = sample.get("score")
     if not isinstance(score, int | float):
         raise BaselineError(f"document {sample['doc_id']} of {where} has no score; run the awares_* tasks")
     if not 0 <= score <= 1:  # NaN neither
         raise BaselineError(f"document {sample['doc_id']} of {where} has score {score}; it must lie in 0..1")
-    return sample["doc_id"], digest, round(score, _DIGITS), trace
+    answer = _digest(sample.get("answer", sample.get("filtered_resps")))
+    return sample["doc_id"], digest, answer, round(score, _DIGITS), trace
+
+
+def _digest(content: object) -> str:
+    return blake2b(json.dumps(content).encode(), digest_size=4).hexdigest()
 
 
 def _measured(trace: Trace | None, quantity: Literal["rtr", "latency_s"]) -> float | None:
