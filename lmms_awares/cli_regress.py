@@ -20,18 +20,25 @@ def regress(  # noqa: PLR0917
     context: typer.Context,
     baseline: Annotated[Path | None, typer.Option(help="result folder, or a file of `awares regress save`")] = None,
     candidate: Annotated[Path | None, typer.Option(help="result folder; each task's newest results count")] = None,
-    max_drop: Annotated[float, typer.Option(min=0, help="points of score (0..100) that may be lost")] = 1.0,
-    max_rtr_rise: Annotated[float, typer.Option(min=0, help="RTR that may be added")] = 0.02,
-    alpha: Annotated[float, typer.Option(help="chance of a false alarm over all benchmarks, below 0.5")] = 0.05,
-    strict: Annotated[bool, typer.Option("--strict", help="fail too where a benchmark is too small to tell")] = False,
+    max_drop: Annotated[float, typer.Option(min=0, help="points of score (0..100); `ok` is shown to lose less")] = 1.0,
+    max_rtr_rise: Annotated[float, typer.Option(min=0, help="the same for RTR")] = 0.02,
+    alpha: Annotated[float, typer.Option(help="chance of a false alarm where nothing got worse; below 0.5")] = 0.05,
+    strict: Annotated[bool, typer.Option("--strict", help="fail (exit 1) on `undecided` too")] = False,
     markdown: Annotated[Path | None, typer.Option(help="file for a Markdown summary")] = None,
     junit: Annotated[Path | None, typer.Option(help="file for JUnit XML")] = None,
     json: Annotated[Path | None, typer.Option(help="file for JSON")] = None,
 ) -> None:
     """Did a checkpoint get worse? Compares a candidate with a baseline, document by document.
 
-    Exits 0 where no benchmark got worse, 1 where one did, 2 where the runs do not compare. In a GitHub job the summary
-    also goes to the step summary.
+    Each benchmark, and all together, gets a verdict on its score and on its RTR. same: no document differs. ok: shown
+    to be worse by less than --max-drop or --max-rtr-rise. worse: worse beyond chance, and not shown to be so by less
+    than that, so that a true loss below --max-drop may fail too. undecided: too few documents for either.
+
+    --alpha is the level of each test. Where nothing got worse, anything is called worse with at most this chance, once
+    over all scores and once over all RTR. It bounds no error where something did get worse, by however little.
+
+    Exits 0 where nothing is worse, 1 where something is (with --strict also where something is undecided), 2 where the
+    runs do not compare. In a GitHub job the summary also goes to the step summary.
     """
     if context.invoked_subcommand is not None:
         return
@@ -53,7 +60,9 @@ def regress(  # noqa: PLR0917
 @app.command("save")
 def save_baseline(
     run: Annotated[Path, typer.Argument(help="result folder; each task's newest results count")],
-    output: Annotated[Path | None, typer.Option(help="file to write; default: below results/baselines/")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="file to write (default: below results/baselines/)")
+    ] = None,
 ) -> None:
     """Write what the gate needs of a run as a small file that fits into a repository."""
     from lmms_awares.report import baseline as store

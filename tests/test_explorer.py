@@ -8,10 +8,11 @@ import shutil
 import sys
 from unittest.mock import Mock
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from synthetic import rows, write_run
+from synthetic import SIZES, rows, write_run
 from typer.testing import CliRunner
 
 from lmms_awares.cli import app
@@ -145,8 +146,9 @@ def test_records_hold_what_the_runs_did(report, data_root):
 def test_the_low_res_view_is_shown_as_the_model_saw_it(report):
     view = page_data(report, "0")[0]["view"]
     assert (view["full_size"], view["lowres_size"], view["scale"]) == ([644, 476], [336, 224], 1.0)
-    assert (view["whole"], view["lowres"], view["sheet"]) == ([640, 480], [336, 224], [640, 704])
-    assert Image.open(report / view["file"]).size == (640, 704)
+    assert (view["whole"], view["lowres"], view["sheet"]) == ([640, 480], [336, 224], [640, 720])
+    assert view["lowres_top"] == 480 + 16  # a margin between the two
+    assert Image.open(report / view["file"]).size == (640, 720)
     tiny = page_data(report, "0")[5]["view"]  # 96x64 px
     assert tiny["lowres"] is not None or tiny["lowres_size"] == tiny["full_size"]
 
@@ -494,9 +496,172 @@ def test_texts_of_models_stay_texts(page):
 def test_overview(page, report):
     page.goto((report / "index.html").as_uri())
     row = page.locator("tbody tr").first.inner_text().split()
-    assert row[:5] == ["one", "awares", "-", "40.00", "0.300"]  # nominal RTR; ChartQA's score and RTR
+    # averages of score, RTR and latency; nominal RTR; ChartQA's score and RTR
+    assert row[:8] == ["one", "awares", "50.00", "0.300", "1.000", "-", "40.00", "0.300"]
     assert "60.00" in row  # pope: 3 of 5 right
     assert "1 of 6 samples of awares_pope failed" in page.inner_text("main")
     assert page.locator("figure.plot svg").count() == 4  # as `awares plot` draws them
     page.click("text=Samples")
     assert shown(page) == "pope/0"
+
+
+def test_averages_are_in_sight_without_scrolling(browser, tmp_path):
+    """Six benchmarks, and names as long as the demonstration's."""
+    runs = [
+        write_run(tmp_path / name, {task: rows([1.0, 0.0]) for task in SIZES})
+        for name in ("awares", "awares_pruner-visionzip_retain_ratio-0.7")
+    ]
+    result = CliRunner().invoke(app, ["report", *map(str, runs), "-o", str(tmp_path / "site")])
+    assert result.exit_code == 0, result.output
+    opened = browser.new_page(viewport={"width": 1400, "height": 900})
+    opened.goto((tmp_path / "site" / "index.html").as_uri())
+    headings = opened.locator("thead tr").last.locator("th").all_inner_texts()
+    assert headings[:5] == ["run", "method", "score", "RTR", "latency s"]
+    for cell in opened.locator("tbody tr").last.locator("td").all()[:5]:
+        box = cell.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 1400
+    opened.close()
+
+
+RED, GREEN = (220, 30, 30), (30, 200, 60)
+SHAPES = {"landscape": (640, 400), "portrait": (300, 900), "square": (448, 448)}
+
+
+@pytest.fixture(scope="module")
+def two_colours(tmp_path_factory, data_root):
+    """A site of one landscape, one portrait and one square image, each red above and green below."""
+    folder = tmp_path_factory.mktemp("colours")
+    shutil.copytree(data_root, folder / "data")
+    frame = pd.read_parquet(data_file(folder / "data", "awares_pope")).iloc[: len(SHAPES)].copy()
+    stored = []
+    for size in SHAPES.values():
+        image = Image.new("RGB", size, RED)
+        image.paste(GREEN, (0, size[1] // 2, *size))
+        stream = io.BytesIO()
+        image.save(stream, "PNG")
+        stored.append({"bytes": stream.getvalue(), "path": None})
+    frame["image"] = stored
+    frame["evidence_box"] = [None] * len(SHAPES)
+    frame.to_parquet(data_file(folder / "data", "awares_pope"))
+    answers = {"awares_pope": [(1.0, ("valid", ["2"]), "yes")] * len(SHAPES)}
+    run = write_traced(folder / "run", folder / "data", answers)
+    result = CliRunner().invoke(app, ["report", str(run), "-o", str(folder / "site")])
+    assert result.exit_code == 0 and "warning" not in result.output, result.output
+    return folder / "site"
+
+
+def distance(pixels, colour):
+    return np.abs(pixels.astype(int) - colour).max(axis=-1)
+
+
+@pytest.mark.parametrize("document", range(len(SHAPES)), ids=SHAPES)
+@pytest.mark.parametrize("viewport", [(1400, 900), (1280, 800), (700, 1000)], ids=str)
+def test_nothing_but_the_view_is_in_its_picture(browser, two_colours, document, viewport):
+    """By pixels: a view is red above, green below and as wide as it is; no filler, no part of the other view."""
+    opened = browser.new_page(viewport={"width": viewport[0], "height": viewport[1]})
+    opened.goto((two_colours / "samples.html").as_uri() + f"#pope/{document}")
+    opened.wait_for_selector("#sample svg image")
+    opened.evaluate("Promise.all([...document.images].map(image => image.decode()))")
+    opened.uncheck("#overlay")
+    view = page_data(two_colours, "0")[document]["view"]
+    parts = {
+        "the whole image": (RED, view["whole"]),
+        "the low-res view": (RED, view["lowres"]),  # rounded to the 28-px grid: of another shape
+        "crop 2": (GREEN, view["whole"]),  # a quarter is shaped like the whole
+    }
+    for label, (top_colour, shape) in parts.items():
+        shown = opened.locator(f"#sample svg[aria-label='{label}']")
+        box = shown.bounding_box()
+        assert box["width"] / box["height"] == pytest.approx(shape[0] / shape[1], rel=0.02), label
+        pixels = np.asarray(Image.open(io.BytesIO(shown.screenshot(animations="disabled"))).convert("RGB"))[3:-3, 3:-3]
+        middle = len(pixels) // 2
+        assert distance(pixels[: middle - 6], top_colour).max() < 30, label
+        assert distance(pixels[middle + 6 :], GREEN).max() < 30, label
+    opened.close()
+
+
+@pytest.mark.parametrize("viewport", [(1400, 900), (1280, 800)], ids=str)
+def test_question_answers_and_pictures_are_in_sight_together(page, viewport):
+    """Whatever the image's shape: nothing must be scrolled to see whether an answer is right."""
+    page.set_viewport_size({"width": viewport[0], "height": viewport[1]})
+    choose(page, other="two")
+    floor = page.locator("footer").bounding_box()["y"]
+    for document in range(DOCUMENTS):
+        page.locator("#list button", has_text=f"pope/{document}").click()
+        assert shown(page) == f"pope/{document}"
+        seen = [".question", ".target", "svg[aria-label='the whole image']", "svg[aria-label='the low-res view']"]
+        assert page.locator("#sample .verdict").count() == 2
+        boxes = [page.locator(f"#sample {name}").first.bounding_box() for name in seen]
+        boxes += [verdict.bounding_box() for verdict in page.locator("#sample .verdict").all()]
+        boxes += [given.bounding_box() for given in page.locator("#sample .answer").all()]
+        for box in boxes:
+            assert box["y"] > 0 and box["y"] + box["height"] <= floor, document
+        for box in boxes[2:4]:
+            assert max(box["width"], box["height"]) >= 250, "large enough to see something"
+
+
+def test_a_click_enlarges_to_the_stored_pixels(page, report):
+    page.locator("#list button", has_text="pope/1").click()
+    width, height = page_data(report, "0")[1]["view"]["whole"]
+    assert (width, height) == (840, 593)  # as large as the full view
+    stored = {"the whole image": (width, height), "crop 3": (420, 297)}  # half of it, in whole pixels
+    for label, (width, height) in stored.items():
+        page.locator(f"#sample svg[aria-label='{label}']").click()
+        enlarged = page.locator("dialog[open] svg").first
+        box = enlarged.bounding_box()
+        factor = box["width"] / width
+        assert factor == round(factor) >= 1, "whole pixels"
+        assert box["height"] == factor * height
+        assert f"{width}×{height} px" in page.inner_text("dialog[open]")
+        page.keyboard.press("j")  # not behind the dialog's back
+        assert page.url.endswith("pope/1")
+        page.keyboard.press("Escape")
+        page.wait_for_selector("dialog", state="hidden")
+    assert page.locator("#sample rect.oracle").count() == 1, "a copy was enlarged"
+    page.locator("#sample button:has(svg[aria-label='crop 3'])").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("dialog[open] svg[aria-label='crop 3']").is_visible()
+    page.locator("dialog[open]").click()
+    page.wait_for_selector("dialog", state="hidden")
+    assert page.evaluate("document.activeElement.querySelector('svg').ariaLabel") == "crop 3"
+    page.keyboard.press("j")
+    assert shown(page) == "pope/2"
+
+
+def test_filters_are_in_the_address(page, browser):
+    chosen = {"task": "pope", "run": "two", "other": "one", "call": "no call", "result": "right", "disagree": "any"}
+    choose(page, **{**chosen, "status": "no attempt"})
+    choose(page, disagree="run right, other wrong")
+    assert listed(page) == []
+    choose(page, disagree="any")
+    assert listed(page) == ["pope/0", "pope/4", "pope/5"]
+    page.locator("#list button", has_text="pope/4").click()
+    address = page.url
+    # what a colleague sees who gets the link
+    colleague = browser.new_page()
+    colleague.goto(address)
+    assert shown(colleague) == "pope/4"
+    assert listed(colleague) == ["pope/0", "pope/4", "pope/5"]
+    values = {name: colleague.locator(f"[name={name}] option:checked").inner_text() for name in chosen}
+    assert values == chosen
+    assert colleague.locator("[name=status] option:checked").inner_text() == "no attempt"
+    # the same tab, another address; names that are not there are as good as none
+    colleague.goto(address.partition("#")[0] + "#pope/1?run=two&task=nonsense&call=yes&other=gone")
+    assert (shown(colleague), listed(colleague)) == ("pope/1", ["pope/1"])
+    assert colleague.inner_text("#count") == "1 of 12 samples"
+    colleague.close()
+
+
+def test_back_undoes_a_filter_and_a_choice(page):
+    choose(page, task="pope")
+    choose(page, call="called")
+    assert listed(page) == ["pope/1", "pope/2"]
+    page.keyboard.press("j")
+    page.go_back()
+    assert page.inner_text("#count") == "6 of 12 samples"
+    assert page.input_value("[name=call]") == ""
+    page.locator("#list button", has_text="pope/5").click()
+    page.go_back()
+    assert shown(page) != "pope/5"
+    page.go_forward()
+    assert shown(page) == "pope/5"

@@ -1,5 +1,6 @@
 """The regression gate: its tests against scipy's, what it catches and lets pass, and its exit codes."""
 
+import gzip
 import json
 import time
 from xml.etree import ElementTree
@@ -124,7 +125,7 @@ def test_a_run_costs_no_more_than_itself():
     """However few its documents are: what was counted is the same."""
     before = np.array([0.25, 0.5, 0.25, 0.75])
     (effect,) = compare_pairs([(before, before)], scale=1, lower_is_worse=False, margin=0.02, alpha=0.05)
-    assert (effect.verdict, effect.low, effect.high, effect.detectable) == ("ok", 0, 0, None)
+    assert (effect.verdict, effect.low, effect.high, effect.detectable) == ("same", 0, 0, None)
 
 
 def mini_baseline(generator, *, changed):
@@ -208,12 +209,25 @@ def test_detectable_drop_is_found_four_times_in_five(many_repeats):
 
 
 def test_a_small_benchmark_is_undecided_and_says_what_it_detects():
-    baseline = np.ones(191)
-    effect = score_effect(baseline, baseline)
-    assert (effect.verdict, effect.worse_by) == ("ok", 0)
-    effect = score_effect(baseline[:24], baseline[:24])
+    baseline, candidate = np.ones(191), np.ones(191)
+    candidate[0] = baseline[1] = 0
+    effect = score_effect(baseline, candidate)
+    assert (effect.worse_by, effect.differ) == (0, 2)
     assert effect.verdict == "undecided"
-    assert effect.detectable > 5
+    assert effect.detectable > 1.5
+
+
+def test_same_is_where_nothing_differs_however_few_the_documents():
+    """It is said of these documents alone: the interval stays as wide as so few documents leave it."""
+    for n in (1, 24, 5000):
+        effect = score_effect(np.ones(n), np.ones(n))
+        assert (effect.verdict, effect.differ, effect.worse_by) == ("same", 0, 0)
+        assert effect.high > 0
+    assert score_effect(np.ones(24), np.ones(24)).high > 5
+    options = {"scale": 100, "lower_is_worse": True, "margin": 1.0, "alpha": 0.05}
+    pairs = [(np.ones(24), np.ones(24))] * 2
+    effects = compare_pairs(pairs, changed=[False, True], **options)
+    assert [effect.verdict for effect in effects] == ["same", "undecided", "undecided"], "other answers, equal scores"
 
 
 # --- the command
@@ -243,12 +257,81 @@ def test_exit_1_on_a_rise_in_rtr(tmp_path):
 
 
 def test_strict_fails_where_nothing_can_be_said(tmp_path):
-    scores, _ = paired_scores(24)
-    result = gate(tmp_path, before={TASK: rows(scores)}, after={TASK: rows(scores)})
+    """And does not call it a regression."""
+    before, after = {TASK: rows([1, 1, 1, 0] * 6)}, {TASK: rows([1, 1, 0, 1] * 6)}
+    result = gate(tmp_path, before=before, after=after)
     assert result.exit_code == 0
     assert "1 of 1 benchmarks are too small" in result.output
-    result = run_gate(tmp_path / "before", tmp_path / "after", "--strict")
+    files = {name: tmp_path / name for name in ("markdown", "junit", "json")}
+    options = [part for name, file in files.items() for part in (f"--{name}", file)]
+    result = run_gate(tmp_path / "before", tmp_path / "after", "--strict", *options)
     assert result.exit_code == 1
+    assert f"Undecided (--strict): {TASK} score\n" in result.output
+    for text in (result.output, *(file.read_text() for file in files.values())):
+        assert "egression:" not in text
+    assert files["markdown"].read_text().startswith("## ❔ Undecided (--strict)")
+    (failure,) = ElementTree.parse(files["junit"]).getroot().iter("failure")
+    assert failure.get("type") == "undecided"
+    found = json.loads(files["json"].read_text())
+    assert (found["outcome"], found["exit_code"]) == ("undecided", 1)
+
+
+def test_strict_names_both_kinds(tmp_path):
+    good, bad = paired_scores(2500, drop=0.04)
+    small = [1, 1, 1, 0] * 6, [1, 1, 0, 1] * 6
+    before = {TASK: rows(good), "awares_pope": rows(small[0])}
+    after = {TASK: rows(bad), "awares_pope": rows(small[1])}
+    result = gate(tmp_path, "--strict", before=before, after=after)
+    assert result.exit_code == 1
+    headline = result.output.splitlines()[-1]
+    assert headline == f"Regression: {TASK} score, all benchmarks score; undecided (--strict): awares_pope score"
+
+
+def answering(texts, scores, **options):
+    return [{**row, "answer": text} for row, text in zip(rows(scores, **options), texts, strict=True)]
+
+
+def test_equal_runs_are_the_same_also_under_strict(tmp_path):
+    scores, texts = [1.0, 0.0] * 12, ["yes", "no"] * 12
+    run = dict.fromkeys(SIZES, answering(texts, scores))
+    files = {name: tmp_path / name for name in ("markdown", "junit", "json")}
+    options = [part for name, file in files.items() for part in (f"--{name}", file)]
+    result = gate(tmp_path, "--strict", *options, before=run, after=run)
+    assert result.exit_code == 0, result.output
+    assert "undecided" not in result.output.partition("interval:")[0]
+    assert "score differs on 0 of 144 documents, answer on 0" in result.output
+    assert "same: no document differs" in result.output
+    assert result.output.splitlines()[-1] == "No regression found: no document differs"
+    assert "0 of 144" in files["markdown"].read_text()
+    assert not list(ElementTree.parse(files["junit"]).getroot().iter("failure"))
+    found = json.loads(files["json"].read_text())
+    assert (found["outcome"], found["exit_code"]) == ("pass", 0)
+    assert {row["score"]["verdict"] for row in found["rows"]} == {"same"}
+    assert [row["answers_differ"] for row in found["rows"]] == [0] * 7
+
+
+def test_answers_that_differ_are_counted_with_and_without_a_change_of_score(tmp_path):
+    before = {TASK: answering(["a", "b", "c", "d"] * 6, [1, 0, 0, 1] * 6)}
+    after = {TASK: answering(["a", "B", "c", "x"] * 6, [1, 0, 0, 0] * 6)}
+    result = gate(tmp_path, before=before, after=after)
+    assert "score differs on 6 of 24 documents, answer on 12" in result.output
+    # equal scores, other answers: too few documents to say the same
+    after = {TASK: answering(["a", "B", "c", "d"] * 6, [1, 0, 0, 1] * 6)}
+    result = gate(tmp_path, "--strict", before=before, after=after)
+    assert result.exit_code == 1
+    assert "score differs on 0 of 24 documents, answer on 6" in result.output
+
+
+def test_a_baseline_of_the_first_schema_is_read_and_holds_no_answers(tmp_path):
+    run = write_run(tmp_path / "run", {TASK: answering(["a"] * 24, [1.0] * 24)})
+    data = json.loads(load(run).model_dump_json())
+    data["schema_version"] = 1
+    del data["tasks"][TASK]["answers"]
+    (tmp_path / "old.json.gz").write_bytes(gzip.compress(json.dumps(data).encode()))
+    result = run_gate(tmp_path / "old.json.gz", run, "--strict")
+    assert result.exit_code == 0
+    assert "score differs on 0 of 24 documents; no answers are kept to compare\n" in result.output
+    assert run_gate(save(load(run), tmp_path / "new.json.gz"), run).output.count("answer on 0\n") == 1
 
 
 GOOD = [1.0, 0.0, 1.0, 1.0]

@@ -15,7 +15,7 @@ from lmms_awares.report.runs import Run, newest_run
 from lmms_awares.trace import Conditions, Trace
 
 SCHEMA_VERSION = 2
-_READABLE = (1, 2)  # version 1 had no `image_digests`
+_READABLE = (1, 2)  # version 1 had neither `image_digests` nor `answers`
 SUFFIX = ".json.gz"
 _DIGITS = 6  # of scores, RTR and seconds: far below what any test could tell apart
 
@@ -41,6 +41,7 @@ class TaskSamples(_Strict):
             where no trace has one or the baseline is of version 1.
         scores: 0..1; None where the sample failed.
         rtr: None where the sample failed or has no trace; `latency_s` (seconds) likewise.
+        answers: 32 bits of a hash, as hex; None where the sample failed. All None before schema 2.
     """
 
     method: str
@@ -55,6 +56,7 @@ class TaskSamples(_Strict):
     scores: list[float | None]
     rtr: list[float | None]
     latency_s: list[float | None]
+    answers: list[str | None] | None = None
 
 
 class Baseline(_Strict):
@@ -137,7 +139,7 @@ def _reduce_task(run: Run, task: str) -> TaskSamples:
     run.check_count(task, len(rows))
     if not rows:
         raise BaselineError(f"{where} has no samples")
-    doc_ids, digests, scores, traces = (list(column) for column in zip(*rows, strict=True))
+    doc_ids, digests, answers, scores, traces = (list(column) for column in zip(*rows, strict=True))
     for doc_id, following in pairwise(doc_ids):
         if doc_id == following:
             raise BaselineError(f"{where} holds document {doc_id} twice")
@@ -157,23 +159,28 @@ def _reduce_task(run: Run, task: str) -> TaskSamples:
         scores=scores,
         rtr=[_measured(trace, "rtr") for trace in traces],
         latency_s=[_measured(trace, "latency_s") for trace in traces],
+        answers=answers,
     )
 
 
 def _reduce_sample(
     sample: dict[str, Any], trace: Trace | None, where: str
-) -> tuple[int, str, float | None, Trace | None]:
-    """(doc_id, digest, score, trace) of a row; the score is None where the sample failed."""
-    asked = json.dumps([sample.get("input"), sample.get("target")])
-    digest = blake2b(asked.encode(), digest_size=4).hexdigest()
+) -> tuple[int, str, str | None, float | None, Trace | None]:
+    """(doc_id, digest, answer's digest, score, trace) of a row; answer and score are None where the sample failed."""
+    digest = _digest([sample.get("input"), sample.get("target")])
     if trace is not None and trace.failed is not None:
-        return sample["doc_id"], digest, None, trace
+        return sample["doc_id"], digest, None, None, trace
     score = sample.get("score")
     if not isinstance(score, int | float):
         raise BaselineError(f"document {sample['doc_id']} of {where} has no score; run the awares_* tasks")
     if not 0 <= score <= 1:  # NaN neither
         raise BaselineError(f"document {sample['doc_id']} of {where} has score {score}; it must lie in 0..1")
-    return sample["doc_id"], digest, round(score, _DIGITS), trace
+    answer = _digest(sample.get("answer", sample.get("filtered_resps")))
+    return sample["doc_id"], digest, answer, round(score, _DIGITS), trace
+
+
+def _digest(content: object) -> str:
+    return blake2b(json.dumps(content).encode(), digest_size=4).hexdigest()
 
 
 def _measured(trace: Trace | None, quantity: Literal["rtr", "latency_s"]) -> float | None:

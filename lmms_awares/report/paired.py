@@ -1,6 +1,7 @@
 """Paired tests: how much worse is a candidate on the very same documents, and is that within what is allowed?
 
-Two questions are put to the differences of one benchmark:
+Where no document differs, the verdict is `same`, of these documents: nothing has to be estimated. Else two questions
+are put to the differences of one benchmark:
 
 - Is the candidate worse at all? One-sided: McNemar's exact test where every difference is -1, 0 or 1, else a test of
   the mean.
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
-Verdict = Literal["ok", "worse", "undecided"]
+Verdict = Literal["same", "ok", "worse", "undecided"]
 POWER = 0.8  # at which the smallest detectable difference is stated
 
 
@@ -31,10 +32,12 @@ POWER = 0.8  # at which the smallest detectable difference is stated
 class Effect:
     """How much worse the candidate is in one quantity, on one benchmark or all; in the unit of that quantity.
 
-    `verdict`: `ok` where the non-inferiority test passes. `worse` where it does not and the candidate is worse beyond
-    chance: a change that is real and may exceed the margin. Else `undecided`: too few documents to tell.
+    `verdict`: `same` where no document differs at all. `ok` where the non-inferiority test passes. `worse` where it
+    does not and the candidate is worse beyond chance: a change that is real and may exceed the margin, or not. Else
+    `undecided`: too few documents to tell. `same` says nothing of other documents; the interval does.
 
     Attributes:
+        differ: documents whose value differs.
         baseline, candidate: means.
         worse_by: mean paired difference; positive is worse.
         low, high: ends of the 1 - 2*alpha interval, so that each is a one-sided bound at alpha.
@@ -44,6 +47,7 @@ class Effect:
             Holm's strictest step; None where no spread was seen to tell from.
     """
 
+    differ: int
     baseline: float
     candidate: float
     worse_by: float
@@ -56,7 +60,13 @@ class Effect:
 
 
 def compare_pairs(
-    pairs: Sequence[tuple[Values, Values]], *, scale: float, lower_is_worse: bool, margin: float, alpha: float
+    pairs: Sequence[tuple[Values, Values]],
+    *,
+    scale: float,
+    lower_is_worse: bool,
+    margin: float,
+    alpha: float,
+    changed: Sequence[bool] | None = None,
 ) -> list[Effect]:
     """Compare baseline and candidate on each benchmark, with Holm's correction over all of them.
 
@@ -65,7 +75,9 @@ def compare_pairs(
         scale: units per 1, e.g. 100 for points.
         lower_is_worse: True for scores, False for costs; they are tested as the module says.
         margin: what is allowed, in units.
-        alpha: level of each family of one-sided tests.
+        alpha: level of each family of one-sided tests: the chance that anything is called worse where nothing is.
+        changed: per benchmark, True where the documents are known to differ in something else, such as the answers:
+            equal values are then no `same`.
 
     Returns:
         one effect for each pair; where there are several, one more for all documents together.
@@ -77,18 +89,21 @@ def compare_pairs(
     if len(pairs) > 1:
         together = [np.concatenate(side) for side in zip(*pairs, strict=True)]
         pairs = [*pairs, (together[0], together[1])]
+        changed = [*changed, any(changed)] if changed else None
     sign, mean_of = (1, adjusted_mean) if lower_is_worse else (-1, plain_mean)
     differences = [sign * (baseline - candidate) for baseline, candidate in pairs]
     found = [p_not_worse(worse, mean_of) for worse in differences]
     corrected = multipletests(found, alpha=alpha, method="holm")[1]
     effects = []
-    for (baseline, candidate), worse, p_worse in zip(pairs, differences, corrected, strict=True):
+    for i, ((baseline, candidate), worse, p_worse) in enumerate(zip(pairs, differences, corrected, strict=True)):
         mean = mean_of(worse)
         p_within = mean.p_below(margin / scale)
         low, high = mean.interval(alpha)
         detectable = mean.detectable(alpha / len(pairs))
+        differ = int(np.count_nonzero(worse))
         effects.append(
             Effect(
+                differ=differ,
                 baseline=scale * float(baseline.mean()),
                 candidate=scale * float(candidate.mean()),
                 worse_by=scale * float(worse.mean()),
@@ -97,10 +112,16 @@ def compare_pairs(
                 p_worse=float(p_worse),
                 p_within=p_within,
                 detectable=None if detectable is None else scale * detectable,
-                verdict="ok" if p_within < alpha else "worse" if p_worse < alpha else "undecided",
+                verdict=_verdict(p_within, p_worse, alpha, same=not differ and not (changed and changed[i])),
             )
         )
     return effects
+
+
+def _verdict(p_within: float, p_worse: float, alpha: float, *, same: bool) -> Verdict:
+    if same:
+        return "same"
+    return "ok" if p_within < alpha else "worse" if p_worse < alpha else "undecided"
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from lmms_awares.report.baseline import Baseline, TaskSamples
 from lmms_awares.report.comparable import notes, obstacles, same_machine
 from lmms_awares.report.paired import Effect, Values, compare_pairs
 
-Outcome = Literal["pass", "regression", "not comparable"]
-EXIT_CODES: dict[Outcome, int] = {"pass": 0, "regression": 1, "not comparable": 2}
+Outcome = Literal["pass", "regression", "undecided", "not comparable"]
+EXIT_CODES: dict[Outcome, int] = {"pass": 0, "regression": 1, "undecided": 1, "not comparable": 2}
 POINTS = 100
 ALL = "all benchmarks"  # the row of all documents together
 
@@ -21,10 +21,12 @@ class Rules:
     """What the gate allows.
 
     Attributes:
-        max_drop: points of score (0..100) that count as no regression.
+        max_drop: points of score (0..100): a row passes that is shown to lose less. One that loses less may still fail,
+            where that is beyond chance and not shown to be less.
         max_rtr_rise: the same for RTR, in its own unit.
-        alpha: chance of a false alarm over all tests, once for scores and once for RTR.
-        strict: `undecided` fails too: passing then needs proof of non-inferiority on every benchmark.
+        alpha: chance that any row fails where nothing got worse, once for scores and once for RTR; it bounds nothing
+            where something did, by however little.
+        strict: `undecided` fails too: each row must then be `ok`, shown to be worse by less than allowed, or `same`.
     """
 
     max_drop: float = 1.0
@@ -41,6 +43,7 @@ class Row:
         n: documents that were compared.
         left_out: documents that failed in both runs.
         score: in points.
+        answers_differ: documents whose answer differs; None where one side does not hold the answers.
         rtr: None without traces.
         latency_ratio: mean of the candidate over mean of the baseline; None where the runs' devices or batches differ,
             and for `ALL`.
@@ -50,6 +53,7 @@ class Row:
     metric: str
     n: int
     left_out: int
+    answers_differ: int | None
     score: Effect
     rtr: Effect | None
     latency_ratio: float | None
@@ -68,10 +72,11 @@ class Report:
 
     @property
     def outcome(self) -> Outcome:
-        """`not comparable` goes before `regression`, and that before `pass`."""
+        """`not comparable` goes before `regression`, that before `undecided` (of `strict`), and that before `pass`."""
         if self.reasons:
             return "not comparable"
-        return "regression" if any(self.fails(effect) for _, _, effect in self.effects()) else "pass"
+        failing = {effect.verdict for _, _, effect in self.effects() if self.fails(effect)}
+        return "regression" if "worse" in failing else "undecided" if failing else "pass"
 
     def fails(self, effect: Effect) -> bool:
         """True where an effect makes the gate fail."""
@@ -110,12 +115,14 @@ def compare(baseline: Baseline, candidate: Baseline, rules: Rules, names: tuple[
 
 
 def _rows(pairs: list[tuple[str, TaskSamples, TaskSamples]], rules: Rules, *, timed: bool) -> list[Row]:
+    answers = [_answers_differ(before, after) for _, before, after in pairs]
     scores = compare_pairs(
         [(_array(before.scores), _array(after.scores)) for _, before, after in pairs],
         scale=POINTS,
         lower_is_worse=True,
         margin=rules.max_drop,
         alpha=rules.alpha,
+        changed=[bool(differ) for differ in answers],
     )
     traced = [pair for pair in pairs if _complete(pair[1]) and _complete(pair[2])]
     rises = compare_pairs(
@@ -127,13 +134,22 @@ def _rows(pairs: list[tuple[str, TaskSamples, TaskSamples]], rules: Rules, *, ti
     )
     rtr = dict(zip([*(task for task, _, _ in traced), ALL], rises, strict=False))
     rows = []
-    for (task, before, after), effect in zip(pairs, scores, strict=False):
+    for (task, before, after), effect, differ in zip(pairs, scores, answers, strict=False):
         n = len(_array(before.scores))
         ratio = _ratio(before, after) if timed and task in rtr else None
-        rows.append(Row(task, before.metric, n, len(before.scores) - n, effect, rtr.get(task), ratio))
+        rows.append(Row(task, before.metric, n, len(before.scores) - n, differ, effect, rtr.get(task), ratio))
     if len(pairs) > 1:
-        rows.append(Row(ALL, "pooled", sum(row.n for row in rows), 0, scores[-1], rtr.get(ALL), None))
+        known = [differ for differ in answers if differ is not None]
+        differ = sum(known) if len(known) == len(answers) else None
+        rows.append(Row(ALL, "pooled", sum(row.n for row in rows), 0, differ, scores[-1], rtr.get(ALL), None))
     return rows
+
+
+def _answers_differ(before: TaskSamples, after: TaskSamples) -> int | None:
+    """Number of documents with another answer; None where a side does not hold them."""
+    if before.answers is None or after.answers is None:
+        return None
+    return sum(old != new for old, new in zip(before.answers, after.answers, strict=True))
 
 
 def _array(values: list[float | None]) -> Values:

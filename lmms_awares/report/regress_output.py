@@ -9,7 +9,7 @@ from tabulate import tabulate
 from lmms_awares.report.paired import POWER, Effect
 from lmms_awares.report.regress import ALL, EXIT_CODES, Report, Row
 
-_SCORE = ("benchmark", "n", "baseline", "candidate", "drop", "interval", "p", "detects", "verdict")
+_SCORE = ("benchmark", "n", "differ", "baseline", "candidate", "drop", "interval", "p", "detects", "verdict")
 _RTR = ("benchmark", "RTR baseline", "candidate", "rise", "interval", "p", "detects", "verdict", "latency")
 
 
@@ -21,7 +21,7 @@ def as_text(report: Report) -> str:
 
 def as_markdown(report: Report) -> str:
     """For a pull request or GitHub's step summary."""
-    mark = {"pass": "✅", "regression": "❌", "not comparable": "⚠️"}[report.outcome]
+    mark = {"pass": "✅", "regression": "❌", "undecided": "❔", "not comparable": "⚠️"}[report.outcome]
     lines = [f"## {mark} {_headline(report)}", "", f"Baseline `{report.baseline}`, candidate `{report.candidate}`.", ""]
     if report.rows:
         lines += [_tables(report, "pipe"), ""]
@@ -47,7 +47,8 @@ def as_junit(report: Report) -> str:
         case = ET.SubElement(suite, "testcase", {"classname": task, "name": quantity})
         line = _line(effect, quantity)
         if report.fails(effect):
-            ET.SubElement(case, "failure", {"message": line})
+            kind = "regression" if effect.verdict == "worse" else "undecided"
+            ET.SubElement(case, "failure", {"type": kind, "message": line})
         else:
             ET.SubElement(case, "system-out").text = line
     for reason in report.reasons:
@@ -65,9 +66,15 @@ def _plain(text: str) -> str:
 def _headline(report: Report) -> str:
     if report.outcome == "not comparable":
         return "The runs do not compare"
-    failing = [f"{task} {quantity}" for task, quantity, effect in report.effects() if report.fails(effect)]
-    if failing:
-        return f"Regression: {', '.join(failing)}"
+    failing: dict[str, list[str]] = {"worse": [], "undecided": []}
+    for task, quantity, effect in report.effects():
+        if report.fails(effect):
+            failing[effect.verdict].append(f"{task} {quantity}")
+    kinds = {"regression": failing["worse"], "undecided (--strict)": failing["undecided"]}
+    if named := "; ".join(f"{kind}: {', '.join(rows)}" for kind, rows in kinds.items() if rows):
+        return named[0].upper() + named[1:]
+    if all(effect.verdict == "same" for _, _, effect in report.effects()):
+        return "No regression found: no document differs"
     benchmarks = [row for row in report.rows if row.task != ALL]
     unclear = sum(row.score.verdict == "undecided" for row in benchmarks)
     small = f"; {unclear} of {len(benchmarks)} benchmarks are too small to rule one out" if unclear else ""
@@ -77,8 +84,16 @@ def _headline(report: Report) -> str:
 def _remarks(report: Report) -> list[str]:
     lines = [f"not comparable: {reason}" for reason in report.reasons]
     lines += [f"note: {note}" for note in report.notes]
+    if report.rows:
+        lines.append(_differing(report.rows[-1]))  # the one row, or that of all documents
     failed = [row for row in report.rows if row.left_out]
     return lines + [f"note: {row.task}: {row.left_out} documents failed in both runs, left out" for row in failed]
+
+
+def _differing(row: Row) -> str:
+    """How many documents differ at all."""
+    answers = "; no answers are kept to compare" if row.answers_differ is None else f", answer on {row.answers_differ}"
+    return f"score differs on {row.score.differ} of {row.n} documents{answers}"
 
 
 def _reading(report: Report) -> list[str]:
@@ -86,18 +101,20 @@ def _reading(report: Report) -> list[str]:
     if not report.rows:
         return []
     rules = report.rules
+    strict = " (fails: --strict)" if rules.strict else ""
     allowed = f"{rules.max_drop:g} points or {rules.max_rtr_rise:g} RTR"
     return [
         f"interval: {1 - 2 * rules.alpha:.0%}; p: of being no worse, one-sided, Holm-corrected over the rows",
-        f"ok: shown to be worse by less than {allowed} (alpha {rules.alpha:g}); worse: beyond chance, and maybe by "
-        f"more than that; undecided: too few documents to tell{' (fails: --strict)' if rules.strict else ''}",
+        "same: no document differs; what that means for others, a score's interval says",
+        f"ok: shown to be worse by less than {allowed} (alpha {rules.alpha:g}); worse: beyond chance, and not "
+        f"shown to be less than that; undecided: too few documents to tell{strict}",
         f"detects: the smallest true change that this many documents find with {POWER:.0%} probability; -: no spread",
     ]
 
 
 def _tables(report: Report, style: str) -> str:
     """Scores, and below them RTR and latency."""
-    scores = [[_name(row), str(row.n), *_cells(row.score, 2)] for row in report.rows]
+    scores = [[_name(row), str(row.n), str(row.score.differ), *_cells(row.score, 2)] for row in report.rows]
     costs = [[_name(row), *_cells(row.rtr, 3), _latency(row)] for row in report.rows if row.rtr is not None]
     tables = [(scores, _SCORE), (costs, _RTR)]
     return "\n\n".join(

@@ -39,14 +39,15 @@ def write(out: Path, sources: list[Source]) -> None:
 
 
 def _table(sources: list[Source]) -> Table:
-    """`awares compare`'s table with the labels of each row's runs in front."""
+    """`awares compare`'s table with the labels of each row's runs in front, then the averages: what is read first."""
     table = main_table(sources)
     rows = _by_label(sources)
     of_row = [rows[row] for row in table.frame["", "method"]]
     frame = table.frame.copy()
     frame["", "method"] = [runs[0].method for runs in of_row]
     frame.insert(0, ("", "run"), [", ".join(source.name for source in runs) for runs in of_row])
-    return replace(table, frame=frame)
+    first = [column for column in frame.columns if column[0] in {"", "average"}]
+    return replace(table, frame=frame[[*first, *frame.columns.difference(first, sort=False)]])
 
 
 def _by_label(sources: list[Source]) -> dict[str, list[Source]]:

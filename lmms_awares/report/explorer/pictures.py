@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from lmms_awares.trace import Conditions
@@ -15,6 +16,7 @@ PICTURE_BYTES = 80_000  # for one image and its low-res view, however few there 
 _BLOCK = 4096  # bytes that a file takes at least, and in steps of which it grows
 _LARGEST, _SMALLEST = 1280, 64  # px of the whole image's longer side
 _USUAL, _FINE = 75, 95  # WebP's quality; the latter for pictures that need no reduction and fit with it
+_MARGIN = 16  # px between the two parts
 _DENSITY = 0.1  # bytes per px to begin with: photographs take a little more, and then shrink further
 
 
@@ -25,6 +27,7 @@ class Picture:
     Attributes:
         file: relative to the site: the whole image, and below it the low-res view unless that is the full view.
         sheet, whole, lowres: sizes in the file: of all of it, and of the two parts.
+        lowres_top: where the low-res view begins in the file, px from its top.
         size, full_size, lowres_size: of the document's image, its full view and its low-res view.
         scale: what both views were reduced by to save space; 1 where they were not.
     """
@@ -33,6 +36,7 @@ class Picture:
     sheet: Size
     whole: Size
     lowres: Size | None
+    lowres_top: int
     size: Size
     full_size: Size
     lowres_size: Size
@@ -94,6 +98,7 @@ class Gallery:
             sheet=sheet.size,
             whole=parts[0].size,
             lowres=parts[1].size if parts[1:] else None,
+            lowres_top=parts[0].height + _MARGIN,
             size=image.size,
             full_size=plan.full_size,
             lowres_size=views[1].size if views[1:] else plan.full_size,
@@ -108,13 +113,21 @@ def _reduced(image: Image.Image, side: int) -> Image.Image:
 
 
 def _stacked(parts: list[Image.Image]) -> Image.Image:
-    """The parts below each other, at the left."""
-    sheet = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)))
-    top = 0
-    for part in parts:
-        sheet.paste(part, (0, top))
-        top += part.height
-    return sheet
+    """The parts below each other, at the left, `_MARGIN` px apart.
+
+    What surrounds a part repeats its outermost pixels: a browser that scales the part, and lossy compression, mix in
+    what lies next to it.
+    """
+    width, half = max(part.width for part in parts), _MARGIN // 2
+    rows = [
+        np.pad(
+            np.asarray(part),
+            ((half if i else 0, half if i < len(parts) - 1 else 0), (0, width - part.width), (0, 0)),
+            mode="edge",
+        )
+        for i, part in enumerate(parts)
+    ]
+    return Image.fromarray(np.concatenate(rows))
 
 
 def _encoded(image: Image.Image, quality: int) -> bytes:

@@ -75,7 +75,7 @@ def _prepare(out: Path) -> None:
         shutil.rmtree(out / name, ignore_errors=True)
         (out / name).mkdir()
     (out / "data" / "index.js").touch()  # marks the folder as ours, should this be interrupted
-    for name in ("explorer.js", "sample.js", "style.css"):
+    for name in ("address.js", "explorer.js", "pictures.js", "sample.js", "style.css"):
         content = files("lmms_awares.report.explorer").joinpath("static", name).read_text(encoding="utf-8")
         (out / name).write_text(content, encoding="utf-8")
 

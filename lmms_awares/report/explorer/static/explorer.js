@@ -14,7 +14,7 @@ const awares = {
   start(index) {
     this.index = index;
     buildFilters();
-    refresh(location.hash.slice(1));
+    refresh(readAddress());
   },
 
   page(number, documents) {
@@ -67,12 +67,14 @@ function matcher() {
   };
 }
 
-// Filter again. `name` (task/document): what to show if it is among the matches; else the first match.
-function refresh(name) {
+// Filter again. `name` (task/document): what to show if it is among the matches; else the first match. `isStep`: a
+// person's choice, which the back button takes back.
+function refresh(name, isStep = false) {
   const fits = matcher();
   awares.matches = awares.index.documents.flatMap((entry, position) => (fits(entry) ? [position] : []));
   const found = awares.matches.findIndex((position) => nameOf(position) === name);
   awares.at = Math.max(0, found);
+  setAddress(current(), isStep);
   show();
 }
 
@@ -92,7 +94,7 @@ function showList() {
   byId("list").start = first + 1;
   byId("list").replaceChildren(
     ...shown.map((position, i) => {
-      const button = element("button", { type: "button", onclick: () => go(first + i) });
+      const button = element("button", { type: "button", onclick: () => go(first + i, true) });
       button.append(nameOf(position), " ", ...[form.run.value, form.other.value].map((run) => marks(position, run)));
       if (first + i === at) button.setAttribute("aria-current", "true");
       return element("li", {}, button);
@@ -115,8 +117,9 @@ function marks(position, run) {
   return element("span", { className: verdict, title: verdict, textContent: SIGNS[verdict] + call });
 }
 
-function go(to) {
+function go(to, isStep = false) {
   awares.at = Math.min(Math.max(to, 0), Math.max(0, awares.matches.length - 1));
+  setAddress(current(), isStep);
   show();
 }
 
@@ -136,15 +139,18 @@ function show() {
     load(page);
     return;
   }
-  history.replaceState(null, "", `#${nameOf(position)}`);
   const record = awares.pages.get(page)[position % awares.index.page];
   const runs = [form.run.value, form.other.value].filter((run, i, all) => run !== "" && all.indexOf(run) === i);
   byId("sample").replaceChildren(
-    element("h2", { textContent: nameOf(position) }),
-    element("p", { className: "question", textContent: record.question }),
-    element("p", {}, element("b", { textContent: "expected " }), element("code", { textContent: record.target })),
-    ...pictures(record, runs),
-    element("div", { className: "runs" }, ...runs.map((run) => answer(record, run))),
+    element(
+      "div",
+      { className: "first" },
+      element("h2", { textContent: nameOf(position) }),
+      ...summary(record, runs),
+      legend(record, runs),
+      pictures(record, runs),
+    ),
+    element("div", { className: "runs" }, ...runs.map((run) => details(record, run))),
   );
   byId("sample").scrollTop = 0;
 }
@@ -175,14 +181,14 @@ const current = () => (awares.matches.length ? nameOf(awares.matches[awares.at])
 function swapRuns() {
   if (form.other.value === "") return;
   [form.run.value, form.other.value] = [form.other.value, form.run.value];
-  refresh(current());
+  refresh(current(), true);
 }
 
 function toggleDisagreements() {
   if (awares.index.runs.length < 2) return;
   form.disagree.value = form.disagree.value === "" ? "differ" : "";
   chooseOther();
-  refresh(current());
+  refresh(current(), true);
 }
 
 // Disagreement needs a second run: where none is chosen, the next one is.
@@ -209,6 +215,7 @@ const KEYS = {
 };
 
 document.addEventListener("keydown", (event) => {
+  if (byId("enlarged").open) return; // Escape closes it by itself
   const typing = event.target.matches("select") && event.key !== "Escape";
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape") event.target.blur();
@@ -224,12 +231,12 @@ form.addEventListener("pointerdown", () => (typed = false));
 form.addEventListener("change", (event) => {
   if (!typed) event.target.blur();
   chooseOther();
-  refresh(current());
+  refresh(current(), true);
 });
-form.addEventListener("reset", () => setTimeout(() => refresh(current())));
+form.addEventListener("reset", () => setTimeout(() => refresh(current(), true)));
 byId("overlay").addEventListener("change", (event) => setOverlay(event.target.checked));
 byId("back").addEventListener("click", () => go(awares.at - 1));
 byId("next").addEventListener("click", () => go(awares.at + 1));
 byId("page-back").addEventListener("click", () => go((Math.floor(awares.at / LISTED) - 1) * LISTED));
 byId("page-on").addEventListener("click", () => go((Math.floor(awares.at / LISTED) + 1) * LISTED));
-window.addEventListener("hashchange", () => refresh(location.hash.slice(1)));
+window.addEventListener("hashchange", () => refresh(readAddress()));

@@ -1,4 +1,4 @@
-// Shows one document: pictures with boxes, and what each run answered. Texts of models are only ever set as text, never
+// Shows one document: what each run answered, and both turns of it. Texts of models are only ever set as text, never
 // as markup.
 "use strict";
 
@@ -10,13 +10,6 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
-function drawing(name, attributes, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
 const SIGNS = { right: "✓", wrong: "✗", failed: "!", unscored: "·" };
 
 function verdictOf(score, status) {
@@ -24,78 +17,42 @@ function verdictOf(score, status) {
   return score === null ? "unscored" : score >= awares.index.right ? "right" : "wrong";
 }
 
-// --- pictures
+// --- what a person looks at first: the question, and how each run answered it
 
-const size = ([width, height]) => `${width}×${height} px`;
-
-function pictures(record, runs) {
-  const view = record.view;
-  if (view.missing) return [element("p", { className: "warning", textContent: `No picture: ${view.missing}.` })];
-  const reduced = view.scale < 1 ? `, shown at ${Math.round(100 * view.scale)} %` : "";
-  const [width, height] = view.whole;
-  const whole = part(view, [0, 0, width, height], "the whole image");
-  whole.append(boxes(record, runs));
-  const low = part(view, view.lowres ? [0, height, ...view.lowres] : [0, 0, width, height], "the low-res view");
-  const words = view.lowres
-    ? `low-res view ${size(view.lowres_size)}${reduced}`
-    : "the low-res view is the full view: nothing to save";
-  const note = `image ${size(view.size)}, full view ${size(view.full_size)}${reduced}`;
+function summary(record, runs) {
+  const target = element("code", { className: "target", textContent: record.target });
   return [
+    element("p", { className: "question", textContent: record.question }),
     element(
-      "div",
-      { className: "pictures" },
-      element("figure", {}, whole, element("figcaption", {}, note), legend(record, runs)),
-      element("figure", {}, low, element("figcaption", {}, words)),
+      "table",
+      { className: "answers" },
+      element("tr", {}, element("th", { textContent: "expected" }), element("td", {}), element("td", {}, target)),
+      ...runs.map((run) => answerRow(record.runs[run], awares.index.runs[run])),
     ),
   ];
 }
 
-// A part of the document's picture file; `box`: left, top, width, height in its pixels.
-function part(view, box, label) {
-  const [width, height] = view.sheet;
-  const shown = drawing("svg", { viewBox: box.join(" "), role: "img", "aria-label": label });
-  shown.append(drawing("image", { href: view.file, width, height }));
-  return shown;
+function answerRow(found, name) {
+  const heading = element("th", { textContent: name });
+  if (!found) return element("tr", {}, heading, element("td", {}), element("td", { textContent: "not in this run" }));
+  const verdict = verdictOf(found.score, found.status);
+  const partly = found.score > 0 && found.score < 1 ? ` ${found.score}` : "";
+  const mark = element("span", { className: `verdict ${verdict}`, textContent: `${SIGNS[verdict]} ${verdict}${partly}` });
+  const given = element("code", { className: "answer", textContent: found.answer });
+  return element("tr", {}, heading, element("td", {}, mark), element("td", {}, given), costs(found.trace));
 }
 
-const scaled = (view, [left, top, w, h]) => {
-  const [width, height] = view.whole;
-  return [left * width, top * height, w * width, h * height];
-};
-
-function cropsOf(record, run) {
-  return (record.runs[run]?.trace?.crops ?? []).map((crop) => crop.id);
+function costs(trace) {
+  const known = trace && !trace.failed;
+  const call = trace?.tool_call;
+  const asked = call ? [`call ${call.status}`, ...(call.ids.length ? [call.ids.join(", ")] : [])].join(": ") : "no call";
+  const words = known ? `RTR ${trace.rtr}, ${asked}, ${trace.latency_s} s` : "";
+  return element("td", { className: "note", textContent: words });
 }
 
-function boxes(record, runs) {
-  const view = record.view;
-  const group = drawing("g", { class: "boxes" });
-  const add = (kind, box, title) => {
-    const [x, y, width, height] = scaled(view, box);
-    group.append(drawing("rect", { x, y, width, height, class: kind }, drawing("title", {}, title)));
-  };
-  runs.forEach((run, i) => {
-    for (const id of cropsOf(record, run)) add(`requested run${i}`, view.boxes[id], `requested: ${id}`);
-  });
-  for (const id of view.oracle) add("oracle", view.boxes[id], `oracle: ${id}`);
-  if (view.evidence) add("evidence", view.evidence, "where the answer is");
-  return group;
-}
+// --- the details of one run
 
-function legend(record, runs) {
-  const list = element("ul", { className: "legend" });
-  const entry = (kind, text) => list.append(element("li", { className: kind, textContent: text }));
-  runs.forEach((run, i) => {
-    const ids = cropsOf(record, run);
-    if (ids.length) entry(`requested run${i}`, `${awares.index.runs[run]} saw crop ${ids.join(", ")}`);
-  });
-  if (record.view.oracle.length) entry("oracle", `an oracle asks for ${record.view.oracle.join(", ")}`);
-  if (record.view.suffices === true) entry("", "the low-res view suffices");
-  if (record.view.evidence) entry("evidence", "where the answer is");
-  return list;
-}
-
-function answer(record, run) {
+function details(record, run) {
   const found = record.runs[run];
   const panel = element("section", {}, element("h3", { textContent: awares.index.runs[run] }));
   if (!found) {
@@ -106,10 +63,6 @@ function answer(record, run) {
     const what = `Another document than the first run's: ${found.other}; its target: ${found.target}`;
     panel.append(element("p", { className: "warning", textContent: what }));
   }
-  const verdict = verdictOf(found.score, found.status);
-  const mark = element("span", { className: `verdict ${verdict}`, textContent: `${SIGNS[verdict]} ${verdict}` });
-  const score = found.score === null ? "" : ` score ${found.score} `;
-  panel.append(element("p", {}, mark, score, element("code", { className: "answer", textContent: found.answer })));
   if (!found.trace) {
     panel.append(element("p", { className: "note", textContent: "This run recorded no trace." }));
     return panel;
@@ -131,16 +84,6 @@ function transcript(record, { question, trace }) {
     turn("assistant", text(said.text), element("small", { textContent: counts }));
   });
   return list;
-}
-
-function crops(view, shown) {
-  const row = element("div", { className: "crops" });
-  for (const crop of shown) {
-    const label = `crop ${crop.id}`;
-    const cut = view.missing ? [] : [part(view, scaled(view, view.boxes[crop.id]), label)];
-    row.append(element("figure", {}, ...cut, element("figcaption", { textContent: `${label}, ${crop.tokens} tokens` })));
-  }
-  return row;
 }
 
 function figures(trace) {
