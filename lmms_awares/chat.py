@@ -136,18 +136,12 @@ class ChatFormat:
             ConfigError: it writes none.
         """
         text = self._template([*self._stub, *self._stub[:1]]).partition(_SENTINEL)[2]
-        closing = next((token for token in self.control_tokens if text.startswith(token)), None)
+        closing = next((token for token in self._quoting.control if text.startswith(token)), None)
         if closing is None:
             raise ConfigError(
                 "the chat template ends an assistant's turn with no special token; use the checkpoint's own"
             )
         return closing
-
-    @cached_property
-    def control_tokens(self) -> list[str]:
-        """Special tokens, which mean turns and images to the model; longest first."""
-        added = self.tokenizer.added_tokens_decoder.values()
-        return sorted((token.content for token in added if token.special), key=len, reverse=True)
 
     @cached_property
     def end_ids(self) -> tuple[int, ...]:

@@ -42,8 +42,8 @@ class Quoting:
         """
         ids: list[int] = []
         repeats = iter(visual_tokens)
-        for part in re.split(f"({'|'.join(map(re.escape, self._control))})", text):
-            if part in self._control:
+        for part in re.split(f"({'|'.join(map(re.escape, self.control))})", text):
+            if part in self.control:
                 count = next(repeats) if part == placeholder else 1
                 ids += [self._tokenizer.convert_tokens_to_ids(part)] * count
             elif part:
@@ -51,15 +51,15 @@ class Quoting:
         return ids
 
     @cached_property
-    def _control(self) -> list[str]:
-        """Longest first, so that none hides another that begins with it."""
+    def control(self) -> list[str]:
+        """The tokenizer's control tokens, longest first, so that none hides another that begins with it."""
         special = [token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special]
         return sorted(special, key=len, reverse=True)
 
     @cached_property
     def _quoted(self) -> list[str]:
         """What gets a stand-in; the stand-ins' own mark too, so that any text comes back as it was."""
-        return [*self._control, _OPEN]
+        return [*self.control, _OPEN]
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
