@@ -159,6 +159,9 @@ def checkpoint(pretrained: str, adapter: str | None) -> Finding:
 
     try:
         check_checkpoint(pretrained, adapter)
+        revision = fingerprint(pretrained, adapter)
+        if not Path(pretrained).is_dir():
+            check_checkpoint(pretrained, adapter)  # the weights of a hub id are here only now
     except ConfigError as error:
         return Finding("checkpoint", "fail", str(error))
-    return Finding("checkpoint", "ok", f"{pretrained}: rev=sha-{fingerprint(pretrained, adapter)[:12]}")
+    return Finding("checkpoint", "ok", f"{pretrained}: rev=sha-{revision[:12]}")

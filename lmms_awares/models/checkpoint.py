@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmms_awares.journal import digest
+from lmms_awares.models.adapters import ADAPTER_WEIGHTS, check_adapter, merge
 from lmms_awares.models.config import CommonArgs, ConfigError
+from lmms_awares.models.weights import check_weights, refuse_misfits, weight_files
 from lmms_awares.prompts import Prompt
 from lmms_awares.provenance import code_hash
 
 if TYPE_CHECKING:
-    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+    from transformers import PretrainedConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 MODEL_TYPE = "qwen2_5_vl"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -28,10 +30,13 @@ _PARTS = {
 
 
 def check_checkpoint(pretrained: str, adapter: str | None = None) -> None:
-    """Look at the configuration files only; quick, so that a wrong path fails before anything loads.
+    """Look at configurations and at the names and shapes of weights, so that what is wrong fails before it loads.
+
+    A hub id whose weights are not in the cache yet is looked at in full when `load` has fetched it.
 
     Raises:
-        ConfigError: nothing there, not a Qwen2.5-VL, no weights, an adapter given as checkpoint or the reverse.
+        ConfigError: nothing there, not a Qwen2.5-VL, an adapter given as checkpoint or the reverse, weights that are
+            missing or do not fit, of the checkpoint or of the adapter.
     """
     config_file = _find(pretrained, "config.json", "pretrained")
     try:
@@ -40,17 +45,48 @@ def check_checkpoint(pretrained: str, adapter: str | None = None) -> None:
         raise ConfigError(f"{config_file} is not a JSON object; copy the checkpoint again") from None
     if found != MODEL_TYPE:
         raise ConfigError(f"pretrained={pretrained} is a {found!r} model; this plugin runs {MODEL_TYPE!r} only")
-    weights = [file for pattern in (_CONTENT[0], _OLD_WEIGHTS) for file in Path(pretrained).glob(pattern)]
-    if Path(pretrained).is_dir() and not weights:
-        raise ConfigError(f"pretrained={pretrained} holds no weights (*.safetensors); copy them there")
+    folder = config_file.parent
     if Path(pretrained).is_dir():
+        weight_files(folder, f"pretrained={pretrained}")
+        if (folder / "adapter_config.json").is_file():
+            raise ConfigError(
+                f"pretrained={pretrained} holds an adapter_config.json beside its config.json, and transformers would "
+                "load that adapter's base; move the adapter to a folder of its own"
+            )
         for part, names in _PARTS.items():
-            if not any((Path(pretrained) / name).is_file() for name in names):
+            if not any((folder / name).is_file() for name in names):
                 raise ConfigError(f"pretrained={pretrained} has no {part} ({' or '.join(names)}); copy it there")
+    config = _configuration(folder, pretrained)
+    if Path(pretrained).is_dir() or _are_cached(folder):
+        check_weights(folder, config, f"pretrained={pretrained}")
     if adapter is not None:
-        _find(adapter, "adapter_config.json", "adapter")
-        if Path(adapter).is_dir() and not list(Path(adapter).glob("adapter_model.*")):
-            raise ConfigError(f"adapter={adapter} holds no weights (adapter_model.safetensors); copy them there")
+        check_adapter(_adapter_folder(adapter), config, f"adapter={adapter}")
+
+
+def _configuration(folder: Path, pretrained: str) -> "PretrainedConfig":
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except (StrictDataclassError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"pretrained={pretrained}: its config.json cannot be used ({reason})") from None
+
+
+def _are_cached(folder: Path) -> bool:
+    """The cache holds all weights of a hub id, not only its configuration."""
+    try:
+        return bool(weight_files(folder, str(folder)))
+    except ConfigError:
+        return False
+
+
+def _adapter_folder(adapter: str) -> Path:
+    config_file = _find(adapter, "adapter_config.json", "adapter")
+    if not Path(adapter).is_dir():
+        _find(adapter, ADAPTER_WEIGHTS[0], "adapter")
+    return config_file.parent
 
 
 def check_hashes(args: CommonArgs, revision: str, setup: str) -> None:
@@ -134,10 +170,10 @@ def load(args: CommonArgs, device: str) -> "tuple[Qwen2_5_VLForConditionalGenera
     the ids that end a turn stay, see `end_ids`.
 
     Raises:
-        ConfigError: see `check_checkpoint`, and pixel limits that contradict each other.
+        ConfigError: see `check_checkpoint`; pixel limits that contradict each other; weights that did not arrive.
     """
     check_checkpoint(args.pretrained, args.adapter)
-    from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
+    from transformers import AutoProcessor, GenerationConfig
 
     processor = AutoProcessor.from_pretrained(args.pretrained)
     size = processor.image_processor.size
@@ -148,13 +184,28 @@ def load(args: CommonArgs, device: str) -> "tuple[Qwen2_5_VLForConditionalGenera
     options: dict[str, Any] = {"dtype": args.dtype, "device_map": args.device_map or device}
     if args.attn_implementation:
         options["attn_implementation"] = args.attn_implementation
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(args.pretrained, **options)
+    model = _load_model(args.pretrained, options)
     if args.adapter:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, args.adapter).merge_and_unload()
+        model = merge(model, _adapter_folder(args.adapter), f"adapter={args.adapter}")
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     return model.eval(), processor
+
+
+def _load_model(pretrained: str, options: dict[str, Any]) -> "Qwen2_5_VLForConditionalGeneration":
+    """transformers' `from_pretrained`, which otherwise makes up the weights that it does not find."""
+    import torch
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    try:
+        model, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            pretrained, ignore_mismatched_sizes=True, output_loading_info=True, **options
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, RuntimeError) as error:  # a download, a broken file, a conversion
+        raise ConfigError(f"pretrained={pretrained} cannot be loaded: {str(error).splitlines()[0]}") from error
+    refuse_misfits(info, f"pretrained={pretrained}")
+    return model
 
 
 def end_ids(model: "Qwen2_5_VLForConditionalGeneration") -> tuple[int, ...]:
