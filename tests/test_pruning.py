@@ -13,7 +13,7 @@ from lmms_awares.chat import ChatFormat
 from lmms_awares.conversation import Conversation, question_of
 from lmms_awares.models.checkpoint import load
 from lmms_awares.models.config import CommonArgs
-from lmms_awares.pruning import PRUNERS, PruningError, tower
+from lmms_awares.pruning import PRUNERS, PruningError, sparsevlm, tower
 from lmms_awares.pruning.base import Pruner
 from lmms_awares.pruning.stages import StagedPruner, rater_attention
 from lmms_awares.tokens import TOKEN_SIDE
@@ -167,6 +167,10 @@ def test_generation_equals_a_loop_without_cache(engine, name, prompted):
         positions = torch.cat([positions, positions.max().expand(3, 1) + 1], 1)
 
 
+# Whose attention scores the visual tokens, of the text behind them.
+RATERS = {"sparsevlm": sparsevlm.raters_of, "fastv": lambda visual, text: torch.tensor([len(text) - 1])}
+
+
 def staged_step(model, embeds, positions, is_image, pruner):
     """Logits of the last row: a staged pruner written out over all layers, on eager attention maps, without a cache.
 
@@ -174,7 +178,7 @@ def staged_step(model, embeds, positions, is_image, pruner):
     """
     hidden, length, spoken = embeds, len(is_image), len(embeds) - len(is_image)
     visual = is_image.nonzero().flatten()
-    raters = pruner.raters(embeds[visual], embeds[int(visual[-1]) + 1 : length])
+    raters = RATERS[pruner.name](embeds[visual], embeds[int(visual[-1]) + 1 : length])
     stages = {stage.layer: stage for stage in pruner.stages(len(model.model.language_model.layers))}
     total, counts, generator = len(visual), [], torch.Generator().manual_seed(pruner.seed)
     for index, layer in enumerate(model.model.language_model.layers):
