@@ -5,10 +5,10 @@
 The first part scores one image of 64 x 64 visual tokens in a single attention block of the published tower's size (16
 heads of 80), in a process of its own, and reads the process's peak from the system. The second part times each method
 on the checkpoint, on an image of side x side visual tokens, and prints the time that it adds as a share of that image's
-vision tower: in front of the language model as the difference to the tower alone, inside it (sparsevlm) as the sum over
-its hooks, which does not count what the shorter layers save. Without --pretrained the tower has the published size and
-random weights, and the language model is tiny, so that `saved`, and what sparsevlm adds, mean nothing. Medians; times
-in ms.
+vision tower: in front of the language model as the difference to the tower alone, inside it (sparsevlm, fastv) as the
+sum over its hooks, which does not count what the shorter layers save. Without --pretrained the tower has the published
+size and random weights, and the language model is tiny, so that `saved`, and what those two add, mean nothing. Medians;
+times in ms.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 )
 
 from lmms_awares.chat import ChatFormat
-from lmms_awares.conversation import Conversation, Segment
+from lmms_awares.conversation import Conversation, Segment, question_of
 from lmms_awares.mini import random_checkpoint
 from lmms_awares.models.checkpoint import load
 from lmms_awares.models.config import CommonArgs
@@ -113,6 +113,7 @@ def timings(arguments: argparse.Namespace) -> None:
     segment = prompt(chat, Image.effect_noise((size, size), 60).convert("RGB"))
     half = TOKEN_SIDE * round(arguments.side * RATIO**0.5)
     small = prompt(chat, Image.effect_noise((half, half), 60).convert("RGB"))
+    question = question_of([segment], chat.end_ids[0])
     ids = SimpleNamespace(end_ids=chat.end_ids, pad_token_id=chat.tokenizer.pad_token_id)
 
     def first_token(own: Segment, pruner: Pruner | None) -> float:
@@ -125,7 +126,7 @@ def timings(arguments: argparse.Namespace) -> None:
         started = clock(model.device)
         with pruner(model):
             features = model.model.get_image_features(pixels, grids, return_dict=True).pooler_output
-            pruner.prune(model, features, segment.pixels)
+            pruner.prune(model, features, segment.pixels, segment.grids, [question])
         return clock(model.device) - started
 
     def inside(pruner: StagedPruner) -> float:

@@ -183,15 +183,19 @@ class Conversation:
 
     def _encode(self) -> list[Kept]:
         """What is left of the images that the cache does not hold yet, in row order, encoded and pruned."""
-        images = [(s.pixels, s.grids) for row in self._segments for s in self._fresh(row) if s.pixels is not None]
+        images = [
+            (segment.pixels, segment.grids, question_of(row, self._ends[0]))
+            for row in self._segments
+            for segment in self._fresh(row)
+            if segment.pixels is not None
+        ]
         if not images:
             return []
         device = self._ids.device
-        pixels = torch.cat([pixels for pixels, _ in images])
-        features = self._model.model.get_image_features(
-            pixels.to(device), torch.cat([grids for _, grids in images]).to(device), return_dict=True
-        )
-        return self._pruner.prune(self._model, features.pooler_output, pixels)
+        pixels, grids = torch.cat([pixels for pixels, _, _ in images]), torch.cat([grids for _, grids, _ in images])
+        features = self._model.model.get_image_features(pixels.to(device), grids.to(device), return_dict=True)
+        questions = [question for _, own, question in images for _ in own]
+        return self._pruner.prune(self._model, features.pooler_output, pixels, grids, questions)
 
     def _fresh(self, row: list[Segment]) -> list[Segment]:
         return row if self._cache is None else row[-1:]
@@ -256,6 +260,17 @@ class Conversation:
         if self._ids.is_cuda:
             torch.cuda.synchronize(self._ids.device)
         return time.perf_counter()
+
+
+def question_of(segments: Sequence[Segment], closing_id: int) -> torch.Tensor:
+    """[t] ids of the question about a conversation's images: what the first turn with images says behind the last one.
+
+    From behind that image's `<|vision_end|>` up to the end of the turn: no template, no system prompt, and for the
+    images of later turns the same question. Empty where that turn says nothing there.
+    """
+    first = next(segment for segment in segments if segment.is_image.any())
+    behind = first.ids[int(first.is_image.nonzero().amax()) + 2 :]
+    return behind[(behind == closing_id).cumsum(0) == 0]
 
 
 def _without_pruned(columns: torch.Tensor, images: Sequence[tuple[torch.Tensor, Kept]]) -> torch.Tensor:

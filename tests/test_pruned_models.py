@@ -21,6 +21,7 @@ from lmms_awares.protocol import ToolCall
 from lmms_awares.pruning import PRUNERS
 from lmms_awares.pruning.base import EncodedImage, Kept, Pruner
 from lmms_awares.pruning.downsample import select as small_grid
+from lmms_awares.pruning.stages import StagedPruner
 from lmms_awares.views import plan_views, render_full, render_lowres
 
 # 108 to 300 visual tokens, and one image of 6.
@@ -59,7 +60,7 @@ def test_rtr_is_what_was_counted(build, docs, name, ratio):
         assert trace.rtr == trace.visual_tokens / trace.full_tokens
         assert 1 <= pruning.final_tokens <= pruning.entering_tokens <= pruning.encoded_tokens <= trace.full_tokens
         assert len(pruning.kv_lengths) == 4
-        if name == "sparsevlm":
+        if issubclass(PRUNERS[name], StagedPruner):
             assert pruning.entering_tokens == trace.full_tokens
             assert pruning.mean_post <= pruning.mean_input <= pruning.entering_tokens
             assert pruning.kv_lengths[-1] <= pruning.kv_lengths[0]
@@ -108,7 +109,7 @@ def test_seeded(build, docs, name):
 
 def test_random_depends_on_the_pixels_and_the_seed():
     def kept(pixels, seed):
-        image = EncodedImage(torch.zeros(100, 8), pixels, torch.zeros(8))
+        image = EncodedImage(torch.zeros(100, 8), pixels, torch.zeros(8), (10, 10))
         return tuple(PRUNERS["random"](0.5, seed=seed).keep(image).index.tolist())
 
     one, other = torch.rand(400, 12), torch.rand(400, 12)
@@ -238,7 +239,7 @@ def test_awares_with_a_pruner_equals_prefilling_again(build, docs, name, monkeyp
         (VisionZip, {"retain_ratio": "half"}, "retain_ratio of visionzip"),
         (HoloV, {}, "retain_ratio of holov is missing"),
         (Pruned, {"retain_ratio": 0.5}, "pruner of pruned is missing"),
-        (Pruned, {"pruner": "fastv", "retain_ratio": 0.5}, "unknown pruner 'fastv'; known: visionzip, holov"),
+        (Pruned, {"pruner": "tome", "retain_ratio": 0.5}, "unknown pruner 'tome'; known: visionzip, holov"),
         (VisionZip, {"pruner": "holov", "retain_ratio": 0.5}, "pruner of visionzip"),
         (VisionZip, {"official_wiring": True, "retain_ratio": 0.5}, "official_wiring is no option of pruner=visionzip"),
         (SparseVLM, {"schedule": "linear", "retain_ratio": 0.5}, "schedule of sparsevlm"),
@@ -247,8 +248,25 @@ def test_awares_with_a_pruner_equals_prefilling_again(build, docs, name, monkeyp
             {"pruner": "sparsevlm", "retain_ratio": 0.5},
             "sparsevlm prunes inside .* use one of visionzip, holov",
         ),
+        (
+            Awares,
+            {"pruner": "fastv", "retain_ratio": 0.5},
+            "fastv prunes inside .* use one of visionzip, holov, divprune",
+        ),
+        (Pruned, {"pruner": "fastv", "retain_ratio": 0.2}, "retain_ratio=0.2 cannot be met by fastv: 1 of 4 layers"),
+        (
+            Pruned,
+            {"pruner": "fastv", "retain_ratio": 0.5, "whole_layers": 4},
+            "whole_layers=4 must be below .* 4 layers",
+        ),
+        (Pruned, {"pruner": "fastv", "retain_ratio": 0.5, "whole_layers": 0}, "whole_layers of pruned: .*greater than"),
+        (
+            Pruned,
+            {"pruner": "divprune", "retain_ratio": 0.5, "schedule": "single"},
+            "schedule is no option of .*divprune",
+        ),
         (Awares, {"pruner": "visionzip"}, "pruner=visionzip needs retain_ratio"),
-        (Awares, {"retain_ratio": 0.5}, "retain_ratio, official_wiring, schedule need pruner"),
+        (Awares, {"retain_ratio": 0.5}, "retain_ratio, negate_relevance, official_wiring, schedule, whole_layers need"),
         (FullResolution, {"retain_ratio": 0.5}, "unknown model argument retain_ratio"),
     ],
     ids=lambda value: str(value)[:40],
@@ -325,5 +343,7 @@ def test_a_new_pruners_option_arrives(build, monkeypatch, given, start):
     assert (trace.full_tokens, trace.visual_tokens) == (81, 41 - start)
     with pytest.raises(ConfigError, match="start is no option of pruner=random"):
         build(pruner="random", retain_ratio=0.5, start=1)
-    with pytest.raises(ConfigError, match="retain_ratio, official_wiring, schedule, start need pruner=NAME"):
+    with pytest.raises(
+        ConfigError, match="retain_ratio, negate_relevance, official_wiring, schedule, start, .* need pruner=NAME"
+    ):
         build(start=1)

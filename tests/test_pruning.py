@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from harness import picture
 from transformers import StaticCache
 
 from lmms_awares.chat import ChatFormat
-from lmms_awares.conversation import Conversation
+from lmms_awares.conversation import Conversation, question_of
 from lmms_awares.models.checkpoint import load
 from lmms_awares.models.config import CommonArgs
 from lmms_awares.pruning import PRUNERS, PruningError, sparsevlm, tower
@@ -21,8 +22,9 @@ TOLERANCE = 1e-5
 STEPS = 6
 # In visual tokens. Text-only, one token, two images, and ordinary ones: every row of a batch is something else.
 PROMPTS = {"wide": [(12, 9)], "tall": [(7, 15)], "two": [(8, 6), (5, 9)], "one token": [(1, 1)], "text": []}
-BEFORE = ["visionzip", "holov", "random"]  # act between the tower and the language model
-INSIDE = ["visionzip", "holov", "random", "sparsevlm"]  # what the engine drives; downsample acts on pixels
+BEFORE = ["visionzip", "holov", "divprune", "cdpruner", "random"]  # act between the tower and the language model
+STAGED = ["sparsevlm", "fastv"]  # act inside it
+INSIDE = [*BEFORE, *STAGED]  # what the engine drives; downsample acts on pixels
 
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
@@ -114,11 +116,21 @@ def test_sdpa_equals_eager(small_checkpoint, name):
         assert_same(a, b)
 
 
-def kept_inputs(model, segment, pruner):
+@torch.no_grad()
+def prune_images(engine, segment, pruner, **changed):
+    """What `pruner` keeps of the segment's images; `changed`: fields of the segment to replace."""
+    model, chat = engine
+    own = replace(segment, **changed)
+    with pruner(model):
+        features = model.model.get_image_features(own.pixels, own.grids, return_dict=True).pooler_output
+        asked = [question_of([segment], chat.end_ids[0])] * len(own.grids)
+        return pruner.prune(model, features, own.pixels, own.grids, asked)
+
+
+def kept_inputs(engine, segment, pruner):
     """[T', D] embeddings and [3, T'] positions behind a pruner, put together here without the engine's packing."""
-    with pruner(model), torch.no_grad():
-        features = model.model.get_image_features(segment.pixels, segment.grids, return_dict=True).pooler_output
-        images = iter(pruner.prune(model, features, segment.pixels))
+    model, _ = engine
+    images = iter(prune_images(engine, segment, pruner))
     positions, _ = model.model.get_rope_index(
         segment.ids[None], segment.is_image[None].int(), image_grid_thw=segment.grids
     )
@@ -145,7 +157,7 @@ def test_generation_equals_a_loop_without_cache(engine, name, prompted):
     model, chat = engine
     segment = prompt(chat, prompted)
     (reply,) = answer(engine, [segment], PRUNERS[name](0.5))
-    embeds, positions = kept_inputs(model, segment, PRUNERS[name](0.5))
+    embeds, positions = kept_inputs(engine, segment, PRUNERS[name](0.5))
     for step, said in enumerate(reply.ids):
         hidden = model.model.language_model(
             inputs_embeds=embeds[None], position_ids=positions[:, None], use_cache=False
@@ -155,14 +167,18 @@ def test_generation_equals_a_loop_without_cache(engine, name, prompted):
         positions = torch.cat([positions, positions.max().expand(3, 1) + 1], 1)
 
 
-def sparse_step(model, embeds, positions, is_image, pruner):
-    """Logits of the last row: SparseVLM written out over all layers, on eager attention maps, without a cache.
+# Whose attention scores the visual tokens, of the text behind them.
+RATERS = {"sparsevlm": sparsevlm.raters_of, "fastv": lambda visual, text: torch.tensor([len(text) - 1])}
+
+
+def staged_step(model, embeds, positions, is_image, pruner):
+    """Logits of the last row: a staged pruner written out over all layers, on eager attention maps, without a cache.
 
     `is_image`: [prompt] flags; rows behind are generated and take no part in scoring.
     """
     hidden, length, spoken = embeds, len(is_image), len(embeds) - len(is_image)
     visual = is_image.nonzero().flatten()
-    raters = sparsevlm.raters_of(embeds[visual], embeds[int(visual[-1]) + 1 : length])
+    raters = RATERS[pruner.name](embeds[visual], embeds[int(visual[-1]) + 1 : length])
     stages = {stage.layer: stage for stage in pruner.stages(len(model.model.language_model.layers))}
     total, counts, generator = len(visual), [], torch.Generator().manual_seed(pruner.seed)
     for index, layer in enumerate(model.model.language_model.layers):
@@ -189,16 +205,17 @@ def sparse_step(model, embeds, positions, is_image, pruner):
 
 @pytest.mark.parametrize("schedule", ["layer_mean", "single"])
 @pytest.mark.parametrize("prompted", ["wide", "two"])
+@pytest.mark.parametrize("name", STAGED)
 @torch.no_grad()
-def test_sparsevlm_equals_a_loop_without_cache(small_checkpoint, prompted, schedule):
+def test_staged_pruning_equals_a_loop_without_cache(small_checkpoint, name, prompted, schedule):
     """Scores from whole attention maps, no hooks, no cache: the same logits, and the same length at every layer."""
     model, chat = eager = build(small_checkpoint, "eager")
     segment = prompt(chat, prompted)
-    pruner = PRUNERS["sparsevlm"](0.5, schedule=schedule)
+    pruner = PRUNERS[name](0.5, schedule=schedule)
     (reply,) = answer(eager, [segment], pruner)
-    embeds, positions = kept_inputs(model, segment, Pruner(1))
+    embeds, positions = kept_inputs(eager, segment, Pruner(1))
     for step, said in enumerate(reply.ids):
-        logits, counts = sparse_step(model, embeds, positions, segment.is_image, pruner)
+        logits, counts = staged_step(model, embeds, positions, segment.is_image, pruner)
         assert (logits - reply.logits[step]).abs().max() < TOLERANCE
         assert tuple(counts) == reply.visual.cached
         embeds = torch.cat([embeds, model.get_input_embeddings()(torch.tensor([said]))])
@@ -207,8 +224,8 @@ def test_sparsevlm_equals_a_loop_without_cache(small_checkpoint, prompted, sched
 
 @torch.no_grad()
 def test_rater_rows_equal_eager_attention(small_checkpoint):
-    model, chat = build(small_checkpoint, "eager")
-    embeds, positions = kept_inputs(model, prompt(chat, "wide"), Pruner(1))
+    model, chat = eager = build(small_checkpoint, "eager")
+    embeds, positions = kept_inputs(eager, prompt(chat, "wide"), Pruner(1))
     layer = model.model.language_model.layers[0]
     rope = model.model.language_model.rotary_emb(embeds[None], positions[:, None])
     mask = torch.full((len(embeds), len(embeds)), -torch.inf).triu(1)[None, None]
@@ -292,9 +309,10 @@ def test_prefill_and_cache_are_shorter(sdpa, name, ratio, monkeypatch):
     assert cached == [lengths[0] + len(reply.ids) - 1] * depth
 
 
-def test_sparsevlm_cache_shrinks_from_layer_to_layer(sdpa):
+@pytest.mark.parametrize("name", STAGED)
+def test_cache_shrinks_from_layer_to_layer(sdpa, name):
     segment = prompt(sdpa[1], "wide")
-    conversation = converse(sdpa, [segment], PRUNERS["sparsevlm"](0.5))
+    conversation = converse(sdpa, [segment], PRUNERS[name](0.5))
     (reply,) = conversation.generate(STEPS)
     visual, text = reply.visual, len(segment.ids) - int(segment.is_image.sum())
     assert visual.entering[0] == visual.encoded == 108
@@ -306,31 +324,39 @@ def test_sparsevlm_cache_shrinks_from_layer_to_layer(sdpa):
     assert abs(visual.counted / 108 - 0.5) < 0.01
 
 
+@pytest.mark.parametrize("whole", [1, 2, 3])
+def test_fastv_counts_are_those_of_its_schedule(sdpa, whole):
+    """108 tokens, four layers: `single` leaves the official number, whose mean over layers is above the ratio."""
+    for schedule in ("single", "layer_mean"):
+        pruner = PRUNERS["fastv"](0.75, whole_layers=whole, schedule=schedule)
+        (reply,) = answer(sdpa, [prompt(sdpa[1], "wide")], pruner)
+        left = 81 if schedule == "single" else round(108 * (3 - whole + 1) / (5 - whole))
+        assert reply.visual.entering == (108,) * whole + (left,) * (4 - whole)
+        assert reply.visual.leaving == (108,) * (whole - 1) + (left,) * (5 - whole)
+        assert (reply.visual.counted == 81) == (schedule == "layer_mean" or whole == 1)
+
+
 @pytest.mark.parametrize("name", BEFORE)
 def test_each_image_is_pruned_for_itself(sdpa, name):
     """Two images in one prompt lose what each loses alone."""
-    model, chat = sdpa
-    segment = prompt(chat, "two")
+    segment = prompt(sdpa[1], "two")
     pixels = segment.pixels.split((segment.grids.prod(1)).tolist())
-
-    def kept(pixels, grids):
-        pruner = PRUNERS[name](0.5)
-        with pruner(model), torch.no_grad():
-            features = model.model.get_image_features(pixels, grids, return_dict=True).pooler_output
-            return pruner.prune(model, features, pixels)
-
-    together = kept(segment.pixels, segment.grids)
-    alone = [kept(own, grid[None])[0] for own, grid in zip(pixels, segment.grids, strict=True)]
+    together = prune_images(sdpa, segment, PRUNERS[name](0.5))
+    alone = [
+        prune_images(sdpa, segment, PRUNERS[name](0.5), pixels=own, grids=grid[None])[0]
+        for own, grid in zip(pixels, segment.grids, strict=True)
+    ]
     assert [len(image.index) for image in together] == [len(image.index) for image in alone]
     for a, b in zip(together, alone, strict=True):
         assert a.index.tolist() == b.index.tolist()
         assert (a.embeds - b.embeds).abs().max() < TOLERANCE
 
 
-def test_sparsevlm_prunes_all_images_together(sdpa):
+@pytest.mark.parametrize("name", STAGED)
+def test_staged_pruning_takes_all_images_together(sdpa, name):
     """Its rule: one budget over all visual tokens of the prompt; text between the images stays."""
     segment = prompt(sdpa[1], "two")
-    (reply,) = answer(sdpa, [segment], PRUNERS["sparsevlm"](0.5, schedule="single"))
+    (reply,) = answer(sdpa, [segment], PRUNERS[name](0.5, schedule="single"))
     assert reply.visual.encoded == 93
     assert reply.visual.leaving[-1] == round(0.5 * 93)
 
@@ -398,11 +424,12 @@ def test_impossible_ratios(name, ratio):
         PRUNERS[name](ratio)
 
 
-def test_second_prefill_is_refused_by_sparsevlm(sdpa):
-    conversation = converse(sdpa, [prompt(sdpa[1], "wide")], PRUNERS["sparsevlm"](0.5))
+@pytest.mark.parametrize("name", STAGED)
+def test_second_prefill_is_refused_by_staged_pruners(sdpa, name):
+    conversation = converse(sdpa, [prompt(sdpa[1], "wide")], PRUNERS[name](0.5))
     conversation.generate(2)
     conversation.continue_rows([0], [sdpa[1].crop_turn([picture((84, 84))], ended=False)])
-    with pytest.raises(PruningError, match="sparsevlm prunes one prefill only"):
+    with pytest.raises(PruningError, match=f"{name} prunes one prefill only"):
         conversation.generate(2)
 
 

@@ -9,13 +9,11 @@ Left to noise by the official code: which token is a cluster's centre where
 there is one cluster, and the partition where two clusters tie; with the recorded noise those are exact too.
 """
 
-import json
 from fractions import Fraction
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from golden import CASES, GOLDEN, close, load, names
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
@@ -24,33 +22,12 @@ from lmms_awares.pruning import holov, sparsevlm, visionzip
 from lmms_awares.pruning.base import EncodedImage
 from lmms_awares.pruning.tower import capture, window_order
 
-GOLDEN = Path(__file__).parent / "data" / "golden"
-CASES = {
-    method: {
-        case["file"].removesuffix(".npz"): case for case in json.loads((GOLDEN / method / index).read_text())["cases"]
-    }
-    for method, index in (("visionzip", "index.json"), ("holov", "index.json"), ("sparsevlm", "manifest.json"))
-}
-
-
-def names(method, *kinds):
-    return [name for name, case in CASES[method].items() if case["kind"] in kinds]
-
-
-def load(method, name):
-    with np.load(GOLDEN / method / f"{name}.npz") as arrays:
-        return {key: torch.from_numpy(np.asarray(arrays[key])) for key in arrays.files}
-
-
-def close(found, wanted, **tolerance):
-    torch.testing.assert_close(found, wanted, **tolerance)
-
 
 def test_every_golden_is_used():
     files = {str(file.relative_to(GOLDEN).with_suffix("")) for file in GOLDEN.glob("*/*.npz")}
     used = {f"{method}/{name}" for method, cases in CASES.items() for name in cases} - {"sparsevlm/heads_0"}
     assert files == used
-    assert len(files) == 36
+    assert len(files) == 81
 
 
 # VisionZip ------------------------------------------------------------------------------------------------------------
@@ -82,12 +59,12 @@ def encode(method, name):
     received = []
     handles = list(capture(tower, received))
     with torch.no_grad():
-        grid = torch.tensor([[1, *(2 * side for side in case["merged_grid_hw"])]])
-        embeds = tower(data["pixel_values"], grid_thw=grid).pooler_output
+        rows, columns = case["merged_grid_hw"]
+        embeds = tower(data["pixel_values"], grid_thw=torch.tensor([[1, 2 * rows, 2 * columns]])).pooler_output
     for handle in handles:
         handle.remove()
     before = data["embed_tokens"][58]
-    return data, EncodedImage(embeds, data["pixel_values"], before, received[0])
+    return data, EncodedImage(embeds, data["pixel_values"], before, (rows, columns), received[0])
 
 
 def language_inputs(data, image, kept):

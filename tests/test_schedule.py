@@ -1,12 +1,14 @@
-"""SparseVLM's budgets at the depths of real models: the shares, the counts they lead to, and ratios without any.
+"""Staged pruners' budgets at the depths of real models: the shares, the counts they lead to, and ratios without any.
 
-The expected numbers were worked out apart from this code, from the release's profile "192" (309, 204 and 113 of 576).
+SparseVLM's expected numbers were worked out apart from this code, from the release's profile "192" (309, 204 and 113 of
+576).
 """
 
 import pytest
 
 from lmms_awares.pruning import PruningError
-from lmms_awares.pruning.schedule import plan_stages
+from lmms_awares.pruning.fastv import FastV
+from lmms_awares.pruning.schedule import Stage, plan_stages
 from lmms_awares.pruning.sparsevlm import keep_count, left_after
 
 LAYERS = (2, 6, 15)
@@ -61,3 +63,44 @@ def test_a_ratio_that_the_first_layers_exceed():
     with pytest.raises(PruningError, match="retain_ratio=0.07 cannot be met by sparsevlm: the first 2 of 28 layers"):
         plan_stages(0.07, 28, "layer_mean")
     assert plan_stages(0.08, 28, "layer_mean")[-1].share < 0.01
+
+
+# FastV: one stage -----------------------------------------------------------------------------------------------------
+
+FASTV_PLANS = [
+    (ratio, depth, whole)
+    for ratio in (0.3, 0.5, 0.7, 0.95)
+    for depth in (4, 28, 36)
+    for whole in (1, 2, 3)
+    if ratio * depth > whole - 1  # else refused
+]
+
+
+@pytest.mark.parametrize(("ratio", "depth", "whole"), FASTV_PLANS)
+def test_fastv_meets_the_ratio_as_the_mean_over_layers(ratio, depth, whole):
+    """Counts after each layer: all before the stage, its share from there on."""
+    (stage,) = FastV(ratio, whole_layers=whole).stages(depth)
+    assert stage.layer == whole - 1
+    assert ((whole - 1) + (depth - whole + 1) * stage.share) / depth == pytest.approx(ratio)
+
+
+def test_fastv_at_the_published_depth():
+    """As docs/methods/fastv.md gives them."""
+    assert FastV(0.5).stages(28) == (Stage(1, pytest.approx(13 / 27)),)
+    assert FastV(0.7).stages(28) == (Stage(1, pytest.approx(18.6 / 27)),)
+    assert FastV(0.7, schedule="single").stages(28) == (Stage(1, 0.7),)
+    assert FastV(1, whole_layers=99).stages(28) == ()
+
+
+def test_fastv_refuses_what_it_cannot_meet():
+    with pytest.raises(
+        PruningError, match="retain_ratio=0.03 cannot be met by fastv: 1 of 28 layers put out all visual"
+    ):
+        FastV(0.03).stages(28)
+    assert FastV(0.03, schedule="single").stages(28) == (Stage(1, 0.03),)
+    with pytest.raises(PruningError, match="whole_layers=28 must be below the model's 28 layers"):
+        FastV(0.5, whole_layers=28).stages(28)
+    with pytest.raises(PruningError, match="whole_layers must be at least 1, got 0"):
+        FastV(0.5, whole_layers=0)
+    with pytest.raises(PruningError, match="schedule must be layer_mean or single, got 'kept'"):
+        FastV(0.5, schedule="kept")

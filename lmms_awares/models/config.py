@@ -85,13 +85,17 @@ class PruningArgs(CommonArgs):
         pruner: a name in `lmms_awares.pruning.PRUNERS`.
         retain_ratio: nominal share of each image's visual tokens to keep, in (0, 1].
         official_wiring: `holov` only: as its release does, misalignments included.
-        schedule: `sparsevlm` only: `layer_mean` (default) or `single`.
+        schedule: `sparsevlm` and `fastv` only: `layer_mean` (default) or `single`.
+        whole_layers: `fastv` only: layers that run on all visual tokens, its K (2).
+        negate_relevance: `cdpruner` only: turn the relevance's sign round, as its release does (false).
     """
 
     pruner: str | None = None
     retain_ratio: float | None = Field(default=None, gt=0, le=1)
     official_wiring: bool | None = None
     schedule: Literal["layer_mean", "single"] | None = None
+    whole_layers: int | None = Field(default=None, ge=1)
+    negate_relevance: bool | None = None
 
     @property
     def pruner_options(self) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """Pruners: fewer visual tokens from the same image. One file per method; this registry is all that knows them."""
 
 from lmms_awares.pruning.base import Pruner, PruningError
+from lmms_awares.pruning.cdpruner import CDPruner
+from lmms_awares.pruning.divprune import DivPrune
 from lmms_awares.pruning.downsample import Downsample
+from lmms_awares.pruning.fastv import FastV
 from lmms_awares.pruning.holov import HoloV
 from lmms_awares.pruning.random import Random
 from lmms_awares.pruning.sparsevlm import SparseVLM
@@ -13,6 +16,9 @@ PRUNERS: dict[str, type[Pruner]] = {
     "visionzip": VisionZip,
     "holov": HoloV,
     "sparsevlm": SparseVLM,
+    "fastv": FastV,
+    "divprune": DivPrune,
+    "cdpruner": CDPruner,
     "random": Random,
     "downsample": Downsample,
 }

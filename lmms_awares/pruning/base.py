@@ -30,13 +30,18 @@ class EncodedImage:
         embeds: [N, D] visual tokens in raster order.
         pixels: [4N, 1176] float32 patches that they were made of.
         before: [D] embedding of the token in front of the image, `<|vision_start|>`.
+        grid: (rows, columns) of visual tokens; their product is N.
         received: attention that the tokens received in the tower; None unless the pruner `reads_attention`.
+        question: [t, D] input embeddings of the question's tokens, t = 0 where there is none; None unless the pruner
+            `reads_question`.
     """
 
     embeds: torch.Tensor
     pixels: torch.Tensor
     before: torch.Tensor
+    grid: tuple[int, int]
     received: Received | None = None
+    question: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,12 @@ class Kept:
     lead: int = 0
 
 
+def check_count(keep: int, tokens: int) -> None:
+    """Raises PruningError: `keep` outside 1..`tokens`."""
+    if not 1 <= keep <= tokens:
+        raise PruningError(f"{keep} tokens cannot be kept of {tokens}")
+
+
 class Pruner:
     """Base of all pruners; itself keeps everything. Used as `with pruner(model): ...`.
 
@@ -69,6 +80,7 @@ class Pruner:
     name: ClassVar[str]
     options: ClassVar[tuple[str, ...]] = ()  # further arguments, as model arguments name them
     reads_attention: ClassVar[bool] = False  # needs `EncodedImage.received`
+    reads_question: ClassVar[bool] = False  # needs `EncodedImage.question`
     second_prefill: ClassVar[bool] = True  # can prune what is appended to a filled KV cache
     attention: ClassVar[tuple[str, ...]] = ("sdpa", "eager", "flash_attention_2")
 
@@ -83,6 +95,10 @@ class Pruner:
     def exact_ratio(self) -> Fraction:
         """The ratio as it was written: 0.7 is 7/10, so that budgets do not depend on binary rounding."""
         return Fraction(str(self.retain_ratio))
+
+    def budget(self, tokens: int) -> int:
+        """Tokens to keep of `tokens`: round(ratio * N), half to even, and at least 1."""
+        return max(1, round(self.exact_ratio * tokens))
 
     def check(self, model: Qwen2_5_VLForConditionalGeneration) -> None:
         """Refuse a model that this pruner cannot serve.
@@ -139,20 +155,31 @@ class Pruner:
             yield self
 
     def prune(
-        self, model: Qwen2_5_VLForConditionalGeneration, features: Sequence[torch.Tensor], pixels: torch.Tensor
+        self,
+        model: Qwen2_5_VLForConditionalGeneration,
+        features: Sequence[torch.Tensor],
+        pixels: torch.Tensor,
+        grids: torch.Tensor,
+        questions: Sequence[torch.Tensor],
     ) -> list[Kept]:
         """Prune the images that the tower has just encoded: `keep` for each.
 
         Args:
             features: the tower's output, [N_i, D] per image.
             pixels: [sum 4N_i, 1176] patches of the same images.
+            grids: [n, 3] int64 (t, h, w) patch grids of the same images.
+            questions: ids of the question that each image is asked about, [t_i] int64, see
+                `lmms_awares.conversation.question_of`.
         """
-        before = model.get_input_embeddings().weight[model.config.vision_start_token_id]
+        table = model.get_input_embeddings()
+        before = table.weight[model.config.vision_start_token_id]
         patches = pixels.split([len(embeds) * MERGE**2 for embeds in features])
+        sides = [(rows // MERGE, columns // MERGE) for _, rows, columns in grids.tolist()]
         received = self._received if self.reads_attention else [None] * len(features)
+        asked = [table(ids.to(before.device)) if self.reads_question else None for ids in questions]
         kept = [
-            self.keep(EncodedImage(embeds, own, before, attention))
-            for embeds, own, attention in zip(features, patches, received, strict=True)
+            self.keep(EncodedImage(embeds, own, before, grid, attention, question))
+            for embeds, own, grid, attention, question in zip(features, patches, sides, received, asked, strict=True)
         ]
         self._received.clear()
         return kept

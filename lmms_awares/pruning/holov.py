@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
-from lmms_awares.pruning.base import EncodedImage, Kept, Pruner, PruningError
+from lmms_awares.pruning.base import EncodedImage, Kept, Pruner, check_count
 from lmms_awares.pruning.tower import GROUP
 
 ALPHA, BETA, EPSILON = 1.0, 0.09, 1e-6
@@ -33,8 +33,7 @@ def select(scores: torch.Tensor, embeds: torch.Tensor, keep: int) -> torch.Tenso
         PruningError: `keep` outside 1..N.
     """
     tokens = len(scores)
-    if not 1 <= keep <= tokens:
-        raise PruningError(f"{keep} tokens cannot be kept of {tokens}")
+    check_count(keep, tokens)
     crops = torch.arange(tokens, device=scores.device).tensor_split(max(1, int(CROPS_PER_RATIO * tokens / keep)))
     crops = tuple(crop for crop in crops if len(crop))
     weights = torch.stack([_crop_score(scores[crop].float(), embeds[crop].float()) for crop in crops])

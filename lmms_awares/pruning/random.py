@@ -19,10 +19,10 @@ class Random(Pruner):
     name: ClassVar[str] = "random"
 
     def keep(self, image: EncodedImage) -> Kept:
-        """`select` of round(ratio * N) tokens, at least 1."""
+        """`select` of `budget` tokens."""
         tokens = len(image.embeds)
         # torch's CPU generator looks at the low 32 bits of its seed only, so both go into those.
         seed = zlib.crc32(image.pixels.cpu().numpy().data, self.seed % 2**32)
-        index = select(tokens, max(1, round(self.exact_ratio * tokens)), seed)
+        index = select(tokens, self.budget(tokens), seed)
         index = index.to(image.embeds.device)
         return Kept(index, image.embeds[index])

@@ -1,0 +1,55 @@
+"""DivPrune (arXiv 2503.02175), carried over to Qwen2.5-VL: the kept tokens lie as far from each other as they can."""
+
+from typing import ClassVar
+
+import torch
+from torch.nn import functional
+
+from lmms_awares.pruning.base import EncodedImage, Kept, Pruner, check_count
+
+BLOCK = 1024  # rows of the distance matrix held at a time: 64 MiB for the largest image
+
+
+def select(embeds: torch.Tensor, keep: int) -> torch.Tensor:
+    """[K] int64 in the order of choice: farthest-point selection by cosine distance, computed in float32.
+
+    The first token is the one whose nearest other is farthest away; each further one has the largest distance to its
+    nearest chosen token. Of equals, the first. K tokens are the first K of any larger choice.
+
+    Args:
+        embeds: [N, D].
+        keep: K, 1..N.
+
+    Raises:
+        PruningError: `keep` outside 1..N.
+    """
+    check_count(keep, len(embeds))
+    directions = functional.normalize(embeds.float(), dim=1)  # a zero row stays one, at distance 1 from all
+    pick = _isolation(directions).argmax(0, keepdim=True)
+    order, nearest = [pick], directions.new_full((len(embeds),), torch.inf)
+    for _ in range(keep - 1):
+        nearest = nearest.minimum(1 - directions @ directions[pick][0]).index_fill_(0, pick, -torch.inf)
+        pick = nearest.argmax(0, keepdim=True)
+        order.append(pick)
+    return torch.cat(order)
+
+
+def _isolation(directions: torch.Tensor) -> torch.Tensor:
+    """[N] cosine distance of each of the [N, D] unit vectors to its nearest other."""
+    parts = []
+    for start in range(0, len(directions), BLOCK):
+        distance = 1 - directions[start : start + BLOCK] @ directions.T
+        distance.diagonal(start).fill_(torch.inf)
+        parts.append(distance.amin(1))
+    return torch.cat(parts)
+
+
+class DivPrune(Pruner):
+    """Text-agnostic, once, between the tower and the language model."""
+
+    name: ClassVar[str] = "divprune"
+
+    def keep(self, image: EncodedImage) -> Kept:
+        """`select` of `budget` tokens, in raster order."""
+        index = select(image.embeds, self.budget(len(image.embeds))).sort().values
+        return Kept(index, image.embeds[index])

@@ -1,0 +1,91 @@
+"""FastV (arXiv 2403.06764), carried over to Qwen2.5-VL: what the prompt's last token hardly attends to goes early."""
+
+from fractions import Fraction
+from typing import ClassVar, get_args
+
+import torch
+
+from lmms_awares.pruning.base import PruningError, check_count
+from lmms_awares.pruning.schedule import Schedule, Stage
+from lmms_awares.pruning.stages import Reduced, StagedPruner
+
+
+def select(scores: torch.Tensor, keep: int) -> torch.Tensor:
+    """[K] int64 ascending: the visual tokens with the highest score; of equals, the first.
+
+    Args:
+        scores: [N] attention that each visual token receives from the prompt's last token, mean over heads.
+        keep: K, 1..N.
+
+    Raises:
+        PruningError: `keep` outside 1..N.
+    """
+    check_count(keep, len(scores))
+    return scores.argsort(descending=True, stable=True)[:keep].sort().values
+
+
+def share_behind(ratio: Fraction, depth: int, whole_layers: int) -> Fraction:
+    """Share of the tokens to keep behind `whole_layers` of `depth` layers, so that their mean over layers is `ratio`.
+
+    The mean is of the count after each layer, and the last whole layer's output is already short; not above 0 where
+    the layers before it alone exceed the ratio.
+    """
+    before = whole_layers - 1
+    return (ratio * depth - before) / (depth - before)
+
+
+class FastV(StagedPruner):
+    """Text-guided, once, inside the language model; all visual tokens enter it.
+
+    Args:
+        schedule: `layer_mean` keeps `retain_ratio` of the tokens on average over layers; `single` keeps it behind the
+            whole layers, as the release's 1 - R does.
+        whole_layers: layers that run on all tokens, the release's K; the last of them gives the scores.
+
+    Raises:
+        PruningError: an unknown schedule, or no whole layer to take scores from.
+    """
+
+    name: ClassVar[str] = "fastv"
+    options: ClassVar[tuple[str, ...]] = ("schedule", "whole_layers")
+
+    def __init__(
+        self, retain_ratio: float, *, seed: int = 0, schedule: Schedule = "layer_mean", whole_layers: int = 2
+    ) -> None:
+        super().__init__(retain_ratio, seed=seed)
+        if schedule not in get_args(Schedule):
+            raise PruningError(f"schedule must be {' or '.join(get_args(Schedule))}, got {schedule!r}")
+        if whole_layers < 1:
+            raise PruningError(f"whole_layers must be at least 1, got {whole_layers}")
+        self.schedule = schedule
+        self.whole_layers = whole_layers
+
+    def stages(self, depth: int) -> tuple[Stage, ...]:
+        """One, at the last whole layer's output; none where everything is kept.
+
+        Raises:
+            PruningError: no layer behind it, or a ratio that the layers before it alone exceed.
+        """
+        if self.retain_ratio == 1:
+            return ()
+        if self.whole_layers >= depth:
+            raise PruningError(f"whole_layers={self.whole_layers} must be below the model's {depth} layers")
+        share = self.exact_ratio
+        if self.schedule == "layer_mean":
+            share = share_behind(self.exact_ratio, depth, self.whole_layers)
+        if share <= 0:
+            before = self.whole_layers - 1
+            raise PruningError(
+                f"retain_ratio={self.retain_ratio} cannot be met by fastv: {before} of {depth} layers put out all "
+                f"visual tokens, which is {before / depth:.3f} of the mean already; use a larger one or schedule=single"
+            )
+        return (Stage(self.whole_layers - 1, float(share)),)
+
+    def raters(self, visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """The prompt's last token."""
+        return torch.tensor([len(text) - 1], device=text.device)
+
+    def reduce(self, scores: torch.Tensor, hidden: torch.Tensor, target: int, generator: torch.Generator) -> Reduced:
+        """`select`; nothing is merged."""
+        kept = select(scores, target)
+        return Reduced(kept, kept[:0], hidden[:0])
