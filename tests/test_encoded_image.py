@@ -51,7 +51,7 @@ def prompt(chat, content, system="Look."):
 
 def converse(engine, prompts, pruner, **options):
     model, chat = engine
-    ids = {"eos_token_id": chat.tokenizer.eos_token_id, "pad_token_id": chat.tokenizer.pad_token_id}
+    ids = {"end_ids": chat.end_ids, "pad_token_id": chat.tokenizer.pad_token_id}
     return Conversation(model, prompts, **ids, pruner=pruner, **options)
 
 
