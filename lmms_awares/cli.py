@@ -36,7 +36,7 @@ def evaluate(context: typer.Context) -> None:
 
     Takes lmms-eval's arguments, e.g. `awares eval --model awares --model_args pretrained=DIR --tasks awares_suite`.
     """
-    if not context.args or {"--help", "-h"} & set(context.args):
+    if {"--help", "-h"} & set(context.args):
         typer.echo(EVAL_HELP)
         return
     from lmms_awares.evaluate import run
