@@ -9,6 +9,7 @@ import typer
 
 from lmms_awares import cli_regress
 from lmms_awares.report import commands
+from lmms_awares.streams import steady_streams
 
 app = typer.Typer(
     help="Measure how much a vision-language model really needs to see.",
@@ -36,7 +37,7 @@ def evaluate(context: typer.Context) -> None:
 
     Takes lmms-eval's arguments, e.g. `awares eval --model awares --model_args pretrained=DIR --tasks awares_suite`.
     """
-    if not context.args or {"--help", "-h"} & set(context.args):
+    if {"--help", "-h"} & set(context.args):
         typer.echo(EVAL_HELP)
         return
     from lmms_awares.evaluate import run
@@ -167,6 +168,7 @@ All arguments of lmms-eval: lmms-eval eval --help"""
 
 def main() -> None:
     """Entry point: errors of our own become one line and exit code 2."""
+    steady_streams()
     # torchvision's compiled parts are absent beside a CPU-only torch (see doctor.py) and not needed here.
     warnings.filterwarnings("ignore", message="Failed to load image Python extension")
     try:

@@ -21,8 +21,11 @@ from unittest.mock import patch
 
 import yaml
 
+from lmms_awares import host_arguments
+from lmms_awares.journal import check_journal
 from lmms_awares.models import MODELS
 from lmms_awares.models.config import AwaresArgs, CommonArgs, ConfigError, parse_args
+from lmms_awares.models.machine import check_machine
 from lmms_awares.plugin import tasks_dir
 from lmms_awares.stamps import unique_stamps
 from lmms_awares.tasks import data, values
@@ -62,15 +65,12 @@ def plan_of(arguments: Sequence[str]) -> tuple[Plan, list[str]]:
         ConfigError: a missing --model or --tasks, or a --config file that cannot be read.
     """
     # Abbreviations are allowed as lmms-eval allows them.
-    parser = argparse.ArgumentParser(prog="awares eval", add_help=False, exit_on_error=False)
+    parser = host_arguments.Parser(prog="awares eval", add_help=False)
     for name in ("--config", "--model", "--model_args", "--tasks", "--output_path", "--include_path"):
         parser.add_argument(name)
     parser.add_argument("--batch_size", "-b")
     parser.add_argument("--use_cache", "-c")
-    try:
-        found, rest = parser.parse_known_args(list(arguments))
-    except argparse.ArgumentError as error:
-        raise ConfigError(str(error)) from None
+    found, rest = parser.parse_known_args(list(arguments))
     given = {key: value for key, value in vars(found).items() if value is not None}
     if "config" in given:
         given = _from_config(Path(given.pop("config")), rest) | given
@@ -83,7 +83,7 @@ def plan_of(arguments: Sequence[str]) -> tuple[Plan, list[str]]:
     if "," in given["output_path"]:
         raise ConfigError(f"--output_path {given['output_path']} holds a comma, which lmms-eval cannot take")
     own = given.pop("include_path", None)
-    if own and not Path(own).is_dir():
+    if own and not os.path.isdir(own):  # noqa: PTH112 - a name may be too long to ask for
         raise ConfigError(f"--include_path {own} is no folder")
     return Plan(**given, include_path=[*([own] if own else []), tasks_dir()]), rest
 
@@ -106,7 +106,7 @@ def _from_config(file: Path, rest: list[str]) -> dict[str, str]:
     for key in settings.keys() - known:
         value = settings[key]
         given = any(argument == f"--{key}" or argument.startswith(f"--{key}=") for argument in rest)
-        if not given and value not in (False, None):
+        if not given and value is not False and value is not None:
             rest += [f"--{key}"] if value is True else [f"--{key}", _as_argument(value)]
     return {key: _as_argument(settings[key]) for key in settings.keys() & known}
 
@@ -118,7 +118,7 @@ def _as_argument(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def preflight(plan: Plan) -> None:
+def preflight(plan: Plan, rest: Sequence[str]) -> None:
     """Find what would make the run fail, before anything heavy loads, and add our own settings to the plan.
 
     Raises:
@@ -134,18 +134,20 @@ def preflight(plan: Plan) -> None:
         _check_host_model(plan.model)
     check_tasks(plan)
     _check_data(plan, oracle=isinstance(args, AwaresArgs) and args.policy == "oracle")
+    found = host_arguments.parse(_arguments(plan, rest))
+    host_arguments.check(found)
+    _check_writable(host_arguments.results_folder(found), "--output_path")
+    if args is not None:
+        from lmms_awares.models.sample import Decoding
+
+        Decoding.from_task(host_arguments.pairs(found.gen_kwargs, "--gen_kwargs"))
+        check_machine(args, found.device)
 
 
 def _check_model(plan: Plan) -> CommonArgs:
-    from lmms_eval.utils import simple_parse_args_string
-
     from lmms_awares.models.checkpoint import check_checkpoint, check_hashes, fingerprint, setup_hash
 
-    try:
-        arguments = simple_parse_args_string(plan.model_args)
-    except ValueError:
-        raise ConfigError(f"--model_args {plan.model_args!r} must read name=value,name=value") from None
-    args = parse_args(plan.model, arguments)
+    args = parse_args(plan.model, host_arguments.pairs(plan.model_args, "--model_args"))
     if not plan.batch_size.isdigit() or int(plan.batch_size) < 1:
         raise ConfigError(f"--batch_size {plan.batch_size} is not supported; give a number such as 1 or 8")
     prompts = args.load_prompts()
@@ -153,7 +155,9 @@ def _check_model(plan: Plan) -> CommonArgs:
     if args.journal is None:
         args.journal = Path(plan.output_path) / "journal.jsonl"
         plan.model_args += f",journal={args.journal}"
-    _check_writable(args.journal.parent, "journal")
+    check_journal(args.journal)
+    if plan.use_cache:
+        _check_writable(Path(plan.use_cache).absolute().parent, "--use_cache")
     if plan.use_cache or args.rev or args.setup:
         revision, setup = fingerprint(args.pretrained, args.adapter), setup_hash(prompts)
         check_hashes(args, revision, setup)
@@ -184,7 +188,7 @@ def check_tasks(plan: Plan) -> None:
     Raises:
         ConfigError: names the unknown tasks.
     """
-    others = [name for name in _foreign_tasks(plan) if not Path(name).exists()]
+    others = [name for name in _foreign_tasks(plan) if not os.path.exists(name)]  # noqa: PTH110
     if not others:
         return
     from lmms_eval.tasks import TaskManager
@@ -217,15 +221,16 @@ def _check_writable(folder: Path, what: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        raise ConfigError(f"{what} {folder} cannot be written: {error.strerror}; give another folder") from None
+    except (OSError, ValueError) as error:  # a name may hold what no file system takes
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ConfigError(f"{what} {str(folder)!r} cannot be written: {reason}; give another folder") from None
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one evaluation and print its summary. Returns the exit code: 0 fine, 1 failed."""
     plan, rest = plan_of(arguments)
     if plan.tasks not in _LISTINGS:
-        preflight(plan)
+        preflight(plan, rest)
     started = time.time()
     errors = _run_host(plan, rest)
     for error in errors:
@@ -236,6 +241,20 @@ def run(arguments: Sequence[str]) -> int:
     if plan.tasks in _LISTINGS:
         return 0
     return 1 if errors else _report(Path(plan.output_path), started)
+
+
+def _arguments(plan: Plan, rest: Sequence[str]) -> list[str]:
+    """lmms-eval's command line, without the include paths: it takes one there, and several in a namespace."""
+    return [
+        *("--model", plan.model),
+        *("--model_args", plan.model_args),
+        *("--tasks", plan.tasks),
+        *("--output_path", plan.output_path),
+        *("--batch_size", plan.batch_size),
+        *(("--use_cache", plan.use_cache) if plan.use_cache else ()),
+        "--log_samples",
+        *rest,
+    ]
 
 
 def _run_host(plan: Plan, rest: list[str]) -> list[Exception]:
@@ -252,16 +271,7 @@ def _run_host(plan: Plan, rest: list[str]) -> list[Exception]:
             errors.append(error)
             raise
 
-    arguments = [
-        *("--model", plan.model),
-        *("--model_args", plan.model_args),
-        *("--tasks", plan.tasks),
-        *("--output_path", plan.output_path),
-        *("--batch_size", plan.batch_size),
-        *(("--use_cache", plan.use_cache) if plan.use_cache else ()),
-        "--log_samples",
-        *rest,
-    ]
+    arguments = _arguments(plan, rest)
     # lmms-eval's command hides failures (it logs them and exits 0): `recorded` keeps them. And it reads its 2,000 task
     # files in any case, which takes ten seconds that our own tasks do not need.
     tasks = partial(host.TaskManager, include_defaults=bool(_foreign_tasks(plan)))

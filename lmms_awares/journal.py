@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lmms_awares.trace import Trace
 
+_NAME = "journal.jsonl"
+_BEGINNING = b'{"key":'  # of every line, see `Entry`
+
 
 class Entry(BaseModel):
     """One finished sample. `key` covers everything that the answer depends on; see `digest`."""
@@ -41,6 +44,30 @@ def digest(*parts: object) -> str:
     return sha.hexdigest()
 
 
+class JournalError(ValueError):
+    """A file that cannot serve as journal; the message is one line that names it and the fix."""
+
+
+def check_journal(path: Path) -> None:
+    """Look at a journal before anything heavy loads: that it can be appended to, and is one.
+
+    Raises:
+        JournalError: it cannot be opened, or holds something else, which appending would spoil.
+    """
+    try:
+        file = path / _NAME if path.is_dir() else path
+        if file.exists() and not file.is_file():
+            raise JournalError(f"the journal {file} is no regular file; give another one")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a+b") as stream:
+            stream.seek(0)
+            lines = [line for line in stream if not line.isspace()]
+    except OSError as error:
+        raise JournalError(f"the journal {path} cannot be written: {error.strerror}; give another file") from None
+    if lines and not any(line.startswith(_BEGINNING) or _BEGINNING.startswith(line) for line in lines):
+        raise JournalError(f"journal={file} is a file of another kind, to which nothing is appended; give another one")
+
+
 class Journal:
     """Append-only store at `path` (a file; for a folder, `journal.jsonl` in it).
 
@@ -53,7 +80,7 @@ class Journal:
 
     def __init__(self, path: Path, rank: int = 0) -> None:
         if path.is_dir():
-            path = path / "journal.jsonl"
+            path = path / _NAME
         if path.exists() and not path.is_file():
             raise OSError(f"the journal {path} is no regular file")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -193,6 +193,8 @@ def load_prompt(
     # not pathlib: it raises for a whole prompt given in place of a path
     elif os.path.isfile(os.path.expanduser(spec)):  # noqa: PTH111, PTH113
         text = re.sub(r"\r?\n\Z", "", _read_text(spec))
+        if not text.strip():
+            raise PromptError(f"the prompt file {spec} is empty: write a prompt there, or choose default for none")
         label, texts = f"file:{Path(spec).name}:{_digest(text)[:12]}", {"system": text}
     else:
         choices = ", ".join(("own", "default", *PUBLISHED, "or a text file's path"))

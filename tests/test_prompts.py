@@ -324,7 +324,6 @@ def test_load_a_file(tmp_path: Path) -> None:
         ("hi", "hi"),
         ("hi\n\n", "hi\n"),
         ("a\r\nb\r\n", "a\r\nb"),
-        ("", ""),
     ):
         path.write_bytes(stored.encode())
         prompt = prompts.load_prompt(str(path))
