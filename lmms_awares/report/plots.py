@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -26,6 +27,8 @@ _HATCHES = ("", "///", "...", "\\\\\\", "xx", "---", "++", "oo")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _CROPS = ("no crop", *(crop.name for crop in CROPS.values()))
 FILE_TYPES = ("png", "svg", "pdf")
+# A decorator: names of runs are folders' names, in which $ and backslashes mean nothing.
+_literally = rc_context({"text.usetex": False, "text.parse_math": False})
 
 
 def draw(
@@ -55,6 +58,7 @@ def draw(
     return figures, missing
 
 
+@_literally
 def pareto(sources: list[Source], *, paper: bool = False) -> Figure:
     """Average score against average RTR of each row, and the Pareto front of what was measured (Fig. 1).
 
@@ -86,7 +90,7 @@ def pareto(sources: list[Source], *, paper: bool = False) -> Figure:
     _legend_above(figure, axes)
     everything = pd.concat(named)
     places = list(everything.itertuples(index=False, name=None))
-    place_labels(axes, places, list(everything.index), list(front.itertuples(index=False, name=None)))
+    place_labels(axes, places, list(map(_drawable, everything.index)), list(front.itertuples(index=False, name=None)))
     return figure
 
 
@@ -115,6 +119,7 @@ def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
     return ordered[ordered["score"] > best]
 
 
+@_literally
 def latency(sources: list[Source]) -> Figure:
     """Mean latency of each row, per benchmark and averaged, as bars (Fig. 4).
 
@@ -137,6 +142,7 @@ def latency(sources: list[Source]) -> Figure:
     return figure
 
 
+@_literally
 def crops(sources: list[Source], oracle: pd.DataFrame | None = None) -> Figure:
     """What each row asks for, in % of its samples (Fig. 5).
 
@@ -167,6 +173,7 @@ def crops(sources: list[Source], oracle: pd.DataFrame | None = None) -> Figure:
     return figure
 
 
+@_literally
 def resolutions(sources: list[Source]) -> Figure:
     """Widths and heights of each benchmark's images, counted in hexagons (Fig. 8).
 
@@ -201,14 +208,13 @@ def resolutions(sources: list[Source]) -> Figure:
     return figure
 
 
+@_literally
 def save(figures: dict[str, Figure], folder: Path) -> list[Path]:
     """Write each figure as PNG, SVG and PDF; the same figures give the same bytes.
 
     Raises:
         RunError: the folder cannot be written.
     """
-    from matplotlib import rc_context
-
     undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     written = []
     try:
@@ -240,8 +246,22 @@ def _grouped_bars(axes: Axes, bars: dict[str, list[float]], rows: list[str], nam
     for index, (row, heights) in enumerate(bars.items()):
         offset = (index - (len(bars) - 1) / 2) * width
         colour, hatch = _looks(rows.index(row), _HATCHES) if row in rows else ("w", "")
-        axes.bar(places + offset, heights, width, label=row, color=colour, hatch=hatch, edgecolor="k", linewidth=0.6)
+        axes.bar(
+            places + offset,
+            heights,
+            width,
+            label=_drawable(row),
+            color=colour,
+            hatch=hatch,
+            edgecolor="k",
+            linewidth=0.6,
+        )
     axes.set_xticks(places, names)
+
+
+def _drawable(name: str) -> str:
+    """`name` with what no font draws, line breaks among it, written as an escape."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)
 
 
 def _looks(index: int, shapes: tuple[str, ...]) -> tuple[str, str]:
