@@ -44,7 +44,7 @@ def decode(source: bytes | str | Path) -> Image.Image:
     except UnidentifiedImageError:
         raise OSError("the image is in no raster format that is read here (PNG, JPEG, WebP, TIFF, …)") from None
     except Exception as error:  # Pillow's plugins raise whatever their codecs do: all of it means a broken image
-        raise OSError(f"the image cannot be read: {error}") from error
+        raise _broken(error) from error
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
 
@@ -54,6 +54,24 @@ def _formats() -> tuple[str, ...]:
     """Those that this Pillow was built with."""
     Image.init()
     return tuple(name for name in _RASTER if name in Image.OPEN)
+
+
+def from_pillow(image: Image.Image) -> Image.Image:
+    """The pixels of an image that somebody opened, and perhaps never loaded, in RGB.
+
+    Raises:
+        OSError: it cannot be loaded.
+        ValueError: see `to_rgb`.
+    """
+    try:
+        image.load()
+    except Exception as error:  # as in `decode`
+        raise _broken(error) from error
+    return to_rgb(image)
+
+
+def _broken(error: Exception) -> OSError:
+    return OSError(f"the image cannot be read: {str(error) or type(error).__name__}")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

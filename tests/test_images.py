@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from lmms_awares.images import decode, digest, to_rgb
+from lmms_awares.images import decode, digest, from_pillow, to_rgb
 
 
 def noisy(mode, size=(37, 21)):
@@ -89,3 +89,18 @@ def test_digest_tells_pixels_not_files():
     changed = image.copy()
     changed.putpixel((0, 0), (0, 0, 0))
     assert len({digest(image), digest(changed), digest(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))}) == 3
+
+
+@pytest.mark.parametrize("error", [OSError("truncated"), AssertionError(), KeyError("tile"), MemoryError()], ids=repr)
+def test_an_opened_image_that_cannot_be_loaded(monkeypatch, error):
+    """Stock tasks hand over images that Pillow has opened and not yet read."""
+    image = Image.open(io.BytesIO(encoded(noisy("P"))))
+    monkeypatch.setattr(image, "load", lambda: (_ for _ in ()).throw(error))
+    with pytest.raises(OSError, match="the image cannot be read: ."):
+        from_pillow(image)
+
+
+def test_an_opened_image_is_read_as_its_file():
+    grey = Image.fromarray(np.array([[0, 257, 32896, 65535]], dtype=np.uint16))
+    for stored in (encoded(grey), encoded(noisy("RGBA")), encoded(noisy("L"))):
+        assert from_pillow(Image.open(io.BytesIO(stored))).tobytes() == decode(stored).tobytes()

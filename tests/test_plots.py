@@ -5,9 +5,11 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from report_runs import CHART, POPE, awares, exit_of, sample, write
 
@@ -163,3 +165,41 @@ def test_bad_input(runs, tmp_path, monkeypatch, capsys):
     code, err = exit_of(monkeypatch, capsys, "plot", runs[0], "/nowhere", "-o", tmp_path / "out", "--keep-going")
     assert (code, "/nowhere is no folder" in err, "crops is left out" in err) == (2, True, True)
     assert (tmp_path / "out" / "pareto.png").is_file()
+
+
+NAMES = {
+    "one $": "a$b",
+    "mathtext": "$x$ and $y_1$",
+    "broken mathtext": r"$\frac{1}$",
+    "escaped": r"\$5$ 100%_\alpha ^{",
+    "two $": "two$$",
+    "glyphs that the font lacks": "漢字🙂",
+}
+ODD_NAMES = {"line break": ("a\nb", r"a\nb")}
+
+
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
+@pytest.mark.parametrize("name", [*NAMES, *ODD_NAMES])
+def test_names_of_folders_are_drawn_as_they_are(tmp_path, name):
+    """In every figure and file type; matplotlib would take `$x$` for mathematics."""
+    given, shown = ODD_NAMES.get(name, (NAMES.get(name), NAMES.get(name)))
+    rows = [sample(0.5, ids=["0"], image_size=[90, 50])]
+    sources = collect([write(tmp_path / folder, {POPE: rows, CHART: rows}) for folder in ("plain", given)])
+    figures, _ = plots.draw(sources)
+    plots.save(figures, tmp_path / "figures")
+    assert len(list((tmp_path / "figures").iterdir())) == 4 * len(plots.FILE_TYPES)
+    texts = [text for text in figures["pareto"].findobj(Text) if text.get_text().endswith(f"{shown})")]
+    legends = [
+        text for name in ("latency", "crops") for text in figures[name].findobj(Text) if shown in text.get_text()
+    ]
+    assert len(texts) == 1
+    assert len(legends) == 2
+    assert not any(text.get_parse_math() or text.get_usetex() for text in [*texts, *legends])
+    svg = (tmp_path / "figures" / "pareto.svg").read_text(encoding="utf-8")
+    if name == "mathtext":  # a comment of the file says what each group of glyphs is
+        assert given in svg
+
+
+def test_the_users_own_tex_is_left_alone(runs, tmp_path):
+    with rc_context({"text.usetex": True}):
+        plots.save(plots.draw(collect(runs))[0], tmp_path / "figures")

@@ -143,4 +143,4 @@ def read_images(messages: Sequence[Message]) -> list[Image.Image]:
         raise SampleError(f"the sample holds {' and '.join(others)}; only images are supported")
     if not parts:
         raise SampleError("the sample holds no image; only samples with images are supported")
-    return [images.decode(url) if isinstance(url := part["url"], str) else images.to_rgb(url) for part in parts]
+    return [images.decode(url) if isinstance(url := part["url"], str) else images.from_pillow(url) for part in parts]

@@ -6,6 +6,7 @@ Colours are Okabe and Ito's, which colour-blind eyes tell apart; markers, hatche
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,16 +18,17 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#F0E442", "#C
 HATCHES = ("", "///", "...", "\\\\\\", "xx", "---", "++", "oo")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 FILE_TYPES = ("png", "svg", "pdf")
+# A decorator: names of runs are folders' names, in which $ and backslashes mean nothing.
+literally = rc_context({"text.usetex": False, "text.parse_math": False})
 
 
+@literally
 def save(figures: dict[str, Figure], folder: Path) -> list[Path]:
     """Write each figure as PNG, SVG and PDF; the same figures give the same bytes.
 
     Raises:
         RunError: the folder cannot be written.
     """
-    from matplotlib import rc_context
-
     undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     written = []
     try:
@@ -59,8 +61,14 @@ def grouped_bars(axes: Axes, bars: dict[str, list[float]], rows: list[str], name
     for index, (row, heights) in enumerate(bars.items()):
         offset = (index - (len(bars) - 1) / 2) * width
         colour, hatch = looks_of(rows.index(row), HATCHES) if row in rows else ("w", "")
-        axes.bar(places + offset, heights, width, label=row, color=colour, hatch=hatch, edgecolor="k", linewidth=0.6)
+        name, at = drawable(row), places + offset
+        axes.bar(at, heights, width, label=name, color=colour, hatch=hatch, edgecolor="k", linewidth=0.6)
     axes.set_xticks(places, names)
+
+
+def drawable(name: str) -> str:
+    """`name` with what no font draws, line breaks among it, written as an escape."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)
 
 
 def looks_of(index: int, shapes: tuple[str, ...]) -> tuple[str, str]:

@@ -17,8 +17,10 @@ from lmms_awares.report.labelling import place_labels
 from lmms_awares.report.labels import labelled
 from lmms_awares.report.looks import (
     MARKERS,
+    drawable,
     grouped_bars,
     legend_above,
+    literally,
     looks_of,
     new_figure,
     plain_title,
@@ -94,6 +96,7 @@ def omissions(sources: list[Source]) -> list[str]:
     return lines
 
 
+@literally
 def pareto(sources: list[Source], *, paper: bool = False) -> Figure:
     """Average score against average RTR of each row, and the Pareto front of what was measured (Fig. 1).
 
@@ -134,7 +137,7 @@ def pareto(sources: list[Source], *, paper: bool = False) -> Figure:
     legend_above(figure, axes)
     everything = pd.concat(named)
     places = list(everything.itertuples(index=False, name=None))
-    place_labels(axes, places, list(everything.index), list(front.itertuples(index=False, name=None)))
+    place_labels(axes, places, list(map(drawable, everything.index)), list(front.itertuples(index=False, name=None)))
     return figure
 
 
@@ -172,6 +175,7 @@ def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
     return ordered[ordered["score"] > best]
 
 
+@literally
 def latency(sources: list[Source]) -> Figure:
     """Mean latency of each row, per benchmark and averaged, as bars (Fig. 4).
 
@@ -198,6 +202,7 @@ def latency(sources: list[Source]) -> Figure:
     return figure
 
 
+@literally
 def crops(sources: list[Source], known: pd.DataFrame | None = None) -> Figure:
     """What each row asks for, in % of the same samples for all (Fig. 5).
 
@@ -243,6 +248,7 @@ def crops(sources: list[Source], known: pd.DataFrame | None = None) -> Figure:
     return figure
 
 
+@literally
 def resolutions(sources: list[Source]) -> Figure:
     """Widths and heights of each benchmark's images, counted in hexagons (Fig. 8).
 
