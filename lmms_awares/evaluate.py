@@ -23,6 +23,7 @@ import yaml
 from lmms_awares.models import MODELS
 from lmms_awares.models.config import AwaresArgs, CommonArgs, ConfigError, parse_args
 from lmms_awares.plugin import tasks_dir
+from lmms_awares.streams import plain_off_terminal, verbosity
 from lmms_awares.tasks import data
 
 DEFAULT_OUTPUT = "results/runs"
@@ -220,10 +221,11 @@ def _check_writable(folder: Path, what: str) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one evaluation and print its summary. Returns the exit code: 0 fine, 1 failed."""
     plan, rest = plan_of(arguments)
-    if plan.tasks not in _LISTINGS:
-        preflight(plan)
     started = time.time()
-    errors = _run_host(plan, rest)
+    with plain_off_terminal():
+        if plan.tasks not in _LISTINGS:
+            preflight(plan)
+        errors = _run_host(plan, rest)
     for error in errors:
         if type(error).__module__.startswith("lmms_awares"):
             raise error  # ours: one line says it, below lmms-eval's traceback
@@ -256,6 +258,7 @@ def _run_host(plan: Plan, rest: list[str]) -> list[Exception]:
         *("--batch_size", plan.batch_size),
         *(("--use_cache", plan.use_cache) if plan.use_cache else ()),
         "--log_samples",
+        *verbosity(rest),
         *rest,
     ]
     # lmms-eval's command hides failures (it logs them and exits 0): `recorded` keeps them. And it reads its 2,000 task
