@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lmms_awares import cli_regress
+from lmms_awares import __version__, cli_regress
+from lmms_awares.quiet import switch_bars_off
 from lmms_awares.report import commands
 from lmms_awares.streams import steady_streams
 
@@ -29,6 +30,21 @@ for _command in (commands.compare, commands.diagnose, commands.plot):
 app.add_typer(cli_regress.app, name="regress")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lmms-awares {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Measure how much a vision-language model really needs to see."""
+
+
 @app.command(
     "eval", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 )
@@ -43,6 +59,15 @@ def evaluate(context: typer.Context) -> None:
     from lmms_awares.evaluate import run
 
     raise typer.Exit(run(context.args))
+
+
+@app.command("models")
+def models_list() -> None:
+    """Print the models of this package with their --model_args: name, type, default, meaning."""
+    from lmms_awares.models.listing import listing
+
+    for line in listing():
+        typer.echo(line)
 
 
 @tasks_app.command("path")
@@ -127,15 +152,15 @@ def mini_run(
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="result folders; each task's newest results count")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="folder to write, new or an earlier report")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="folder to write, new or an earlier report")],
 ) -> None:
     """Write a static site that shows runs sample by sample: pictures, crops, transcripts, tokens, times."""
     from lmms_awares.report.explorer.site import build, short_names
     from lmms_awares.report.runs import newest_run
 
-    for warning in build({name: newest_run(folder) for name, folder in short_names(runs).items()}, out):
+    for warning in build({name: newest_run(folder) for name, folder in short_names(runs).items()}, output):
         typer.echo(f"warning: {warning}", err=True)
-    typer.echo(out / "index.html")
+    typer.echo(output / "index.html")
 
 
 @app.command()
@@ -157,12 +182,14 @@ Runs lmms-eval in this process, plus:
   - a journal (<output_path>/journal.jsonl unless --model_args journal=FILE) resumes a run that died
   - --log_samples is on; --output_path defaults to results/runs
   - exit code 0 fine, 1 the run failed, 2 bad input
+  - off a terminal: no colours, no progress bars, and warnings and errors only, on stderr
   - a summary from the written files
 
 Example:
   awares eval --model awares --model_args pretrained=Kimhi/AWARES-Qwen2.5-VL-7B,prompt=awares-adapter \\
       --tasks awares_suite --batch_size 1
 
+All models and their --model_args: awares models
 All arguments of lmms-eval: lmms-eval eval --help"""
 
 
@@ -171,6 +198,7 @@ def main() -> None:
     steady_streams()
     # torchvision's compiled parts are absent beside a CPU-only torch (see doctor.py) and not needed here.
     warnings.filterwarnings("ignore", message="Failed to load image Python extension")
+    switch_bars_off()
     try:
         app()
     except ValueError as error:

@@ -27,6 +27,7 @@ from lmms_awares.models import MODELS
 from lmms_awares.models.config import AwaresArgs, CommonArgs, ConfigError, parse_args
 from lmms_awares.models.machine import check_machine
 from lmms_awares.plugin import tasks_dir
+from lmms_awares.quiet import plain_off_terminal, verbosity
 from lmms_awares.stamps import unique_stamps
 from lmms_awares.tasks import data, values
 
@@ -229,10 +230,11 @@ def _check_writable(folder: Path, what: str) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one evaluation and print its summary. Returns the exit code: 0 fine, 1 failed."""
     plan, rest = plan_of(arguments)
-    if plan.tasks not in _LISTINGS:
-        preflight(plan, rest)
     started = time.time()
-    errors = _run_host(plan, rest)
+    with plain_off_terminal():
+        if plan.tasks not in _LISTINGS:
+            preflight(plan, rest)
+        errors = _run_host(plan, rest)
     for error in errors:
         if type(error).__module__.startswith("lmms_awares"):
             raise error  # ours: one line says it, below lmms-eval's traceback
@@ -253,6 +255,7 @@ def _arguments(plan: Plan, rest: Sequence[str]) -> list[str]:
         *("--batch_size", plan.batch_size),
         *(("--use_cache", plan.use_cache) if plan.use_cache else ()),
         "--log_samples",
+        *verbosity(rest),
         *rest,
     ]
 

@@ -1,10 +1,14 @@
-"""The engine against a fresh full prefill: fp32 to 1e-5 in logits, single and batched, sdpa and eager."""
+"""The engine against a fresh full prefill, single and batched, sdpa and eager; exact in fp64, and in fp32 as near."""
 
 import copy
+import itertools
+from functools import partial
 
 import pytest
+import torch
 from harness import picture
 from PIL import Image
+from torch.nn.functional import rms_norm
 
 from lmms_awares.chat import ChatFormat
 from lmms_awares.conversation import Conversation
@@ -68,6 +72,48 @@ def test_cached_equals_fresh(engine, ids):
     case = Case(engine[1], (640, 480), ids, seed=1)
     cached, fresh = (two_turns(engine, [case], reuse_cache=reuse)[0] for reuse in (True, False))
     assert difference(cached, fresh) < TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def exact(checkpoint):
+    """The model in float64, its norms too, which transformers takes in float32 (as the softmax of eager attention)."""
+    model, processor = load(CommonArgs(pretrained=str(checkpoint), attn_implementation="sdpa", dtype="float32"), "cpu")
+    for module in model.double().modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            shape, eps = module.weight.shape, module.variance_epsilon
+            module.forward = partial(rms_norm, normalized_shape=shape, weight=module.weight, eps=eps)
+    return model, ChatFormat(processor)
+
+
+def unrounded(engine, case, reuse):
+    """Logits of turn 2's first step in the model's own dtype; `generate` hands out float32."""
+    seen = []
+    hook = engine[0].lm_head.register_forward_hook(lambda module, given, logits: seen.append(logits[0, -1].clone()))
+    after_call(engine, case, reuse)
+    hook.remove()
+    return seen[-1]
+
+
+@pytest.mark.parametrize("ids", REQUESTS, ids=str)
+@pytest.mark.parametrize("size", SIZES[:2], ids=str)
+def test_cached_equals_fresh_in_fp64(exact, ids, size):
+    case = Case(exact[1], size, ids, seed=1)
+    cached, fresh = (unrounded(exact, case, reuse) for reuse in (True, False))
+    assert cached.dtype == torch.float64
+    assert (cached - fresh).abs().max() < 1e-10
+
+
+def test_cached_fp32_is_as_near_to_fp64_as_a_plain_forward(engine, exact):
+    """Neither is exact: their sums run in another order. The cached one is not further away."""
+    errors = {True: [], False: []}
+    for seed, (size, ids) in enumerate(itertools.product(SIZES, REQUESTS)):
+        case = Case(engine[1], size, ids, seed)
+        truth = unrounded(exact, case, reuse=False)
+        for reuse, found in errors.items():
+            found.append((unrounded(engine, case, reuse) - truth).abs().max().item())
+    cached, plain = (sum(found) / len(found) for found in errors.values())
+    assert 0 < cached < TOLERANCE
+    assert cached <= 1.5 * plain
 
 
 def test_crops_matter(engine):

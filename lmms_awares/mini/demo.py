@@ -90,7 +90,7 @@ def run_all(pretrained: Path, root: Path) -> list[Path]:
     with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (cores // workers,)) as pool:
         tasks = [pool.submit(_run, command(method, pretrained, root), root / method.folder) for method in METHODS]
         try:
-            for method, task in zip(METHODS, tqdm(tasks, desc="methods", unit="method"), strict=True):
+            for method, task in zip(METHODS, tqdm(tasks, desc="methods", unit="method", disable=None), strict=True):
                 if task.result():
                     raise ConfigError(f"{method.folder} failed; the whole log is {root / method.folder}.log")
         finally:

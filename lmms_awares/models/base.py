@@ -78,7 +78,8 @@ class QwenVL(lmms):
         checkpoint.check_hashes(self.args, self._revision, checkpoint.setup_hash(self._prompts))
         self._journal = Journal(self.args.journal, self._rank) if self.args.journal else None
         if self._journal and self._rank == 0:
-            logger.info(f"journal {self.args.journal}: {self._journal.reusable} finished samples can be reused")
+            level = "WARNING" if self._journal.reusable else "INFO"  # answers of an earlier run are worth a warning
+            logger.log(level, f"journal {self.args.journal}: {self._journal.reusable} finished samples can be reused")
 
     # What a model defines -----------------------------------------------------------------------------------------
 

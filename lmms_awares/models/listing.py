@@ -1,0 +1,80 @@
+"""The arguments of each model id as text, from their pydantic classes and the classes' docstrings."""
+
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from lmms_awares.models.config import ARGS, CommonArgs
+
+_WORDS = {str: "text", int: "number", float: "number", bool: "true|false", Path: "path"}
+_ENTRY = re.compile(r"^ {4}(\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", re.MULTILINE)
+_WIDTHS = (22, 30, 10)  # of name, type and default
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One model argument. `default`: `required` where it must be given, empty where the meaning says what happens."""
+
+    name: str
+    type: str
+    default: str
+    meaning: str
+
+
+def arguments_of(schema: type[CommonArgs]) -> list[Argument]:
+    """The arguments of one class, those that it inherits first."""
+    meanings = _meanings(schema)
+    return [
+        Argument(name, _type(field.annotation), _default(field), meanings.get(name, ""))
+        for name, field in schema.model_fields.items()
+    ]
+
+
+def listing() -> Iterator[str]:
+    """Lines: what every model takes, then each model with what it takes besides."""
+    common = arguments_of(CommonArgs)
+    yield "Every model takes these --model_args:"
+    yield from map(_line, common)
+    for model, schema in ARGS.items():
+        own = [argument for argument in arguments_of(schema) if argument not in common]
+        yield ""
+        yield f"{model} takes besides:" if own else f"{model} takes no others"
+        yield from map(_line, own)
+
+
+def _line(argument: Argument) -> str:
+    cells = (argument.name, argument.type, argument.default)
+    head = "  " + " ".join(f"{cell:<{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
+    return f"{head} {argument.meaning}".rstrip()
+
+
+def _meanings(schema: type[CommonArgs]) -> dict[str, str]:
+    """From the `Attributes:` of the class and of those that it inherits from."""
+    found: dict[str, str] = {}
+    for kind in reversed(schema.__mro__):
+        _, _, attributes = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")
+        for names, text in _ENTRY.findall(attributes):
+            found |= dict.fromkeys(names.split(", "), " ".join(textwrap.dedent(text).split()))
+    return found
+
+
+def _type(annotation: Any) -> str:
+    if annotation in _WORDS:
+        return _WORDS[annotation]
+    members = [member for member in get_args(annotation) if member is not NoneType]
+    if get_origin(annotation) is Literal:
+        return "|".join(map(str, members))
+    return "|".join(map(_type, members))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    return "" if field.default is None else str(field.default).lower()
