@@ -186,8 +186,8 @@ def test_names_of_folders_are_drawn_as_they_are(tmp_path, name):
     rows = [sample(0.5, ids=["0"], image_size=[90, 50])]
     sources = collect([write(tmp_path / folder, {POPE: rows, CHART: rows}) for folder in ("plain", given)])
     figures, _ = plots.draw(sources)
-    plots.save(figures, tmp_path / "figures")
-    assert len(list((tmp_path / "figures").iterdir())) == 4 * len(plots.FILE_TYPES)
+    looks.save(figures, tmp_path / "figures")
+    assert len(list((tmp_path / "figures").iterdir())) == 4 * len(looks.FILE_TYPES)
     texts = [text for text in figures["pareto"].findobj(Text) if text.get_text().endswith(f"{shown})")]
     legends = [
         text for name in ("latency", "crops") for text in figures[name].findobj(Text) if shown in text.get_text()
@@ -202,4 +202,4 @@ def test_names_of_folders_are_drawn_as_they_are(tmp_path, name):
 
 def test_the_users_own_tex_is_left_alone(runs, tmp_path):
     with rc_context({"text.usetex": True}):
-        plots.save(plots.draw(collect(runs))[0], tmp_path / "figures")
+        looks.save(plots.draw(collect(runs))[0], tmp_path / "figures")
