@@ -231,8 +231,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run one evaluation and print its summary. Returns the exit code: 0 fine, 1 failed."""
     plan, rest = plan_of(arguments)
     started = time.time()
-    with plain_off_terminal():
-        if plan.tasks not in _LISTINGS:
+    listing = plan.tasks in _LISTINGS  # lmms-eval prints one with its log
+    with plain_off_terminal(logs=sys.stdout if listing else sys.stderr):
+        if not listing:
             preflight(plan, rest)
         errors = _run_host(plan, rest)
     for error in errors:
@@ -240,7 +241,7 @@ def run(arguments: Sequence[str]) -> int:
             raise error  # ours: one line says it, below lmms-eval's traceback
     if not _is_first():
         return 1 if errors else 0
-    if plan.tasks in _LISTINGS:
+    if listing:
         return 0
     return 1 if errors else _report(Path(plan.output_path), started)
 
@@ -255,7 +256,7 @@ def _arguments(plan: Plan, rest: Sequence[str]) -> list[str]:
         *("--batch_size", plan.batch_size),
         *(("--use_cache", plan.use_cache) if plan.use_cache else ()),
         "--log_samples",
-        *verbosity(rest),
+        *([] if plan.tasks in _LISTINGS else verbosity(rest)),
         *rest,
     ]
 

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 # Progress bars of libraries that read these when they are imported, in this process and those that it starts.
 _SWITCHES = ("HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE")
@@ -18,10 +18,13 @@ def switch_bars_off() -> None:
 
 
 @contextmanager
-def plain_off_terminal() -> Iterator[None]:
+def plain_off_terminal(logs: TextIO) -> Iterator[None]:
     """Make what lmms-eval prints plain where it does not go to a terminal.
 
     lmms-eval always logs in colour, to stdout; and it tells tqdm explicitly to show its bars.
+
+    Args:
+        logs: where its log goes instead, where stdout is no terminal; stderr, so that stdout holds results only.
     """
     from unittest.mock import patch  # it brings asyncio along, too slow for `awares --help`
 
@@ -33,7 +36,7 @@ def plain_off_terminal() -> Iterator[None]:
     def added(sink: Any, **options: Any) -> int:
         if sink is not sys.stdout:
             return add(sink, **options)
-        return add(sys.stderr, **options | {"colorize": False})  # so that stdout holds results only
+        return add(logs, **options | {"colorize": False})
 
     def started(bar: Any, *args: Any, **options: Any) -> None:
         start(bar, *args, **options | {"disable": options.get("disable") or None})  # None: off where no terminal is

@@ -124,6 +124,14 @@ def test_output_off_a_terminal_is_plain_and_short(piped):
     assert "--limit SHOULD" not in piped.stdout
 
 
+def test_a_listing_is_a_result(tmp_path):
+    """lmms-eval prints it as a note, which would be left out off a terminal."""
+    command = [BIN / "awares", "eval", "--tasks", "list_groups", "--output_path", str(tmp_path / "out")]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert "awares_suite" in listed.stdout
+    assert "\x1b[" not in listed.stdout
+
+
 def test_a_terminal_keeps_what_it_has(monkeypatch):
     from loguru import logger
     from tqdm import tqdm
@@ -132,11 +140,11 @@ def test_a_terminal_keeps_what_it_has(monkeypatch):
 
     monkeypatch.setattr("sys.stdout", type("Terminal", (), {"isatty": lambda self: True})())
     add = logger.add
-    with plain_off_terminal():
+    with plain_off_terminal(logs=sys.stderr):
         assert logger.add == add
     stream = type("Pipe", (), {"isatty": lambda self: False, "write": lambda self, text: 1, "flush": lambda self: 0})()
     shown = type("Terminal", (), {**vars(type(stream)), "isatty": lambda self: True})()
-    with plain_off_terminal():
+    with plain_off_terminal(logs=sys.stderr):
         assert tqdm(range(3), file=stream, disable=False).disable
         assert not tqdm(range(3), file=shown, disable=False).disable
         assert tqdm(range(3), file=shown, disable=True).disable

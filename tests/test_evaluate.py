@@ -161,7 +161,12 @@ def test_summary_resume_and_partial_failure(awares, data_root, tmp_path):
     assert table["n"].tolist() == [DOCUMENTS]
 
 
-@pytest.mark.skipif(not Path(sys.executable).is_relative_to(ROOT / ".venv"), reason="it would install into .venv")
+INSTALLED = pytest.mark.skipif(
+    not Path(sys.executable).is_relative_to(ROOT / ".venv"), reason="it would install into .venv"
+)
+
+
+@INSTALLED
 def test_the_script_passes_its_arguments_on(environment, small_checkpoint, tmp_path):
     here = os.path.relpath(small_checkpoint, tmp_path)  # seen from the user's folder, not from the project's
     command = [ROOT / "run_eval.sh", "--model", "qwen2_5_vl_lowres", "--pretrained", here]
@@ -197,7 +202,13 @@ def test_our_own_errors_in_a_run_are_one_line_too(awares):
     assert "num_beams=3 is not supported" in lines[0]
 
 
-@pytest.mark.parametrize("program", [[BIN / "awares", "eval"], [ROOT / "run_eval.sh"]], ids=["awares eval", "script"])
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param([BIN / "awares", "eval"], id="awares eval"),
+        pytest.param([ROOT / "run_eval.sh"], id="script", marks=INSTALLED),
+    ],
+)
 def test_settings_from_a_file(program, environment, small_checkpoint, tmp_path):
     config = {
         "model": "qwen2_5_vl_lowres",

@@ -1,6 +1,8 @@
 """The tiny checkpoint that ships, and the committed table of the demonstration."""
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -102,6 +104,46 @@ def test_the_demonstration_starts_afresh_and_names_the_log_of_a_failure(tmp_path
     with pytest.raises(ConfigError, match=r"awares_policy-never failed; the whole log is .*awares_policy-never\.log"):
         demo.run_all(broken, tmp_path)
     assert "safetensors" in (tmp_path / f"{two[0].folder}.log").read_text(encoding="utf-8")
+
+
+def demonstrate(folder):
+    """`./run_eval.sh` in a folder of its own, with a stand-in for set-up and evaluation; what it prints."""
+    (folder / ".ci").mkdir()
+    (folder / ".ci" / "setup.sh").write_text("awares_setup() { :; }\n")
+    shutil.copy(ROOT / "run_eval.sh", folder)
+    shutil.copytree(RUNS, folder / "results" / "runs" / "mini")
+    stand_in = folder / "bin" / "awares"
+    stand_in.parent.mkdir()
+    # the committed table with other latencies, as another machine measures them
+    slower = 'BEGIN {FS = OFS = ","} NR > 1 {$7 *= 2} {print}'
+    stand_in.write_text(
+        f'#!/bin/sh\n[ "$1 $2" = "mini run" ] || exit 9\nmkdir -p "$3"\n'
+        f"awk '{slower}' results/runs/mini/table.csv > \"$3/table.csv\"\n"
+    )
+    stand_in.chmod(0o755)
+    environment = os.environ | {"PATH": f"{stand_in.parent}{os.pathsep}{os.environ['PATH']}"}
+    command = ["bash", str(folder / "run_eval.sh")]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_demonstration_leaves_the_work_tree_as_it_was(tmp_path):
+    """It writes where git ignores it, and says how to compare with the committed table, latencies left out."""
+    printed = demonstrate(tmp_path)
+    assert (tmp_path / "results/runs/mini/table.csv").read_bytes() == (RUNS / "table.csv").read_bytes()
+    written = tmp_path / "results" / "runs" / "demo" / "table.csv"
+    assert written.read_bytes() != (RUNS / "table.csv").read_bytes()
+    ignored = ["git", "check-ignore", "--no-index", "results/runs/demo/table.md", "results/runs/demo/awares/x.jsonl"]
+    assert subprocess.run(ignored, cwd=ROOT, capture_output=True, text=True, check=True).stdout.count("\n") == 2
+    compare = next(line.strip() for line in printed.splitlines() if line.strip().startswith("diff "))
+    shell = ["bash", "-c", compare]
+    same = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (same.returncode, same.stdout) == (0, "the same\n")
+    text = written.read_text()
+    written.write_text(text.replace("awares,,chartqa,96.875", "awares,,chartqa,50.0"))
+    assert written.read_text() != text
+    changed = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert changed.returncode == 1
+    assert "50.0" in changed.stdout
 
 
 def test_it_is_small():

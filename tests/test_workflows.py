@@ -79,6 +79,26 @@ def test_samples_are_shown_only_where_there_are_some():
     assert "hashFiles('out/run/**/*_results.json') != ''" in step["if"]
 
 
+@pytest.mark.parametrize("file", sorted(WORKFLOWS.glob("*.yml")), ids=lambda file: file.name)
+def test_workflows_read_only_cache_what_they_install_and_do_not_run_twice(file):
+    content = yaml.safe_load(file.read_text())
+    assert content["permissions"] == {"contents": "read"}
+    (job,) = content["jobs"].values()
+    assert "permissions" not in job
+    group = content["concurrency"]["group"]
+    assert "${{ github.workflow }}" in group
+    scoring = file.name == "score-checkpoint.yml"
+    # A push replaces an older one of its branch; hours of scoring are not thrown away for another checkpoint.
+    assert content["concurrency"]["cancel-in-progress"] is not scoring
+    assert ("${{ github.ref }}" in group) is not scoring
+    assert not scoring or set(re.findall(r"inputs\.(\w+)", group)) == {"model", "pretrained", "model_args", "tasks"}
+    (python,) = (step["with"] for step in job["steps"] if step.get("uses", "").startswith("actions/setup-python@"))
+    assert python["cache"] == "pip"
+    # what .ci/setup.sh installs depends on (`awares_recipe`)
+    recipe = re.search(r"awares_recipe\(\) \{\n    cat (.*)\n", (ROOT / ".ci" / "setup.sh").read_text())[1]
+    assert python["cache-dependency-path"].split() == recipe.split()
+
+
 def test_inputs_reach_commands_through_the_environment_only():
     """An input pasted into a script would be run as part of it."""
     inputs, job = workflow("score-checkpoint.yml")
