@@ -14,9 +14,10 @@ from harness import picture
 from PIL import Image
 from test_tasks import Scripted, run_tasks
 
-from lmms_awares.evaluate import Plan, _check_data
+from lmms_awares.evaluate import _check_data
 from lmms_awares.mini import smoke_data
 from lmms_awares.mini.suite import test_file as mini_file
+from lmms_awares.plan import Plan
 from lmms_awares.report.explorer.documents import read
 from lmms_awares.tasks import values
 from lmms_awares.tasks.awares_task import AwaresTask
