@@ -176,6 +176,16 @@ def test_a_configuration_that_makes_no_model_is_one_line(tmp_path):
     one_line(error)
 
 
+def test_a_hub_id_is_compared_where_the_cache_holds_its_weights(tmp_path, monkeypatch):
+    """Where only its configuration was fetched so far, the weights are judged when they are loaded."""
+    snapshot = copy_of(SHIPPED, tmp_path / "snapshot", change=without("^visual"))
+    monkeypatch.setattr(checkpoint, "_find", lambda location, name, argument: snapshot / name)
+    with pytest.raises(ConfigError, match="pretrained=someone/model does not fit .* 54 weights are missing"):
+        checkpoint.check_checkpoint("someone/model")
+    (snapshot / "model.safetensors").unlink()
+    checkpoint.check_checkpoint("someone/model")
+
+
 def test_nothing_is_reported_where_nothing_is_wrong(capfd):
     checkpoint.check_checkpoint(str(SHIPPED), str(ADAPTER))
     assert capfd.readouterr() == ("", "")

@@ -100,10 +100,10 @@ def test_the_demonstration_starts_afresh_and_names_the_log_of_a_failure(tmp_path
     assert list(never["n"]) == [1] * len(BENCHMARKS)
     assert list(never["score"]) == list(lowres["score"])
     broken = Path(shutil.copytree(checkpoint(), tmp_path / "broken"))
-    (broken / "model.safetensors").write_bytes(b"")
+    (broken / "tokenizer.json").write_text("{}")  # the preflight does not read it
     with pytest.raises(ConfigError, match=r"awares_policy-never failed; the whole log is .*awares_policy-never\.log"):
         demo.run_all(broken, tmp_path)
-    assert "safetensors" in (tmp_path / f"{two[0].folder}.log").read_text(encoding="utf-8")
+    assert "tokenizer" in (tmp_path / f"{two[0].folder}.log").read_text(encoding="utf-8")
 
 
 def demonstrate(folder):
