@@ -18,13 +18,13 @@ _OTHER_ROOMS = ("mini", "report", "tasks")
 def code_hash(*plugins: type) -> str:
     """Hex sha256 of this package's sources that answers depend on, and of the modules that define `plugins`.
 
-    Classes of this package add nothing. A class without a source file (typed into an interpreter) gives another hash in
-    every process, so that nothing is taken for its answer.
+    Classes of this package and of Python's library add nothing. A class without a source file (typed into an
+    interpreter) gives another hash in every process, so that nothing is taken for its answer.
     """
-    own = sys.modules[__name__].__name__.partition(".")[0]
-    outside = {base.__module__ for plugin in plugins for base in plugin.__mro__ if base is not object}
-    modules = sorted(name for name in outside if name.partition(".")[0] != own)
-    return digest(_package_hash(), *(_module_hash(name) for name in modules))
+    own = {__name__.partition(".")[0], *sys.stdlib_module_names, *sys.builtin_module_names}
+    modules = {base.__module__ for plugin in plugins for base in plugin.__mro__}
+    outside = sorted(name for name in modules if name.partition(".")[0] not in own)
+    return digest(_package_hash(), *(_module_hash(name) for name in outside))
 
 
 @cache
