@@ -48,6 +48,7 @@ def preflight(plan: Plan, rest: Sequence[str]) -> None:
     _check_data(plan, oracle=isinstance(args, AwaresArgs) and args.policy == "oracle")
     found = host_arguments.parse(_arguments(plan, rest))
     host_arguments.check(found)
+    _check_offset(plan, found.offset)
     _check_writable(host_arguments.results_folder(found), "--output_path")
     if args is not None:
         from lmms_awares.models.sample import Decoding
@@ -57,13 +58,14 @@ def preflight(plan: Plan, rest: Sequence[str]) -> None:
 
 
 def _check_model(plan: Plan) -> CommonArgs:
-    from lmms_awares.models.checkpoint import check_checkpoint, check_hashes, fingerprint, setup_hash
+    from lmms_awares.models.checkpoint import check_checkpoint, check_hashes, check_limits, fingerprint, setup_hash
 
     args = parse_args(plan.model, host_arguments.pairs(plan.model_args, "--model_args"))
     if not plan.batch_size.isdigit() or int(plan.batch_size) < 1:
         raise ConfigError(f"--batch_size {plan.batch_size} is not supported; give a number such as 1 or 8")
     prompts = args.load_prompts()
     check_checkpoint(args.pretrained, args.adapter)
+    check_limits(args)
     if args.journal is None:
         args.journal = Path(plan.output_path) / "journal.jsonl"
         plan.model_args += f",journal={args.journal}"
@@ -125,7 +127,14 @@ def _check_data(plan: Plan, *, oracle: bool) -> None:
             continue
         if oracle:
             data.require_column(files, data.EVIDENCE, "policy=oracle")
-        values.check_files((data.TASKS | data.MINI_TASKS)[task], files)
+        values.check_files((data.TASKS | data.MINI_TASKS)[task], files, oracle=oracle)
+
+
+def _check_offset(plan: Plan, offset: int) -> None:
+    for task in plan.own_tasks:
+        files = data.task_files(task) if offset else None
+        if files is not None and offset >= (rows := data.count_rows(files)):
+            raise ConfigError(f"--offset {offset} leaves no document of {task}, which has {rows}")
 
 
 def _check_writable(folder: Path, what: str) -> None:

@@ -108,6 +108,13 @@ def content_hash(files: list[str]) -> str:
     return sha.hexdigest()
 
 
+def count_rows(files: list[str]) -> int:
+    """Documents in parquet files."""
+    import pyarrow.parquet
+
+    return sum(pyarrow.parquet.read_metadata(file).num_rows for file in files)
+
+
 def check_hub(benchmark: str) -> None:
     """Ask the hub, or its local cache, for a benchmark's documents; nothing is downloaded but metadata.
 

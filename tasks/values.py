@@ -4,6 +4,7 @@ One value of another kind stops lmms-eval when it scores, behind all generation.
 run, and every document once more when it is scored, since the hub's cannot be looked at beforehand.
 """
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmms_awares.tasks.data import DataError
+from lmms_awares.tasks.data import EVIDENCE, SUFFICES, DataError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -32,8 +33,22 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and bool(value) and all(map(_is_text, value)))
+def _is_answer(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())  # blanks are in everything that a model says
+
+
+def _is_answers(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_answer, value))
+
+
+def _is_box(value: Any) -> bool:
+    if value is None:
+        return True
+    sides = list(value) if isinstance(value, list | tuple) else []
+    if len(sides) != 4 or not all(isinstance(side, int | float) and math.isfinite(side) for side in sides):
+        return False
+    left, top, right, bottom = sides
+    return bool(left < right and top < bottom)
 
 
 def _one_of(choices: Iterable[str], fold: Callable[[str], str] = str) -> Rule:
@@ -42,7 +57,9 @@ def _one_of(choices: Iterable[str], fold: Callable[[str], str] = str) -> Rule:
 
 
 TEXT = Rule("text", _is_text)
-TEXTS = Rule("a list of at least one text", _is_texts)
+ANSWER = Rule("a text that is not blank", _is_answer)
+ANSWERS = Rule("a list of texts, none of them blank", _is_answers)
+EITHER = Rule(ANSWERS.expects, lambda value: _is_answer(value) or _is_answers(value))  # the scorer takes both
 # lmms-eval adds the scores up under these names.
 OCRBENCH_TYPES = (
     *("Regular Text Recognition", "Irregular Text Recognition", "Artistic Text Recognition"),
@@ -51,31 +68,43 @@ OCRBENCH_TYPES = (
     "Handwritten Mathematical Expression Recognition",
 )
 RULES: dict[str, dict[str, Rule]] = {
-    "chartqa": {"question": TEXT, "answer": TEXT, "type": _one_of(("human_test", "augmented_test"))},
-    "docvqa_val": {"question": TEXT, "answers": TEXTS},
-    "ocrbench": {"question": TEXT, "answer": TEXTS, "dataset": TEXT, "question_type": _one_of(OCRBENCH_TYPES)},
+    "chartqa": {"question": TEXT, "answer": ANSWER, "type": _one_of(("human_test", "augmented_test"))},
+    "docvqa_val": {"question": TEXT, "answers": ANSWERS},
+    "ocrbench": {"question": TEXT, "answer": EITHER, "dataset": TEXT, "question_type": _one_of(OCRBENCH_TYPES)},
     "pope": {"question": TEXT, "answer": _one_of(("yes", "no"), lambda answer: answer.lower().strip())},
-    "realworldqa": {"question": TEXT, "answer": TEXT},
+    "realworldqa": {"question": TEXT, "answer": ANSWER},
     "vstar_bench": {
         "text": TEXT,
         "label": _one_of("ABCD", lambda label: label.strip().upper()),
         "category": TEXT,
     },
 }
+# What policy=oracle asks by.
+ORACLE: dict[str, Rule] = {
+    EVIDENCE: Rule("null or [left, top, right, bottom] in px", _is_box),
+    SUFFICES: Rule("true, false or null", lambda value: value is None or isinstance(value, bool)),
+}
 
 
 def odd_value(benchmark: str, doc: dict[str, Any]) -> str | None:
     """What in a document lmms-eval cannot score, in one line; None where it can score all of it."""
-    for column, rule in RULES[benchmark].items():
+    return _first_odd(RULES[benchmark], doc)
+
+
+def _first_odd(rules: dict[str, Rule], doc: dict[str, Any]) -> str | None:
+    for column, rule in rules.items():
         if not rule.accepts(doc[column]):
             return f"column {column} holds {_shown(doc[column])}, where {rule.expects} is expected"
     return None
 
 
-def check_files(benchmark: str, files: Sequence[str]) -> None:
+def check_files(benchmark: str, files: Sequence[str], *, oracle: bool = False) -> None:
     """Refuse local documents that cannot be scored, or whose images are stored in a way that is not read.
 
     Reads the small columns; of images no more than their type, and where they are in files of their own, their paths.
+
+    Args:
+        oracle: check the columns that policy=oracle asks by too.
 
     Raises:
         DataError: names the file, the row (from 0), the column and what is expected.
@@ -86,7 +115,7 @@ def check_files(benchmark: str, files: Sequence[str]) -> None:
     for name in files:
         try:
             file = pyarrow.parquet.ParquetFile(name)
-            problems = _odd_rows(benchmark, file), _odd_images(file, Path(name).parent)
+            problems = _odd_rows(_rules(benchmark, file, oracle=oracle), file), _odd_images(file, Path(name).parent)
             for problem in (found for kind in problems for found in kind):
                 raise DataError(f"{name}: {problem}")
         except (pyarrow.ArrowException, OSError) as error:
@@ -99,12 +128,16 @@ def image_file(path: str, folder: str | Path | None) -> Path:
     return Path(folder or "", path)
 
 
-def _odd_rows(benchmark: str, file: "pyarrow.parquet.ParquetFile") -> Iterator[str]:
-    columns = list(RULES[benchmark])
+def _rules(benchmark: str, file: "pyarrow.parquet.ParquetFile", *, oracle: bool) -> dict[str, Rule]:
+    own = {column: rule for column, rule in ORACLE.items() if oracle and column in file.schema_arrow.names}
+    return RULES[benchmark] | own
+
+
+def _odd_rows(rules: dict[str, Rule], file: "pyarrow.parquet.ParquetFile") -> Iterator[str]:
     row = 0
-    for batch in file.iter_batches(columns=columns):
+    for batch in file.iter_batches(columns=list(rules)):
         for doc in batch.to_pylist():
-            if problem := odd_value(benchmark, doc):
+            if problem := _first_odd(rules, doc):
                 yield f"row {row}, {problem}"
             row += 1
 

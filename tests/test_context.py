@@ -31,7 +31,7 @@ def test_a_prompt_that_does_not_fit_fails_and_says_why(build):
     (_, fits), (answer, fails) = answers(build(FullResolution, 500), docs())
     assert fits.failed is None
     assert answer == ""
-    assert "longer than the model's context of 500; a lower max_pixels helps" in fails.failed
+    assert "longer than the model's context of 500; where its images" in fails.failed
     (_, both) = answers(build(FullResolution, 2000), docs())
     assert both[1].failed is None
 

@@ -135,7 +135,9 @@ def test_oracle_asks_for_the_evidence(build):
         answers(build(policy="oracle"), [document((800, 600))])
 
 
-@pytest.mark.parametrize("box", [[10, 10, 10, 20], [900, 10, 950, 20], [None] * 4, [1, 2, 3], "box"], ids=str)
+@pytest.mark.parametrize(
+    "box", [[10, 10, 10, 20], [900, 10, 950, 20], [0, 0, 9999, 9999], [None] * 4, [1, 2, 3], "box"], ids=str
+)
 def test_oracle_with_a_bad_box_fails_that_sample_only(build, box):
     docs = [document((800, 600), 0, evidence_box=box), document((800, 600), 1, evidence_box=[10, 10, 60, 40])]
     (_, bad), (_, good) = answers(build(policy="oracle", batch_size=2), docs)

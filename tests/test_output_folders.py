@@ -138,7 +138,14 @@ def test_old_results_without_samples_do_not_stand_in_the_way(tmp_path, capsys):
     run_into(tmp_path, 200, {CHART: [sample(0.0)]})
     assert newest_run(tmp_path).tasks == [CHART]
     (warning,) = capsys.readouterr().err.splitlines()
-    assert f"{POPE} of {tmp_path / '100_results.json'} is left out: it has no whole samples file" in warning
+    assert f"{POPE} of {tmp_path / '100_results.json'} is left out: it has no samples file" in warning
+
+
+def test_an_older_benchmark_that_lost_a_line_is_not_dropped(tmp_path):
+    """The newest file holds another benchmark: a table without the broken one would look whole."""
+    run_into(tmp_path, 100, {POPE: [sample(1.0)]}, counts={POPE: 2})
+    run_into(tmp_path, 200, {CHART: [sample(0.0)]})
+    assert exit_message(tmp_path).endswith("holds 1 of 2 rows; is it truncated?")
 
 
 def test_limits_of_each_task_are_its_own(tmp_path):

@@ -49,6 +49,12 @@ def test_what_works_passes(look):
         assert rest == list(extra)
 
 
+@pytest.mark.parametrize("limit", ["min_pixels=1000000000", "max_pixels=10"])
+def test_one_limit_against_the_checkpoints_other(look, limit):
+    with pytest.raises(ConfigError, match="what is not given is the checkpoint's own"):
+        look(args=f",{limit}")
+
+
 BAD = {
     ("--limit", "0"): "--limit 0 must be a number of documents",
     ("--limit", "-3"): "--limit -3 must be",
@@ -59,6 +65,7 @@ BAD = {
     ("--limit", "ten"): "argument --limit: invalid float value: 'ten'",
     ("--lim", "ten"): "invalid float value",
     ("--offset", "-1"): "--offset -1 must be 0 or more",
+    ("--offset", "2"): "--offset 2 leaves no document of awares_pope, which has 2",
     ("--offset", "one"): "argument --offset: invalid int value",
     ("--num_samples", "0"): "--repeats 0 must be 1 or more",
     ("--gen_kwargs", "hot"): "--gen_kwargs 'hot' must read name=value",

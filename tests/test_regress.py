@@ -420,6 +420,18 @@ BROKEN = {  # name: (line put in the place of the second, words of the message)
 }
 
 
+def test_an_rtr_that_is_no_number_does_not_compare(tmp_path):
+    """A mean of NaN would be called undecided."""
+    before = write_run(tmp_path / "before", {TASK: rows(GOOD)})
+    samples = rows(GOOD)
+    samples[3]["awares"]["rtr"] = float("nan")
+    after = write_run(tmp_path / "after", {TASK: samples})
+    result = run_gate(before, after)
+    assert result.exit_code == 2
+    assert "document 3" in result.output
+    assert "has rtr nan, no number" in result.output
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_row_is_one_line_and_no_regression(name, tmp_path, monkeypatch, capsys):
     """The gate and the tables say the same, and name the file."""

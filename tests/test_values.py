@@ -64,18 +64,25 @@ def check(name):
 
 
 ODD = {
-    "chartqa": [("answer", None), ("question", None), ("type", None), ("type", "human")],
-    "docvqa_val": [("answers", []), ("answers", None), ("answers", ["a", None]), ("question", None)],
+    "chartqa": [("answer", None), ("answer", ""), ("question", None), ("type", None), ("type", "human")],
+    "docvqa_val": [
+        ("answers", []),
+        ("answers", [" "]),
+        ("answers", None),
+        ("answers", ["a", None]),
+        ("question", None),
+    ],
     "ocrbench": [
         ("answer", []),
         ("answer", [None]),
+        ("answer", [""]),
         ("dataset", None),
         ("question_type", "Regular text recognition"),
         ("question_type", None),
         ("question", None),
     ],
     "pope": [("answer", "1"), ("answer", None), ("answer", "yes, it is"), ("question", None)],
-    "realworldqa": [("answer", None), ("question", None)],
+    "realworldqa": [("answer", None), ("answer", " "), ("question", None)],
     "vstar_bench": [("label", "0"), ("label", "E"), ("label", None), ("category", None), ("text", None)],
 }
 CASES = [(name, column, value) for name, found in ODD.items() for column, value in found]
@@ -110,6 +117,31 @@ def test_numbers_for_text(root, name, column):
     put(file_of(root, name), column, [1] * DOCUMENTS)
     with pytest.raises(DataError, match=f"row 0, column {column} holds 1, where .* expected"):
         check(name)
+
+
+def test_docvqas_answers_are_lists(root):
+    """lmms-eval would take each letter of a text for an answer."""
+    put(file_of(root, "docvqa_val"), "answers", ["red"] * DOCUMENTS)
+    with pytest.raises(DataError, match="row 0, column answers holds 'red', where a list of texts"):
+        check("docvqa_val")
+
+
+ODD_EVIDENCE = {
+    "nan": ("evidence_box", [float("nan")] * 4),
+    "inverted": ("evidence_box", [10.0, 10.0, 5.0, 5.0]),
+    "three": ("evidence_box", [1.0, 2.0, 3.0]),
+    "text": ("lowres_suffices", "false"),
+}
+
+
+@pytest.mark.parametrize(("column", "value"), ODD_EVIDENCE.values(), ids=ODD_EVIDENCE)
+def test_what_the_oracle_asks_by_is_checked_for_it(root, column, value):
+    good = [[0.0, 0.0, 4.0, 4.0]] * DOCUMENTS
+    put(file_of(root, "pope"), "evidence_box", good)
+    put(file_of(root, "pope"), column, [None, None, value, *[None] * (DOCUMENTS - 3)])
+    check("pope")
+    with pytest.raises(DataError, match=f"row 2, column {column} holds"):
+        _check_data(Plan(tasks="awares_pope"), oracle=True)
 
 
 def test_the_second_file_counts_its_own_rows(root):

@@ -176,11 +176,8 @@ def load(args: CommonArgs, device: str) -> "tuple[Qwen2_5_VLForConditionalGenera
     from transformers import AutoProcessor, GenerationConfig
 
     processor = AutoProcessor.from_pretrained(args.pretrained)
-    size = processor.image_processor.size
-    limits = (args.min_pixels or size["shortest_edge"], args.max_pixels or size["longest_edge"])
-    if not 0 < limits[0] <= limits[1]:
-        raise ConfigError(f"pixel limits need 0 < min_pixels <= max_pixels, got {limits[0]} and {limits[1]}")
-    processor.image_processor.size = {"shortest_edge": limits[0], "longest_edge": limits[1]}
+    low, high = _limits(args, processor.image_processor.size)
+    processor.image_processor.size = {"shortest_edge": low, "longest_edge": high}
     options: dict[str, Any] = {"dtype": args.dtype, "device_map": args.device_map or device}
     if args.attn_implementation:
         options["attn_implementation"] = args.attn_implementation
@@ -189,6 +186,28 @@ def load(args: CommonArgs, device: str) -> "tuple[Qwen2_5_VLForConditionalGenera
         model = merge(model, _adapter_folder(args.adapter), f"adapter={args.adapter}")
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     return model.eval(), processor
+
+
+def check_limits(args: CommonArgs) -> None:
+    """Compare pixel limits with the checkpoint's own, where only one is given.
+
+    Raises:
+        ConfigError: they contradict each other.
+    """
+    if (args.min_pixels is None) != (args.max_pixels is None):
+        from transformers import AutoImageProcessor
+
+        _limits(args, AutoImageProcessor.from_pretrained(args.pretrained).size)
+
+
+def _limits(args: CommonArgs, own: Mapping[str, int]) -> tuple[int, int]:
+    low, high = args.min_pixels or own["shortest_edge"], args.max_pixels or own["longest_edge"]
+    if not 0 < low <= high:
+        raise ConfigError(
+            f"pixel limits need 0 < min_pixels <= max_pixels, got {low} and {high}; what is not given is the "
+            "checkpoint's own"
+        )
+    return low, high
 
 
 def _load_model(pretrained: str, options: dict[str, Any]) -> "Qwen2_5_VLForConditionalGeneration":

@@ -43,6 +43,8 @@ def oracle(doc: dict[str, Any], plan: ViewPlan, seed: str) -> tuple[str, ...]:
         return ()
     try:
         left, top, right, bottom = (float(side) for side in box)
+        if min(left, top) < 0 or right > plan.width or bottom > plan.height:
+            raise ValueError(f"the image has {plan.width}x{plan.height} px")
         ids, _ = target_crops((left, top, right, bottom), (plan.width, plan.height), min_crop_side=plan.min_crop_side)
     except (TypeError, ValueError) as error:
         raise SampleError(f"its {EVIDENCE} {box} cannot be used: {error}") from None

@@ -126,7 +126,8 @@ def check_context(tokens: int, context: int) -> None:
     """
     if tokens > context:
         raise SampleError(
-            f"its prompt of {tokens} tokens is longer than the model's context of {context}; a lower max_pixels helps"
+            f"its prompt of {tokens} tokens is longer than the model's context of {context}; where its images are what "
+            "is long, a lower max_pixels helps"
         )
 
 

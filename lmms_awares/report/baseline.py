@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import zlib
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -173,6 +174,8 @@ def _reduce_sample(
     score = sample.get("score")
     if not isinstance(score, int | float):
         raise BaselineError(f"document {sample['doc_id']} of {where} has no score; run the awares_* tasks")
+    if trace is not None and not math.isfinite(trace.rtr if trace.rtr is not None else math.nan):
+        raise BaselineError(f"document {sample['doc_id']} of {where} has rtr {trace.rtr}, no number")
     if not 0 <= score <= 1:  # NaN neither
         raise BaselineError(f"document {sample['doc_id']} of {where} has score {score}; it must lie in 0..1")
     answer = _digest(sample.get("answer", sample.get("filtered_resps")))

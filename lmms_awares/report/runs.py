@@ -86,7 +86,10 @@ def _merged(parts: list[Run]) -> Run:
         # With one file there is nothing to choose: what is wrong with it is said when it is read.
         whole = next((run for run in holders if run.is_whole(task)), None) if len(parts) > 1 else newest
         if whole is None and holders[0] is not newest:
-            _warn(f"{task} of {holders[0].path} is left out: it has no whole samples file")
+            if holders[0].samples_file(task).is_file():
+                others[task] = holders[0]  # what is wrong with it is said when it is read
+            else:
+                _warn(f"{task} of {holders[0].path} is left out: it has no samples file")
         elif whole is not None and whole is not newest:
             others[task] = whole
             if whole is not holders[0]:
