@@ -79,7 +79,10 @@ class QwenVL(lmms):
         self._journal = Journal(self.args.journal, self._rank) if self.args.journal else None
         if self._journal and self._rank == 0:
             level = "WARNING" if self._journal.reusable else "INFO"  # answers of an earlier run are worth a warning
-            logger.log(level, f"journal {self.args.journal}: {self._journal.reusable} finished samples can be reused")
+            logger.log(
+                level,
+                f"journal {self.args.journal}: {self._journal.reusable} finished samples can be reused where this run asks the same",
+            )
 
     # What a model defines -----------------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ def print_summary(table: pd.DataFrame, source: Path) -> None:
         console.print(
             f"{row['truncated']:.0f} of {row['n'] - row['failed']} answers of {row['task']} ran into the token limit",
             highlight=False,
+            soft_wrap=True,
         )
     if table["reused"].sum() > 0:
         answers = int((table["n"] - table["failed"]).sum())
@@ -45,9 +46,10 @@ def print_summary(table: pd.DataFrame, source: Path) -> None:
             f"{int(table['reused'].sum())} of {answers} answers came from the journal, with the times of the run that "
             "generated them",
             highlight=False,
+            soft_wrap=True,
         )
     for line in remarks(table):
-        console.print(line, style="yellow", highlight=False)
+        console.print(line, style="yellow", highlight=False, soft_wrap=True)
     console.print(f"from {source}", highlight=False, soft_wrap=True)
 
 
