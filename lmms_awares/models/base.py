@@ -81,7 +81,8 @@ class QwenVL(lmms):
             level = "WARNING" if self._journal.reusable else "INFO"  # answers of an earlier run are worth a warning
             logger.log(
                 level,
-                f"journal {self.args.journal}: {self._journal.reusable} finished samples can be reused where this run asks the same",
+                f"journal {self.args.journal}: {self._journal.reusable} finished samples can be reused, where this run "
+                "asks the same",
             )
 
     # What a model defines -----------------------------------------------------------------------------------------
