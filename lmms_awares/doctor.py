@@ -19,7 +19,7 @@ FLOORS = {
     "lmms-eval": (0, 7, 3),
     "torch": (2, 6),
     "transformers": (5, 20),
-    "peft": (0, 18),
+    "peft": (0, 21),
     "accelerate": (1, 10),
     "datasets": (4, 0),
     "pillow": (11,),
