@@ -60,11 +60,14 @@ def samples(folder, task="awares_pope"):
     return sorted(rows, key=lambda row: row["doc_id"])
 
 
+VARYING = ("preprocess_s", "latency_s", "batch_size", "reused")
+
+
 def stable(rows):
-    """What must not differ between runs: everything but times and batch composition."""
+    """What must not differ between runs: everything but times, batch composition and what was resumed."""
     clean = []
     for row in rows:
-        trace = {k: v for k, v in row["awares"].items() if k not in ("preprocess_s", "latency_s", "batch_size")}
+        trace = {k: v for k, v in row["awares"].items() if k not in VARYING}
         trace["turns"] = [{**turn, "seconds": 0} for turn in trace["turns"]]
         clean.append({"doc_id": row["doc_id"], "score": row["score"], "rtr": row["rtr"], "trace": trace})
     return clean
