@@ -190,11 +190,15 @@ def test_the_script_passes_its_arguments_on(environment, small_checkpoint, tmp_p
     assert "--log_samples" in words
 
 
-def test_a_run_that_dies_exits_1(awares):
+def test_a_run_that_dies_exits_1(awares, data_root, tmp_path):
     """lmms-eval itself would exit 0 here."""
-    result = awares("--offset", "100")
+    (tmp_path / "dying.yaml").write_text(
+        f"task: dying\ndataset_path: parquet\ndataset_kwargs: {{data_files: {{test: {data_root}/pope/*.parquet}}}}\n"
+        "test_split: a_split_that_is_not_there\noutput_type: generate_until\n"
+    )
+    result = awares("--include_path", str(tmp_path), tasks="dying")
     assert result.returncode == 1
-    assert "did not find any docs" in result.stdout + result.stderr
+    assert "a_split_that_is_not_there" in result.stdout + result.stderr
 
 
 def test_our_own_errors_in_a_run_are_one_line_too(awares):
