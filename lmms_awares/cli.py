@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lmms_awares import __version__, cli_regress
+from lmms_awares.errors import UserError
 from lmms_awares.quiet import switch_bars_off
 from lmms_awares.report import commands
 from lmms_awares.streams import steady_streams
@@ -194,17 +195,13 @@ All arguments of lmms-eval: lmms-eval eval --help"""
 
 
 def main() -> None:
-    """Entry point: errors of our own become one line and exit code 2."""
+    """Entry point: what the user can mend becomes one line and exit code 2."""
     steady_streams()
     # torchvision's compiled parts are absent beside a CPU-only torch (see doctor.py) and not needed here.
     warnings.filterwarnings("ignore", message="Failed to load image Python extension")
     switch_bars_off()
     try:
         app()
-    except ValueError as error:
-        # ConfigError, DataError, PromptError, RunError and TraceError are ValueErrors with one-line messages; a
-        # ValueError from anywhere else is a bug and keeps its traceback.
-        if not type(error).__module__.startswith("lmms_awares"):
-            raise
+    except UserError as error:
         print(f"awares: error: {error}", file=sys.stderr)
         sys.exit(2)

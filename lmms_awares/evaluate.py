@@ -18,6 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 from lmms_awares import host_arguments
+from lmms_awares.errors import UserError
 from lmms_awares.journal import check_journal
 from lmms_awares.models import MODELS
 from lmms_awares.models.config import AwaresArgs, CommonArgs, ConfigError, parse_args
@@ -157,8 +158,8 @@ def run(arguments: Sequence[str]) -> int:
             preflight(plan, rest)
         errors = _run_host(plan, rest)
     for error in errors:
-        if type(error).__module__.startswith("lmms_awares"):
-            raise error  # ours: one line says it, below lmms-eval's traceback
+        if isinstance(error, UserError):
+            raise error  # one line says it, below lmms-eval's traceback
     if not _is_first():
         return 1 if errors else 0
     if listing:

@@ -13,6 +13,7 @@ from typing import IO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lmms_awares.errors import UserError
 from lmms_awares.trace import Trace
 
 _NAME = "journal.jsonl"
@@ -44,7 +45,7 @@ def digest(*parts: object) -> str:
     return sha.hexdigest()
 
 
-class JournalError(ValueError):
+class JournalError(UserError):
     """A file that cannot serve as journal; the message is one line that names it and the fix."""
 
 

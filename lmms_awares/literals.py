@@ -5,8 +5,10 @@ import re
 import warnings
 from collections.abc import Iterator
 
+from lmms_awares.errors import UserError
 
-class LiteralError(ValueError):
+
+class LiteralError(UserError):
     """A constant that cannot be had; the message is one line that names it and says why."""
 
 

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from lmms_awares.cache import cache_home
 from lmms_awares.crops import CROPS
+from lmms_awares.errors import UserError
 from lmms_awares.literals import LiteralError, extract_constant, first_python_block
 from lmms_awares.protocol import format_call
 
 
-class PromptError(ValueError):
+class PromptError(UserError):
     """A prompt cannot be had; the message is one line that names the thing and the fix."""
 
 
@@ -146,13 +148,6 @@ def import_prompts(name: str, source: str | None = None, cache_dir: Path | None 
     except OSError as error:
         raise PromptError(f"cannot write {path} ({error.strerror}): point AWARES_CACHE elsewhere") from None
     return path
-
-
-def cache_home() -> Path:
-    """The folder for what this program keeps between runs."""
-    if own := os.environ.get("AWARES_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lmms-awares"
 
 
 def _cached(name: str, cache_dir: Path | None) -> tuple[dict[str, str], str]:

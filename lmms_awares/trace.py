@@ -4,6 +4,7 @@ import json
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lmms_awares.errors import UserError
 from lmms_awares.protocol import Status
 
 SCHEMA_VERSION = 2
@@ -153,7 +154,7 @@ class Trace(_Strict):
         return self.tool_call is not None and self.tool_call.status != "invalid"
 
 
-class TraceError(ValueError):
+class TraceError(UserError):
     """A stored trace that this version cannot read."""
 
 

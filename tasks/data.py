@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from lmms_awares.errors import UserError
+
 DATA_ROOT = "AWARES_DATA_ROOT"
 PREFIX = "awares_"
 MINI_PREFIX = "awares_mini_"
@@ -18,7 +20,7 @@ EVIDENCE = "evidence_box"  # left, top, right, bottom in px; null where no regio
 SUFFICES = "lowres_suffices"  # the low-res view is enough
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Documents that are missing or lack a column; the message is one line that names the fix."""
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from lmms_awares import prompts
+from lmms_awares.cache import cache_home
 from lmms_awares.crops import CROPS
 from lmms_awares.literals import LiteralError, extract_constant, first_python_block
 from lmms_awares.prompts import PromptError, Source
@@ -349,11 +350,11 @@ def test_load_builtin_and_unknown(tmp_path: Path, module: Path) -> None:
 def test_cache_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     monkeypatch.setenv("AWARES_CACHE", "/mine")
-    assert prompts.cache_home() == Path("/mine")
+    assert cache_home() == Path("/mine")
     monkeypatch.delenv("AWARES_CACHE")
-    assert prompts.cache_home() == Path("/xdg/lmms-awares")
+    assert cache_home() == Path("/xdg/lmms-awares")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert prompts.cache_home() == Path.home() / ".cache" / "lmms-awares"
+    assert cache_home() == Path.home() / ".cache" / "lmms-awares"
 
 
 def test_published_prompt_for(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 
 from PIL import __version__ as pillow_version
 
+from lmms_awares.cache import cache_home
 from lmms_awares.crops import target_crops
 from lmms_awares.mini.drawing import draw
 from lmms_awares.mini.questions import BENCHMARKS, Question
-from lmms_awares.prompts import cache_home
 from lmms_awares.tasks.data import BENCHMARKS as FORMATS
 from lmms_awares.tasks.data import EVIDENCE, SUFFICES, DataError
 

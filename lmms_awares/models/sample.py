@@ -9,13 +9,14 @@ from PIL import Image
 from lmms_awares import images
 from lmms_awares.chat import Message
 from lmms_awares.conversation import Segment
+from lmms_awares.errors import UserError
 from lmms_awares.models.config import ConfigError
 from lmms_awares.tokens import MERGE
 from lmms_awares.trace import CropTrace, PruningTrace, ToolCallTrace, TurnTrace
 from lmms_awares.views import ViewPlan
 
 
-class SampleError(ValueError):
+class SampleError(UserError):
     """A sample that cannot be answered; it is recorded as failed and the run goes on."""
 
 

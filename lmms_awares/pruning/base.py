@@ -14,11 +14,12 @@ import torch
 from torch.utils.hooks import RemovableHandle
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from lmms_awares.errors import UserError
 from lmms_awares.pruning.tower import Received, capture
 from lmms_awares.tokens import MERGE, VisualTokens
 
 
-class PruningError(ValueError):
+class PruningError(UserError):
     """A pruner that cannot work so; the message is one line that names the reason and the fix."""
 
 

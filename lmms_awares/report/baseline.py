@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lmms_awares.errors import UserError
 from lmms_awares.report.runs import Run, newest_run
 from lmms_awares.trace import Conditions, Trace
 
@@ -21,7 +22,7 @@ SUFFIX = ".json.gz"
 _DIGITS = 6  # of scores, RTR and seconds: far below what any test could tell apart
 
 
-class BaselineError(ValueError):
+class BaselineError(UserError):
     """A run or a saved baseline that the gate cannot use; one line that names it."""
 
 

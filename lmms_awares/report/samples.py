@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
+from lmms_awares.errors import UserError
 from lmms_awares.trace import READABLE, Conditions, Trace, TraceError, parse_trace
 
 CONDITIONS = tuple(Conditions.model_fields)
@@ -51,7 +52,7 @@ _FEW_VALUES = ("truth", "model", "policy", "prompt", "status", *(name for name i
 _BLOCK = 16 << 20  # bytes; a longer line does not fit, and goes through `_line_by_line`
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """Results that cannot be read; the message names the file."""
 
 

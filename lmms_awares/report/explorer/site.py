@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from lmms_awares.errors import UserError
 from lmms_awares.report.collect import collect_runs
 from lmms_awares.report.content import seen_by
 from lmms_awares.report.explorer import documents, overview, records
@@ -27,7 +28,7 @@ from lmms_awares.tasks.data import DataError
 PAGE = 50  # documents in one data file: what the browser loads at a time
 
 
-class ReportError(ValueError):
+class ReportError(UserError):
     """The site cannot be written; one line that names the folder."""
 
 
