@@ -40,8 +40,17 @@ class Source:
 
     @property
     def method(self) -> str:
-        """Model id with policy and retain ratio."""
+        """The method's name, as its traces tell it."""
         return str(self.summary["method"].iloc[0])
+
+    @property
+    def lowres_only(self) -> bool:
+        """True where every answer comes from the low-res view and nothing else: nothing can call or is pruned."""
+        traced = next((frame[frame["traced"]] for frame in self.frames.values() if frame["traced"].any()), None)
+        if traced is None or traced["view"].iloc[0] != "lowres":
+            return False
+        policy, fixed = traced["policy"].iloc[0], pd.notna(self.summary["nominal"].iloc[0])
+        return bool(fixed if pd.isna(policy) else policy == "never" and not fixed)
 
 
 def collect(paths: Iterable[Path], report: Callable[[str], None] | None = None) -> list[Source]:

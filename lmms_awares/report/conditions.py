@@ -13,10 +13,14 @@ from lmms_awares.report.samples import CONDITIONS
 from lmms_awares.report.terminal import remarks
 
 _ARGUMENTS = "arguments"
-_BY_METHOD = ("revision", "prompt", _ARGUMENTS)  # differ between methods on purpose: warned of within one method
+# Differ between methods on purpose: warned of within one method.
+_BY_METHOD = ("revision", "family", "prompt", _ARGUMENTS)
 _TIMES = ("device", "batch_size")  # matter for latency only
-_LATE = ("code",)  # older traces lack it, which is no difference
+_LATE = ("code", "family", "engine")  # some traces lack it, which is no difference
+_NOTED = ("code",)  # of these, what is worth a line where it is missing
 _TRACED = ("prompt", *CONDITIONS, "batch_size")
+# What goes without saying where all rows share it.
+_USUAL = ((_ARGUMENTS, "none"), ("family", "qwen2_5_vl"), ("engine", "local"))
 _SETTINGS = ("limit", "offset", "gen_kwargs")
 _NAMES = (*_TRACED, *_SETTINGS, _ARGUMENTS)
 # Arguments of our models that the trace or the method's name tell, and those that change no number.
@@ -128,12 +132,12 @@ def footer(sources: list[Source], rows: list[str]) -> list[str]:
         values = _union(value for by_task in cells.values() for value in by_task.values())
         nowhere = [row for row, by_task in cells.items() if not _union(by_task.values())]
         if len(values) == 1 and (not nowhere or name in _LATE):
-            shared += [f"{name} {values[0]}"] if (name, values[0]) != (_ARGUMENTS, "none") else []
+            shared += [f"{name} {values[0]}"] if (name, values[0]) not in _USUAL else []
         elif values:
             lines += [*_within(name, cells), *_between(name, cells, methods)]
         elif name not in _LATE:
             shared.append(f"{name} unknown")
-        if values and name in _LATE:
+        if values and name in _NOTED:
             lines += _not_recorded(name, cells)
     lines += _documents(sources, rows)
     for row, source in zip(rows, sources, strict=True):

@@ -15,7 +15,6 @@ from lmms_awares.report.tables import Table, cell, frame_of
 
 Frames = dict[str, dict[str, pd.DataFrame]]
 _LATENCY = "latency s"
-_LOWRES = ("qwen2_5_vl_lowres", "awares:never")
 _CDP_NOTE = "positive: label HR, and a call that could be executed; IoU: of calls on HR samples; area: of all calls"
 _FORM_NOTE = "of the calls that the model itself attempted; recoverable: known ids could be taken out"
 _WRONG = 0.5  # a score below it; only DocVQA's ANLS is graded, and it is 0 where it would be below
@@ -172,10 +171,11 @@ def hard_table(sources: list[Source]) -> Table:
         RunError: no low-res run among the sources.
     """
     rows = by_row(sources)
-    named = list(zip(labels(sources), sources, strict=True))
-    lowres = next((row for method in _LOWRES for row, source in named if source.method == method), None)
-    if lowres is None:
-        raise RunError(f"the hard split needs a low-res run beside the others: {' or '.join(_LOWRES)}")
+    named = [(row, source) for row, source in zip(labels(sources), sources, strict=True) if source.lowres_only]
+    if not named:
+        raise RunError("the hard split needs a low-res run beside the others: qwen2_5_vl_lowres or awares:never")
+    # A baseline of its own goes before a control policy, which has no nominal budget.
+    lowres, _ = min(named, key=lambda pair: bool(pd.isna(pair[1].summary["nominal"].iloc[0])))
     reference = rows[lowres]  # of all its benchmarks, also where each has a run of its own
     hard = {task: _wrong(frame) for task, frame in reference.items()}
 
