@@ -1,4 +1,4 @@
-"""Whether the low-res view suffices for a sample, and where its evidence lies: what curation writes and reports read."""
+"""Whether the low-res view suffices for a sample, and where its evidence lies: curation writes it, reports read it."""
 
 from typing import Literal
 

@@ -110,13 +110,13 @@ def test_runs_of_one_method_over_other_tasks_share_a_row(tmp_path):
 
 
 def test_latency_length_calls_and_form_by_hand(pair):
-    sources = collect(pair)
-    assert cells(kinds.latency_table(sources), "awares")["ChartQA latency s"] == "3.000"
-    row = cells(kinds.length_table(sources), "ChartQA", "benchmark")
+    lineup = collect(pair)
+    assert cells(kinds.latency_table(lineup), "awares")["ChartQA latency s"] == "3.000"
+    row = cells(kinds.length_table(lineup), "ChartQA", "benchmark")
     assert row["awares chars"] == "4.0 ± 0.0"
     assert row["awares tokens"] == "3.3"  # two calls of two turns, one answer of one, 2 tokens each
     assert row["ratio"] == "1.0"
-    row = cells(kinds.calls_table(sources), "awares")
+    row = cells(kinds.calls_table(lineup), "awares")
     assert row == {
         "average score": "83.33",
         "average RTR": "0.375",
@@ -176,12 +176,12 @@ def test_the_hard_split_needs_a_run_of_the_lowres_view_alone(tmp_path, fields, r
     """By what its traces say, whatever the model is called."""
     said = {"schema_version": 3, "view": "lowres"} | fields
     run = write(tmp_path / "low", {POPE: [sample(0.0, **said), sample(1.0, **said)]}, model="other")
-    sources = collect([run])
+    lineup = collect([run])
     if reference is None:
         with pytest.raises(RunError, match="needs a low-res run"):
-            kinds.hard_table(sources)
+            kinds.hard_table(lineup)
     else:
-        assert f"where {reference} scores below 0.5: POPE 1 of 2" in kinds.hard_table(sources).notes[0]
+        assert f"where {reference} scores below 0.5: POPE 1 of 2" in kinds.hard_table(lineup).notes[0]
 
 
 def test_family_and_engine_are_told_where_they_are_not_the_usual_ones(tmp_path):
