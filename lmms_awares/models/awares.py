@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from PIL import Image
 
-from lmms_awares.conversation import Reply, Segment
+from lmms_awares.engine.conversation import Reply, Segment
+from lmms_awares.engine.rounds import two_rounds
+from lmms_awares.errors import SampleError
 from lmms_awares.models.base import QwenVL
 from lmms_awares.models.config import AwaresArgs
 from lmms_awares.models.policies import CONTROLS, require_evidence
 from lmms_awares.models.pruners import pruning_trace, segment_of
-from lmms_awares.models.rounds import two_rounds
-from lmms_awares.models.sample import Address, Outcome, Sample, SampleError, check_context
+from lmms_awares.models.sample import Address, Outcome, Sample, check_context
 from lmms_awares.protocol import CALL_BUDGET, ToolCall, format_call, parse_reply
 from lmms_awares.trace import CropTrace, ToolCallTrace, TurnTrace
 from lmms_awares.views import ViewPlan, render_crop, render_lowres
@@ -150,7 +151,7 @@ class Awares(QwenVL):
         views = [render_crop(sample.images[0], plan, id) for id in ids]
         tokens = [plan.crop_tokens(id) for id in ids]
         make = partial(self._chat.crop_turn, ended=ended)
-        turn = segment_of(make, views, tokens, self._pruner, self._chat.pixel_limits)
+        turn = segment_of(make, views, tokens, self._pruner, self._chat)
         check_context(len(sample.prompt.ids) + len(said) + len(turn.ids), self._context)
         return turn
 

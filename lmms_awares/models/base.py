@@ -19,24 +19,26 @@ from loguru import logger
 from PIL import Image
 from tqdm import tqdm
 
-from lmms_awares.chat import ChatFormat, Message
-from lmms_awares.conversation import Conversation, Reply, Segment
 from lmms_awares.crops import MIN_CROP_SIDE
+from lmms_awares.engine import checkpoint
+from lmms_awares.engine.chat import ChatFormat, Message
+from lmms_awares.engine.conversation import Conversation, Reply, Segment
+from lmms_awares.errors import ConfigError, SampleError
 from lmms_awares.journal import Entry, Journal, digest
-from lmms_awares.models import checkpoint, records
+from lmms_awares.models import records
 from lmms_awares.models.batching import batches, wants_trace
-from lmms_awares.models.config import CommonArgs, ConfigError, parse_args
+from lmms_awares.models.config import CommonArgs, parse_args
 from lmms_awares.models.pruners import build_pruner, pruning_trace, segment_of
 from lmms_awares.models.recovery import Answered, answer_within_memory, is_of_one_sample
-from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, SampleError, check_context, read_images
-from lmms_awares.prompts import published_prompt_for
+from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, check_context, read_images
+from lmms_awares.protocol.prompts import published_prompt_for
 from lmms_awares.provenance import code_hash
 from lmms_awares.trace import Conditions, TurnTrace, View, method_name, seal
 from lmms_awares.views import ViewPlan, plan_views
 
 
 class QwenVL(lmms):
-    """Base of the Qwen2.5-VL models; not registered itself.
+    """Base of all models; not registered itself.
 
     Args:
         device: where to run; default: the process's accelerator, else the CPU.
@@ -116,6 +118,7 @@ class QwenVL(lmms):
             max_pixels=high,
             lowres_base=self.args.lowres_base,
             min_crop_side=self.min_crop_side,
+            token_side=self._chat.token_side,
         )
 
     def decoding(self, gen_kwargs: dict[str, Any]) -> Decoding:
@@ -267,7 +270,7 @@ class QwenVL(lmms):
     def _first_segment(self, text: str, images: list[Image.Image], plans: list[ViewPlan]) -> Segment:
         views = [self.first_view(image, plan) for image, plan in zip(images, plans, strict=True)]
         tokens = [self.first_tokens(plan) for plan in plans]
-        return segment_of(partial(self._chat.segment, text), views, tokens, self._pruner, self._chat.pixel_limits)
+        return segment_of(partial(self._chat.segment, text), views, tokens, self._pruner, self._chat)
 
     @property
     def _context(self) -> int:

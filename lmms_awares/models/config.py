@@ -6,25 +6,22 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lmms_awares.crops import MIN_CROP_SIDE
-from lmms_awares.errors import UserError
-from lmms_awares.prompts import PUBLISHED, Prompt, load_prompt
+from lmms_awares.errors import ConfigError
+from lmms_awares.families import FAMILIES
+from lmms_awares.protocol.prompts import PUBLISHED, Prompt, load_prompt
+from lmms_awares.protocol.visionthink import OWN_PROMPTS
 from lmms_awares.views import LowresBase
-from lmms_awares.visionthink_protocol import OWN_PROMPTS
 
 # The prefix keeps lmms-eval's argument parser from reading hex digits as a number.
 _HASH = r"^sha-[0-9a-f]{4,64}$"
 Policy = Literal["model", "never", "always_full", "oracle", "random"]
 
 
-class ConfigError(UserError):
-    """A setting that cannot work; the message is one line that names it and the fix."""
-
-
 class CommonArgs(BaseModel):
     """Arguments that every model takes.
 
     Attributes:
-        pretrained: folder or hub id of a Qwen2.5-VL checkpoint.
+        pretrained: folder or hub id of a checkpoint of one of `lmms_awares.families`.
         adapter: folder or hub id of a PEFT adapter, merged into the weights at load.
         dtype: weights' dtype; `auto` takes the checkpoint's.
         device_map: passed to transformers (`auto`, `cuda:0`, ...); default: the process's own device.
@@ -42,6 +39,7 @@ class CommonArgs(BaseModel):
 
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
     default_prompt: ClassVar[str] = "default"
+    families: ClassVar[tuple[str, ...]] = tuple(FAMILIES)
 
     pretrained: str
     adapter: str | None = None
@@ -77,6 +75,18 @@ class CommonArgs(BaseModel):
         resolved = {"pretrained", "adapter", "prompt", "dtype", "attn_implementation", "min_pixels", "max_pixels"}
         without_effect = {"device_map", "journal", "rev", "setup"}
         return self.model_dump(mode="json", exclude=resolved | without_effect)
+
+
+class Qwen2_5Args(CommonArgs):  # noqa: N801
+    """Arguments of the baselines that are named after Qwen2.5-VL."""
+
+    families: ClassVar[tuple[str, ...]] = ("qwen2_5_vl",)
+
+
+class Qwen3Args(CommonArgs):
+    """Arguments of the baselines that are named after Qwen3-VL."""
+
+    families: ClassVar[tuple[str, ...]] = ("qwen3_vl",)
 
 
 class PruningArgs(CommonArgs):
@@ -200,8 +210,10 @@ class VisionThinkArgs(CommonArgs):
 
 ARGS: dict[str, type[CommonArgs]] = {
     "awares": AwaresArgs,
-    "qwen2_5_vl_full": CommonArgs,
-    "qwen2_5_vl_lowres": CommonArgs,
+    "qwen2_5_vl_full": Qwen2_5Args,
+    "qwen2_5_vl_lowres": Qwen2_5Args,
+    "qwen3_vl_full": Qwen3Args,
+    "qwen3_vl_lowres": Qwen3Args,
     "visionzip": VisionZipArgs,
     "holov": HoloVArgs,
     "sparsevlm": SparseVLMArgs,

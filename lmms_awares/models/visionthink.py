@@ -10,16 +10,16 @@ from typing import Any
 
 from PIL import Image
 
-from lmms_awares import visionthink_protocol as protocol
-from lmms_awares.chat import Message
-from lmms_awares.conversation import Reply, Segment
+from lmms_awares.engine.chat import Message
+from lmms_awares.engine.conversation import Reply, Segment
+from lmms_awares.engine.rounds import Second, two_rounds
+from lmms_awares.errors import SampleError
 from lmms_awares.models.resolution import LowResolution
-from lmms_awares.models.rounds import Second, two_rounds
-from lmms_awares.models.sample import Decoding, Outcome, Sample, SampleError, check_context, check_grids
-from lmms_awares.tokens import TOKEN_SIDE
+from lmms_awares.models.sample import Decoding, Outcome, Sample, check_context, check_grids
+from lmms_awares.protocol import visionthink as protocol
+from lmms_awares.protocol.visionthink import ToolCall
 from lmms_awares.trace import CropTrace, ToolCallTrace
 from lmms_awares.views import ViewPlan, render_full
-from lmms_awares.visionthink_protocol import ToolCall
 
 
 class VisionThink(LowResolution):
@@ -36,7 +36,7 @@ class VisionThink(LowResolution):
 
     def plan(self, image: Image.Image) -> ViewPlan:
         """Views of an image; the authors enlarge a halved image whose side is below one visual token."""
-        return replace(super().plan(image), min_lowres_side=TOKEN_SIDE)
+        return replace(super().plan(image), min_lowres_side=self._chat.token_side)
 
     def decoding(self, gen_kwargs: dict[str, Any]) -> Decoding:
         """Greedy and long enough to reason, whatever the task says: its limits are made for bare answers."""

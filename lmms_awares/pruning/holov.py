@@ -6,7 +6,6 @@ import torch
 from torch.nn import functional
 
 from lmms_awares.pruning.base import EncodedImage, Kept, Pruner, check_count
-from lmms_awares.pruning.tower import GROUP
 
 ALPHA, BETA, EPSILON = 1.0, 0.09, 1e-6
 ATTENTION_SCALE = 1000.0
@@ -96,7 +95,7 @@ class HoloV(Pruner):
         assert image.received is not None
         tokens = len(image.embeds)
         budget = max(1, int(self.retain_ratio * tokens))
-        scores = image.received.scores / (GROUP * tokens)
+        scores = image.received.scores / len(image.pixels)
         if self.official_wiring and self.retain_ratio < 1:
             return _official(scores[image.received.order], image, budget)
         index = _filled(select(scores, image.embeds, budget), scores)

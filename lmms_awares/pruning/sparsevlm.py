@@ -110,9 +110,9 @@ class SparseVLM(StagedPruner):
             raise PruningError(f"schedule must be {' or '.join(get_args(Schedule))}, got {schedule!r}")
         self.schedule = schedule
 
-    def stages(self, depth: int) -> tuple[Stage, ...]:
+    def stages(self, depth: int, levels: int = 0) -> tuple[Stage, ...]:
         """The schedule at this depth."""
-        return plan_stages(self.retain_ratio, depth, self.schedule)
+        return plan_stages(self.retain_ratio, depth, self.schedule, levels)
 
     def raters(self, visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """`text_raters`."""
