@@ -157,7 +157,7 @@ def report(
 ) -> None:
     """Write a static site that shows runs sample by sample: pictures, crops, transcripts, tokens, times."""
     from lmms_awares.report.explorer.site import build, short_names
-    from lmms_awares.report.runs import newest_run
+    from lmms_awares.report.read.folders import newest_run
 
     for warning in build({name: newest_run(folder) for name, folder in short_names(runs).items()}, output):
         typer.echo(f"warning: {warning}", err=True)

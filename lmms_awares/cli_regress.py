@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lmms_awares.report.regress import Report, Rules
+    from lmms_awares.report.gate.verdict import Report, Rules
 
 app = typer.Typer()
 _BASELINES = Path("results/baselines")
@@ -46,7 +46,7 @@ def regress(  # noqa: PLR0917
         raise typer.BadParameter("give --baseline and --candidate")
     if not 0 < alpha < 0.5:
         raise typer.BadParameter(f"--alpha {alpha:g} must lie between 0 and 0.5")
-    from lmms_awares.report.regress import EXIT_CODES, Rules
+    from lmms_awares.report.gate.verdict import EXIT_CODES, Rules
 
     try:
         report = _compare(baseline, candidate, Rules(max_drop, max_rtr_rise, alpha, strict))
@@ -65,7 +65,7 @@ def save_baseline(
     ] = None,
 ) -> None:
     """Write what the gate needs of a run as a small file that fits into a repository."""
-    from lmms_awares.report import baseline as store
+    from lmms_awares.report.gate import baseline as store
 
     reduced = store.load(run)
     file = store.save(reduced, output or _BASELINES / f"{reduced.name.replace(':', '-')}{store.SUFFIX}")
@@ -75,20 +75,20 @@ def save_baseline(
 
 def _compare(baseline: Path, candidate: Path, rules: "Rules") -> "Report":
     """The report; runs that cannot be read are reported as not comparable, so that a CI job says why."""
-    from lmms_awares.report.baseline import BaselineError, load
-    from lmms_awares.report.regress import Report, compare
-    from lmms_awares.report.runs import RunError
+    from lmms_awares.report.gate.baseline import BaselineError, load
+    from lmms_awares.report.gate.verdict import Report, compare_runs
+    from lmms_awares.report.read.samples import RunError
     from lmms_awares.trace import TraceError
 
     names = (str(baseline), str(candidate))
     try:
-        return compare(load(baseline), load(candidate), rules, names)
+        return compare_runs(load(baseline), load(candidate), rules, names)
     except (BaselineError, RunError, TraceError) as error:
         return Report(*names, rules, reasons=[str(error)])
 
 
 def _publish(report: "Report", markdown: Path | None, junit: Path | None, json: Path | None) -> None:
-    from lmms_awares.report import regress_output as output
+    from lmms_awares.report.gate import output
 
     typer.echo(output.as_text(report))
     for file, render in ((markdown, output.as_markdown), (junit, output.as_junit), (json, output.as_json)):

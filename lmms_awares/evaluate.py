@@ -225,8 +225,9 @@ def _is_first() -> bool:
 
 def _report(folder: Path, started: float) -> int:
     """Print the summary of what was just written."""
-    from lmms_awares.report.runs import find_runs, summarize
-    from lmms_awares.report.terminal import print_summary
+    from lmms_awares.report.read.folders import find_runs
+    from lmms_awares.report.read.summary import summarize
+    from lmms_awares.report.tables.run_summary import print_summary
 
     runs = find_runs(folder, newer_than=started - 1)
     if not runs:

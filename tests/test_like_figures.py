@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from report_runs import CHART, POPE, exit_of, failed, sample, write
 
-from lmms_awares.report import plots
-from lmms_awares.report.collect import collect
-from lmms_awares.report.runs import is_control
+from lmms_awares.report.figures import plots
+from lmms_awares.report.read.lineup import collect
+from lmms_awares.report.read.summary import is_control
 
 SIX = [f"awares_{name}" for name in ("chartqa", "docvqa_val", "ocrbench", "pope", "realworldqa", "vstar_bench")]
 

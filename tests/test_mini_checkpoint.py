@@ -19,7 +19,8 @@ from lmms_awares.models.resolution import FullResolution, LowResolution
 from lmms_awares.models.visionthink import VisionThink
 from lmms_awares.protocol import TOOL_NAME
 from lmms_awares.pruning import PRUNERS
-from lmms_awares.report.runs import newest_run, summarize
+from lmms_awares.report.read.folders import newest_run
+from lmms_awares.report.read.summary import summarize
 from lmms_awares.tasks.data import BENCHMARKS
 
 ROOT = Path(__file__).parent.parent

@@ -13,10 +13,10 @@ from matplotlib.text import Text
 from PIL import Image
 from report_runs import CHART, POPE, awares, exit_of, sample, write
 
-from lmms_awares.report import looks, plots
-from lmms_awares.report.collect import collect
-from lmms_awares.report.labelling import place_labels
-from lmms_awares.report.paper import paper_table
+from lmms_awares.report.figures import looks, plots
+from lmms_awares.report.figures.point_labels import place_labels
+from lmms_awares.report.read.lineup import collect
+from lmms_awares.report.tables.paper import paper_table
 
 
 @pytest.fixture

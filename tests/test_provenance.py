@@ -89,7 +89,7 @@ def package_hash():
         ("views.py", True),
         ("images.py", True),
         ("models/awares.py", True),
-        ("report/tables.py", False),
+        ("report/tables/main.py", False),
         ("cli.py", False),
         ("mini/drawing.py", False),
     ],

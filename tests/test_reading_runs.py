@@ -9,10 +9,11 @@ import pytest
 from report_runs import CHART, POPE, cells, exit_of, failed, sample, write
 
 from lmms_awares.cli import main
-from lmms_awares.report import samples
-from lmms_awares.report.collect import collect
-from lmms_awares.report.runs import newest_run, summarize
-from lmms_awares.report.tables import main_table
+from lmms_awares.report.read import samples
+from lmms_awares.report.read.folders import newest_run
+from lmms_awares.report.read.lineup import collect
+from lmms_awares.report.read.summary import summarize
+from lmms_awares.report.tables.main import main_table
 
 
 def spoil(folder, change):

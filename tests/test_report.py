@@ -5,8 +5,10 @@ import json
 import pandas as pd
 import pytest
 
-from lmms_awares.report.runs import RunError, find_runs, newest_run, summarize
-from lmms_awares.report.terminal import print_summary
+from lmms_awares.report.read.folders import find_runs, newest_run
+from lmms_awares.report.read.samples import RunError
+from lmms_awares.report.read.summary import summarize
+from lmms_awares.report.tables.run_summary import print_summary
 from lmms_awares.trace import TraceError
 
 CONDITIONS = dict.fromkeys(

@@ -13,8 +13,8 @@ from test_explorer import DOCUMENTS, FIRST, data_file, page_data, questions, siz
 
 from lmms_awares import images
 from lmms_awares.mini import smoke_data
-from lmms_awares.report.collect import collect
-from lmms_awares.report.labels import labelled, mini_labels
+from lmms_awares.report.read.lineup import collect
+from lmms_awares.report.read.resolution_labels import labelled, mini_labels
 
 POPE = "awares_pope"
 ANSWERS = {POPE: FIRST[POPE]}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lmms_awares.report.collect import Lineup
+    from lmms_awares.report.read.lineup import Lineup
 
 Runs = Annotated[
     list[Path] | None, typer.Argument(help="result folders (each task's newest results count) or *_results.json files")
@@ -63,9 +63,10 @@ def compare(
     `-o DIR` writes table.md, table.tex, table.html, table_wide.csv with the same cells, and table.csv in long format:
     method, nominal, benchmark, score, rtr, call_rate, latency_s, n. With --group the runs may be left to the CSV.
     """
-    from lmms_awares.report import ablation, render, tables
-    from lmms_awares.report.compare import Request, tables_of
-    from lmms_awares.report.paper import published
+    from lmms_awares.report.tables import ablation, render
+    from lmms_awares.report.tables.comparison import Request, tables_of
+    from lmms_awares.report.tables.main import long_table
+    from lmms_awares.report.tables.paper import published
 
     if paper_only:
         print(render.FORMATS[form](published(table)))
@@ -78,7 +79,7 @@ def compare(
     print("\n\n".join(render.FORMATS[form](part) for part in shown))
     if output is not None:
         render.write(shown, output)
-        tables.long_table(lineup.summary).to_csv(output / "table.csv", index=False)
+        long_table(lineup.summary).to_csv(output / "table.csv", index=False)
     _leave(errors)
 
 
@@ -94,14 +95,14 @@ def diagnose(
     With --labels also whether it calls when it must (Supp. 9.1). A line of a labels file:
     {"task": "awares_chartqa", "doc_id": 0, "label": "HR", "targets": ["0", "7"]}
     """
-    from lmms_awares.report import kinds, render
-    from lmms_awares.report.collect import read_source
-    from lmms_awares.report.compare import labels_from
+    from lmms_awares.report.read.lineup import read_source
+    from lmms_awares.report.tables import calls, render
+    from lmms_awares.report.tables.comparison import labels_from
 
     source = read_source(run)
-    tables = [kinds.policy_table(source), kinds.form_by_benchmark(source)]
+    tables = [calls.policy_table(source), calls.form_by_benchmark(source)]
     if labels is not None:
-        tables.insert(0, kinds.cdp_by_benchmark(source, labels_from(labels, data)(source)))
+        tables.insert(0, calls.cdp_by_benchmark(source, labels_from(labels, data)(source)))
     print("\n\n".join(render.FORMATS[form](table) for table in tables))
 
 
@@ -119,10 +120,10 @@ def plot(
     With --labels the crop distribution is of labelled samples only, the oracle's targets first. The published averages
     are drawn where the runs are over all six benchmarks.
     """
-    from lmms_awares.report import plots
-    from lmms_awares.report.compare import labels_from
-    from lmms_awares.report.conditions import footer
-    from lmms_awares.report.looks import save
+    from lmms_awares.report.figures import plots
+    from lmms_awares.report.figures.looks import save
+    from lmms_awares.report.tables.comparison import labels_from
+    from lmms_awares.report.tables.conditions import footer
 
     lineup, errors = _collect(runs, keep_going=keep_going)
     labels_of = None if labels is None else labels_from(labels, data)
@@ -139,7 +140,7 @@ def plot(
 
 def _collect(runs: list[Path] | None, *, keep_going: bool) -> "tuple[Lineup, list[str]]":
     """The runs that are to be shown, and why others are not."""
-    from lmms_awares.report.collect import collect
+    from lmms_awares.report.read.lineup import collect
 
     if not runs:
         raise typer.BadParameter("give at least one result folder")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from lmms_awares.report.collect import Lineup, Source
-from lmms_awares.report.conditions import conditions_of, footer
-from lmms_awares.report.render import html_table
-from lmms_awares.report.tables import Table, main_table
+from lmms_awares.report.read.lineup import Lineup, Source
+from lmms_awares.report.tables.conditions import conditions_of, footer
+from lmms_awares.report.tables.main import main_table
+from lmms_awares.report.tables.render import html_table
+from lmms_awares.report.tables.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +61,7 @@ def _by_row(lineup: Lineup) -> dict[str, list[Source]]:
 
 def plots(lineup: Lineup) -> list[str]:
     """The figures of `awares plot` as inline SVGs."""
-    from lmms_awares.report.plots import draw
+    from lmms_awares.report.figures.plots import draw
 
     figures, _ = draw(lineup)
     return [_inline(figure) for figure in figures.values()]

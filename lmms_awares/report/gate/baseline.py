@@ -13,7 +13,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lmms_awares.errors import UserError
-from lmms_awares.report.runs import Run, newest_run
+from lmms_awares.report.read.folders import newest_run
+from lmms_awares.report.read.results import Run
 from lmms_awares.trace import Conditions, Trace
 
 SCHEMA_VERSION = 2

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from lmms_awares.report import kinds
-from lmms_awares.report.ablation import lay_out
-from lmms_awares.report.collect import Lineup, Source, is_mini
-from lmms_awares.report.conditions import footer
-from lmms_awares.report.labels import MINI, mini_labels, read_labels
-from lmms_awares.report.paper import NUMBERS, paper_table, with_published
-from lmms_awares.report.runs import RunError
-from lmms_awares.report.tables import Table, main_table
+from lmms_awares.report.read.benchmarks import is_mini
+from lmms_awares.report.read.lineup import Lineup, Source
+from lmms_awares.report.read.resolution_labels import MINI, mini_labels, read_labels
+from lmms_awares.report.read.samples import RunError
+from lmms_awares.report.tables import calls, per_benchmark
+from lmms_awares.report.tables.ablation import lay_out
+from lmms_awares.report.tables.conditions import footer
+from lmms_awares.report.tables.main import main_table
+from lmms_awares.report.tables.paper import NUMBERS, paper_table, with_published
+from lmms_awares.report.tables.table import Table
 
 KINDS = ("main", "latency", "length", "cdp", "calls", "format", "hard", "split")
 
@@ -26,7 +28,7 @@ class Request:
         kind: one of `KINDS`.
         intervals: bootstrap intervals in the main table.
         paper: the published rows too.
-        settings: of an ablation, see `lmms_awares.report.ablation.read_settings`.
+        settings: of an ablation, see `lmms_awares.report.tables.ablation.read_settings`.
         labels: file of labels or `mini`, for `cdp` and `split`.
         data: folder with the mini suite's documents.
     """
@@ -62,18 +64,18 @@ def tables_of(lineup: Lineup, request: Request) -> list[Table]:
 
 def _measured(lineup: Lineup, request: Request) -> Table:
     plain: dict[str, Callable[[Lineup], Table]] = {
-        "latency": kinds.latency_table,
-        "length": kinds.length_table,
-        "calls": kinds.calls_table,
-        "format": kinds.format_table,
-        "hard": kinds.hard_table,
+        "latency": per_benchmark.latency_table,
+        "length": per_benchmark.length_table,
+        "calls": calls.calls_table,
+        "format": calls.format_table,
+        "hard": per_benchmark.hard_table,
     }
     if request.kind == "main":
         return main_table(lineup, intervals=request.intervals)
     if request.kind == "cdp":
-        return kinds.cdp_table(lineup, labels_from(request.labels, request.data))
+        return calls.cdp_table(lineup, labels_from(request.labels, request.data))
     if request.kind == "split":
-        return kinds.split_table(lineup, labels_from(request.labels, request.data))
+        return per_benchmark.split_table(lineup, labels_from(request.labels, request.data))
     return plain[request.kind](lineup)
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lmms_awares.report.collect import Lineup
-from lmms_awares.report.runs import RunError
-from lmms_awares.report.tables import Table
+from lmms_awares.report.read.lineup import Lineup
+from lmms_awares.report.read.samples import RunError
+from lmms_awares.report.tables.table import Table
 
 RUN, BLOCK = "run", "block"
 

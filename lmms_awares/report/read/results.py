@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from lmms_awares.report.samples import RunError, read_rows, read_samples
+from lmms_awares.report.read.samples import RunError, read_rows, read_samples
 from lmms_awares.trace import Trace
 
 RESULTS = "_results.json"
@@ -97,7 +97,7 @@ class Run:
         return True
 
     def frame(self, task: str) -> pd.DataFrame:
-        """The rows of one task as a table, see `lmms_awares.report.samples.read_samples`.
+        """The rows of one task as a table, see `lmms_awares.report.read.samples.read_samples`.
 
         Raises:
             RunError, TraceError: as there.
@@ -126,7 +126,7 @@ class Run:
         return isinstance(metadata, dict) and bool(metadata.get("awares_envelope"))
 
     def samples(self, task: str) -> Iterator[tuple[dict[str, Any], Trace | None]]:
-        """The whole rows of one task with their traces, see `lmms_awares.report.samples.read_rows`.
+        """The whole rows of one task with their traces, see `lmms_awares.report.read.samples.read_rows`.
 
         Raises:
             RunError, TraceError: as there.

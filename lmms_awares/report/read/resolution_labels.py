@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from lmms_awares import images
 from lmms_awares.crops import check_ids
 from lmms_awares.labels import EVIDENCE, ORACLE_CROPS, SUFFICES, Label
-from lmms_awares.report.collect import Source, benchmark_of
-from lmms_awares.report.content import Content, question_column, seen_by, target_column, target_text
-from lmms_awares.report.runs import RunError
+from lmms_awares.report.read.benchmarks import benchmark_of
+from lmms_awares.report.read.content import Content, question_column, seen_by, target_column, target_text
+from lmms_awares.report.read.lineup import Source
+from lmms_awares.report.read.samples import RunError
 
 MINI = "mini"
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from lmms_awares.report.samples import RunError
-from lmms_awares.report.tables import Table
+from lmms_awares.report.read.samples import RunError
+from lmms_awares.report.tables.table import Table
 
-FOLDER = Path(__file__).parent / "paper"  # a link to results/paper, so that the files are in the wheel
+FOLDER = Path(__file__).parents[1] / "paper"  # a link to results/paper, so that the files are in the wheel
 _MEASURES = ("Acc", "RTR", "WC", "ANLS", "Metric")
 _SOURCE = "published, not measured here: arXiv:2603.16932v1"
 # Which published table each kind of comparison has beside it.

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from lmms_awares.crops import region_iou
-from lmms_awares.report.runs import areas
+from lmms_awares.crops import CROPS, region_iou
+from lmms_awares.report.read.summary import areas
 
 RELAXED_IOU = 0.25
 CDP_COLUMNS = ("precision", "recall", "F1", "FPR", "IoU=1", "IoU>=0.25", "area", "call rate")
@@ -58,6 +58,19 @@ def formatting(frames: Iterable[pd.DataFrame]) -> dict[str, float]:
         "recoverable": _share(recovered, total),
         "incorrect": _share(invalid, total),
     }
+
+
+def crop_shares(traced: pd.DataFrame) -> dict[str, float]:
+    """Share (0..1) of samples that ask for nothing (`no crop`), and for each crop, by name.
+
+    A call for several crops counts for each; one that names no crop is shown the whole image and counts as `no crop`.
+    """
+    counts = traced.loc[traced["called"], "ids"].value_counts()
+    shares = {"no crop": float((~traced["called"]).mean())}
+    for crop in CROPS.values():
+        asking = sum(count for ids, count in counts.items() if crop.id in str(ids).split(","))
+        shares[crop.name] = asking / len(traced) if len(traced) else float("nan")
+    return shares
 
 
 def _share(part: int, whole: int) -> float:

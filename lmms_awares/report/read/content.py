@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lmms_awares.report.collect import benchmark_of
+from lmms_awares.report.read.benchmarks import benchmark_of
 from lmms_awares.trace import Trace
 
 _NAMED = 5  # documents that a message lists
@@ -19,7 +19,7 @@ def changed(before: pd.DataFrame, after: pd.DataFrame) -> list[int]:
     What one side does not know (images of older traces, of samples that failed) is no difference.
 
     Args:
-        before, after: rows as `lmms_awares.report.samples.read_samples` gives them.
+        before, after: rows as `lmms_awares.report.read.samples.read_samples` gives them.
     """
     old, new = _shared(before, after)
     differs = np.zeros(len(old), dtype=bool)

@@ -1,4 +1,4 @@
-"""Printing summaries on a terminal."""
+"""Printing one run's summary on a terminal."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+
+from lmms_awares.report.tables.remarks import remarks
 
 _HEADINGS = {
     "task": "task",
@@ -50,25 +52,6 @@ def print_summary(table: pd.DataFrame, source: Path) -> None:
     for line in remarks(table):
         console.print(line, style="yellow", highlight=False, soft_wrap=True)
     console.print(f"from {source}", highlight=False, soft_wrap=True)
-
-
-def remarks(table: pd.DataFrame) -> list[str]:
-    """Warnings that belong under a table."""
-    lines = []
-    for _, row in table[table["failed"] > 0].iterrows():
-        lines.append(
-            f"warning: {row['failed']} of {row['n']} samples of {row['task']} failed and are in no mean; "
-            "the rows' trace says why"
-        )
-    for _, row in table[table["invalid_calls"] > 0].iterrows():
-        unusable = (
-            "could not be run; they got an error and no image"
-            if row["calls_without_image"]
-            else "names no crop; they got the whole image"
-        )
-        counts = f"{row['invalid_calls']:.0f} of {row['n']} replies of {row['task']}"
-        lines.append(f"warning: {counts} held a tool call that {unusable}")
-    return lines
 
 
 def _cell(column: str, value: Any) -> str:

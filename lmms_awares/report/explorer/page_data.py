@@ -4,9 +4,9 @@ from dataclasses import asdict
 from typing import Any
 
 from lmms_awares.crops import CROPS
-from lmms_awares.report.content import Content, seen_by
 from lmms_awares.report.explorer.documents import Document
 from lmms_awares.report.explorer.pictures import Picture
+from lmms_awares.report.read.content import Content, seen_by
 from lmms_awares.trace import Trace, parse_trace
 
 RIGHT = 0.5  # a score from here on counts as right; most metrics know 0 and 1 only

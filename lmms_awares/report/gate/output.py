@@ -6,8 +6,8 @@ from xml.etree import ElementTree as ET
 
 from tabulate import tabulate
 
-from lmms_awares.report.paired import POWER, Effect
-from lmms_awares.report.regress import ALL, EXIT_CODES, Report, Row
+from lmms_awares.report.gate.paired import POWER, Effect
+from lmms_awares.report.gate.verdict import ALL, EXIT_CODES, Report, Row
 
 _SCORE = ("benchmark", "n", "differ", "baseline", "candidate", "drop", "interval", "p", "detects", "verdict")
 _RTR = ("benchmark", "RTR baseline", "candidate", "rise", "interval", "p", "detects", "verdict", "latency")

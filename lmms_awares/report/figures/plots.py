@@ -9,13 +9,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from lmms_awares.crops import CROPS
-from lmms_awares.report.collect import Lineup, Source, is_mini, title_of
-from lmms_awares.report.conditions import mixtures
-from lmms_awares.report.content import same_samples
-from lmms_awares.report.kinds import answered, crop_shares
-from lmms_awares.report.labelling import place_labels
-from lmms_awares.report.labels import labelled
-from lmms_awares.report.looks import (
+from lmms_awares.report.figures.looks import (
     MARKERS,
     drawable,
     grouped_bars,
@@ -25,9 +19,17 @@ from lmms_awares.report.looks import (
     new_figure,
     plain_title,
 )
-from lmms_awares.report.paper import paper_table
-from lmms_awares.report.runs import RunError, is_control
-from lmms_awares.report.tables import numbers
+from lmms_awares.report.figures.point_labels import place_labels
+from lmms_awares.report.read.benchmarks import is_mini, title_of
+from lmms_awares.report.read.content import same_samples
+from lmms_awares.report.read.lineup import Lineup, Source
+from lmms_awares.report.read.resolution_labels import labelled
+from lmms_awares.report.read.samples import RunError, answered
+from lmms_awares.report.read.summary import is_control
+from lmms_awares.report.tables.cdp import crop_shares
+from lmms_awares.report.tables.conditions import mixtures
+from lmms_awares.report.tables.paper import paper_table
+from lmms_awares.report.tables.table import numbers
 from lmms_awares.tasks.data import TASKS
 
 _ORACLE = "oracle (labels)"
@@ -203,8 +205,8 @@ def crops(lineup: Lineup, known: pd.DataFrame | None = None) -> Figure:
 
     Args:
         lineup: the runs, in stages; those that never call are left out, and those that lack a benchmark.
-        known: labels (`lmms_awares.report.labels.read_labels`): the bars are then of labelled samples alone, with the
-            oracle's targets first.
+        known: labels (`lmms_awares.report.read.resolution_labels.read_labels`): the bars are then of labelled samples
+            alone, with the oracle's targets first.
 
     Raises:
         RunError: nothing calls, or there is no sample that all rows answered.

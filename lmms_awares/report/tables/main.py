@@ -1,31 +1,21 @@
-"""The comparison tables: the long one for programs, and those in the shapes of the paper's."""
-
-from dataclasses import dataclass, field
-from typing import Any
+"""The main table, in the shape of the paper's Table 1, and the long one for programs."""
 
 import pandas as pd
 
-from lmms_awares.report.collect import Lineup, benchmark_of, is_mini, title_of
-from lmms_awares.report.conditions import marked, mixtures
-from lmms_awares.report.intervals import RESAMPLES, Values, interval
+from lmms_awares.report.read.benchmarks import benchmark_of, is_mini, title_of
+from lmms_awares.report.read.lineup import Lineup
+from lmms_awares.report.tables.conditions import marked, mixtures
+from lmms_awares.report.tables.intervals import RESAMPLES, Values, interval
+from lmms_awares.report.tables.table import Table, cell, frame_of, numbers
 
 LONG_COLUMNS = ("method", "nominal", "benchmark", "score", "rtr", "call_rate", "latency_s", "n")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Something to render: text cells under two-level headings, and what to know about them."""
-
-    title: str
-    frame: pd.DataFrame
-    notes: list[str] = field(default_factory=list)
 
 
 def long_table(summary: pd.DataFrame) -> pd.DataFrame:
     """One row per method and benchmark, columns `LONG_COLUMNS`.
 
     Args:
-        summary: of `lmms_awares.report.collect.Lineup`.
+        summary: of `lmms_awares.report.read.lineup.Lineup`.
 
     Returns:
         `score` 0..100, `rtr` measured, `nominal` the fixed budget where the method has one, `latency_s` the mean per
@@ -40,11 +30,6 @@ def long_table(summary: pd.DataFrame) -> pd.DataFrame:
         n=summary["n"] - summary["failed"],
     )
     return table[list(LONG_COLUMNS)]
-
-
-def cell(value: Any, digits: int) -> str:
-    """A number as text; `-` where there is none."""
-    return "-" if value is None or pd.isna(value) else f"{value:.{digits}f}"
 
 
 def main_table(lineup: Lineup, *, intervals: bool = False) -> Table:
@@ -101,13 +86,3 @@ def _scores(lineup: Lineup) -> dict[tuple[str, str], Values]:
 def _bounds(samples: list[Values] | None) -> str:
     bounds = interval(samples) if samples else None
     return "" if bounds is None else f" [{bounds[0]:.2f}, {bounds[1]:.2f}]"
-
-
-def frame_of(rows: list[dict[tuple[str, str], str]]) -> pd.DataFrame:
-    """Rows of cells under the first row's headings."""
-    return pd.DataFrame([list(row.values()) for row in rows], columns=pd.MultiIndex.from_tuples(rows[0]))
-
-
-def numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns of numbers and None as floats."""
-    return frame.apply(pd.to_numeric).astype(float)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from lmms_awares.report.baseline import Baseline, TaskSamples
+from lmms_awares.report.gate.baseline import Baseline, TaskSamples
 
 _LIMITS = ("min_pixels", "max_pixels", "lowres_base")
 _MACHINE = ("dtype", "attention", "device", "engine")

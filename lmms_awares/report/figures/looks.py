@@ -10,8 +10,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lmms_awares.report.collect import Lineup, is_mini, title_of
-from lmms_awares.report.samples import RunError
+from lmms_awares.report.read.benchmarks import is_mini, title_of
+from lmms_awares.report.read.lineup import Lineup
+from lmms_awares.report.read.samples import RunError
 
 # In this order neighbours differ in brightness too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#F0E442", "#CC79A7", "#333333")

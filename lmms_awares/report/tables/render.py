@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 
-from lmms_awares.report.samples import RunError
-from lmms_awares.report.tables import Table
+from lmms_awares.report.read.samples import RunError
+from lmms_awares.report.tables.table import Table
 
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "%_&#${}"}

@@ -252,6 +252,11 @@ def _sum_of(lists: pa.Array, field: str) -> np.ndarray[Any, Any]:
     return totals[ends] - totals[ends - lengths]
 
 
+def answered(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of samples that did not fail."""
+    return frame[frame["failed"].isna()]
+
+
 def _check(frame: pd.DataFrame, file: Path, finite: tuple[str, ...]) -> None:
     """Refuse what would spoil a mean without showing.
 
@@ -269,4 +274,4 @@ def _check(frame: pd.DataFrame, file: Path, finite: tuple[str, ...]) -> None:
             raise RunError(f"{file}: document {wrong['doc_id'].iloc[0]} has {name} {wrong[name].iloc[0]}, no number")
 
 
-__all__ = ["CONDITIONS", "RunError", "TraceError", "read_rows", "read_samples"]
+__all__ = ["CONDITIONS", "RunError", "TraceError", "answered", "read_rows", "read_samples"]

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from lmms_awares.report.collect import Lineup, Source, in_order, is_mini, title_of
-from lmms_awares.report.content import changed, listed, same_documents
-from lmms_awares.report.results import Run
-from lmms_awares.report.samples import CONDITIONS
-from lmms_awares.report.terminal import remarks
+from lmms_awares.report.read.benchmarks import in_order, is_mini, title_of
+from lmms_awares.report.read.content import changed, listed, same_documents
+from lmms_awares.report.read.lineup import Lineup, Source
+from lmms_awares.report.read.results import Run
+from lmms_awares.report.read.samples import CONDITIONS
+from lmms_awares.report.tables.remarks import remarks
 
 _ARGUMENTS = "arguments"
 # Differ between methods on purpose: warned of within one method.

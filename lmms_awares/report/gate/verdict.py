@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from lmms_awares.report.baseline import Baseline, TaskSamples
-from lmms_awares.report.comparable import notes, obstacles, same_machine
-from lmms_awares.report.paired import Effect, Values, compare_pairs
+from lmms_awares.report.gate.baseline import Baseline, TaskSamples
+from lmms_awares.report.gate.comparable import notes, obstacles, same_machine
+from lmms_awares.report.gate.paired import Effect, Values, compare_pairs
 
 Outcome = Literal["pass", "regression", "undecided", "not comparable"]
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "regression": 1, "undecided": 1, "not comparable": 2}
@@ -90,7 +90,7 @@ class Report:
                 yield row.task, "rtr", row.rtr
 
 
-def compare(baseline: Baseline, candidate: Baseline, rules: Rules, names: tuple[str, str]) -> Report:
+def compare_runs(baseline: Baseline, candidate: Baseline, rules: Rules, names: tuple[str, str]) -> Report:
     """Compare two runs on every benchmark of the baseline, and on all documents of those together.
 
     Benchmarks that do not compare are named in `reasons`; the others are compared all the same.
