@@ -90,7 +90,7 @@ def package_hash():
         ("images.py", True),
         ("models/awares.py", True),
         ("report/tables/main.py", False),
-        ("cli.py", False),
+        ("cli/compare.py", False),
         ("mini/drawing.py", False),
     ],
 )
