@@ -194,6 +194,7 @@ def test_the_readmes_table_is_the_committed_runs():
     assert [len(row) for row in cells] == [6] * (2 + 8)
     # the averages that `awares compare` itself printed
     whole = pd.read_csv(RUN / "table_wide.csv").set_index("method")
+    assert f"[All {len(whole)} rows" in shown
     for method, score, rtr, _, latency, _ in cells[2:]:
         printed = whole.loc[method, ["average score", "average RTR", "average latency s"]]
         assert abs(float(score) - printed.iloc[0]) < 0.06
