@@ -1,5 +1,6 @@
 """HoloV (arXiv 2510.02912) as released for Qwen2.5-VL: the budget is shared among crops, tokens win by attention."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -73,6 +74,7 @@ def _allocate(weights: torch.Tensor, keep: int) -> list[int]:
     return quotas.tolist()
 
 
+@dataclass
 class HoloV(Pruner):
     """Text-agnostic, once, between the tower and the language model.
 
@@ -84,12 +86,9 @@ class HoloV(Pruner):
     """
 
     name: ClassVar[str] = "holov"
-    options: ClassVar[tuple[str, ...]] = ("official_wiring",)
     reads_attention: ClassVar[bool] = True
 
-    def __init__(self, retain_ratio: float, *, seed: int = 0, official_wiring: bool = False) -> None:
-        super().__init__(retain_ratio, seed=seed)
-        self.official_wiring = official_wiring
+    official_wiring: bool = False
 
     def keep(self, image: EncodedImage) -> Kept:
         """`select` in the wiring asked for; the budget is the release's `int(ratio * N)`, at least 1."""
