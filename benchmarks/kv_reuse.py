@@ -13,10 +13,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from lmms_awares.chat import ChatFormat
-from lmms_awares.conversation import Conversation, Segment
+from lmms_awares.engine.chat import ChatFormat
+from lmms_awares.engine.checkpoint import load
+from lmms_awares.engine.conversation import Conversation, Segment
 from lmms_awares.mini import random_checkpoint
-from lmms_awares.models.checkpoint import load
 from lmms_awares.models.config import CommonArgs
 from lmms_awares.protocol import format_call
 from lmms_awares.views import ViewPlan, plan_views, render_crop, render_lowres

@@ -20,8 +20,8 @@ STARTED = time.perf_counter()
 from lmms_eval.evaluator import simple_evaluate  # noqa: E402
 from lmms_eval.tasks import TaskManager  # noqa: E402
 
-from lmms_awares.chat import ChatFormat  # noqa: E402
-from lmms_awares.conversation import Conversation  # noqa: E402
+from lmms_awares.engine.chat import ChatFormat  # noqa: E402
+from lmms_awares.engine.conversation import Conversation  # noqa: E402
 from lmms_awares.mini import random_checkpoint, smoke_data  # noqa: E402
 from lmms_awares.models import awares, base  # noqa: E402
 from lmms_awares.plugin import tasks_dir  # noqa: E402

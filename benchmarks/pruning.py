@@ -31,10 +31,10 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VLVisionAttention,
 )
 
-from lmms_awares.chat import ChatFormat
-from lmms_awares.conversation import Conversation, Segment, question_of
+from lmms_awares.engine.chat import ChatFormat
+from lmms_awares.engine.checkpoint import load
+from lmms_awares.engine.conversation import Conversation, Segment, question_of
 from lmms_awares.mini import random_checkpoint
-from lmms_awares.models.checkpoint import load
 from lmms_awares.models.config import CommonArgs
 from lmms_awares.pruning import PRUNERS
 from lmms_awares.pruning.base import Pruner

@@ -94,7 +94,7 @@ def tasks_list() -> None:
 @prompts_app.command("list")
 def prompts_list() -> None:
     """Print the prompts that `--model_args prompt=NAME` takes."""
-    from lmms_awares.prompts import list_prompts
+    from lmms_awares.protocol.prompts import list_prompts
 
     for name, status, origin in list_prompts():
         typer.echo(f"{name:<16} {status:<13} {origin}")
@@ -106,7 +106,7 @@ def prompts_import(
     source: Annotated[str | None, typer.Option("--from", help="file or URL instead of the authors' own")] = None,
 ) -> None:
     """Take a published prompt out of its authors' file, without running it, and check its sha256."""
-    from lmms_awares.prompts import import_prompts
+    from lmms_awares.protocol.prompts import import_prompts
 
     typer.echo(import_prompts(name, source))
 

@@ -154,8 +154,8 @@ def _data() -> Iterator[Finding]:
 
 def checkpoint(pretrained: str, adapter: str | None) -> Finding:
     """Whether a checkpoint can be used, and its content hash, which `--model_args rev=` takes."""
-    from lmms_awares.models.checkpoint import check_checkpoint, fingerprint
-    from lmms_awares.models.config import ConfigError
+    from lmms_awares.engine.checkpoint import check_checkpoint, fingerprint
+    from lmms_awares.errors import ConfigError
 
     try:
         check_checkpoint(pretrained, adapter)

@@ -1,4 +1,4 @@
-"""The one base class of errors that a user can mend."""
+"""Errors that a user can mend: one base class, and the kinds that callers tell apart."""
 
 
 class UserError(ValueError):
@@ -10,3 +10,11 @@ class UserError(ValueError):
         >>> str(UserError("--limit 0 must be 1 or more"))
         '--limit 0 must be 1 or more'
     """
+
+
+class ConfigError(UserError):
+    """A setting that cannot work."""
+
+
+class SampleError(UserError):
+    """A sample that cannot be answered; it is recorded as failed and the run goes on."""

@@ -18,11 +18,11 @@ from typing import Any
 from unittest.mock import patch
 
 from lmms_awares import host_arguments
-from lmms_awares.errors import UserError
+from lmms_awares.engine.machine import check_machine
+from lmms_awares.errors import ConfigError, UserError
 from lmms_awares.journal import check_journal
 from lmms_awares.models import MODELS
-from lmms_awares.models.config import AwaresArgs, CommonArgs, ConfigError, parse_args
-from lmms_awares.models.machine import check_machine
+from lmms_awares.models.config import AwaresArgs, CommonArgs, parse_args
 from lmms_awares.plan import LISTINGS, Plan, plan_of
 from lmms_awares.quiet import plain_off_terminal, verbosity
 from lmms_awares.stamps import unique_stamps
@@ -59,7 +59,7 @@ def preflight(plan: Plan, rest: Sequence[str]) -> None:
 
 
 def _check_model(plan: Plan) -> CommonArgs:
-    from lmms_awares.models.checkpoint import check_checkpoint, check_hashes, check_limits, fingerprint, setup_hash
+    from lmms_awares.engine.checkpoint import check_checkpoint, check_hashes, check_limits, fingerprint, setup_hash
 
     args = parse_args(plan.model, host_arguments.pairs(plan.model_args, "--model_args"))
     if not plan.batch_size.isdigit() or int(plan.batch_size) < 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from unittest.mock import patch
 
-from lmms_awares.models.config import ConfigError
+from lmms_awares.errors import ConfigError
 
 
 class Parser(argparse.ArgumentParser):

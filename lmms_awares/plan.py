@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from lmms_awares import host_arguments
-from lmms_awares.models.config import ConfigError
+from lmms_awares.errors import ConfigError
 from lmms_awares.plugin import tasks_dir
 from lmms_awares.tasks import data
 

@@ -5,7 +5,7 @@ import json
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lmms_awares.errors import UserError
-from lmms_awares.protocol import Status
+from lmms_awares.protocol.get_crops import Status
 
 SCHEMA_VERSION = 2
 READABLE = (1, 2)  # version 1 had no `code`, `image_digest` and `reused`

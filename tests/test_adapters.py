@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from lmms_awares import doctor
-from lmms_awares.models import checkpoint
-from lmms_awares.models.config import CommonArgs, ConfigError
+from lmms_awares.engine import checkpoint
+from lmms_awares.errors import ConfigError
+from lmms_awares.models.config import CommonArgs
 
 IDS = torch.arange(40)[None]
 FIRST = r"base_model\.model\."

@@ -6,7 +6,7 @@ import pytest
 from harness import picture
 from transformers import AutoProcessor
 
-from lmms_awares.chat import ChatFormat
+from lmms_awares.engine.chat import ChatFormat
 from lmms_awares.mini.random_checkpoint import chat_template
 
 IMAGE = {"type": "image"}

@@ -10,8 +10,9 @@ from report_runs import exit_of
 from safetensors.torch import load_file, save_file
 
 from lmms_awares import doctor
-from lmms_awares.models import checkpoint
-from lmms_awares.models.config import CommonArgs, ConfigError
+from lmms_awares.engine import checkpoint
+from lmms_awares.errors import ConfigError
+from lmms_awares.models.config import CommonArgs
 
 BROKEN = {
     "behind peft's wrapper": (

@@ -3,12 +3,12 @@
 import pytest
 from harness import SPLIT, TASK, answers, document, requests
 
-from lmms_awares import visionthink_protocol
 from lmms_awares.models import awares as awares_module
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.resolution import FullResolution
 from lmms_awares.models.visionthink import VisionThink
 from lmms_awares.protocol import ToolCall
+from lmms_awares.protocol import visionthink as visionthink_protocol
 
 SMALL, LARGE = (200, 160), (840, 840)
 

@@ -10,9 +10,9 @@ from harness import picture
 from PIL import Image
 from torch.nn.functional import rms_norm
 
-from lmms_awares.chat import ChatFormat
-from lmms_awares.conversation import Conversation
-from lmms_awares.models.checkpoint import load
+from lmms_awares.engine.chat import ChatFormat
+from lmms_awares.engine.checkpoint import load
+from lmms_awares.engine.conversation import Conversation
 from lmms_awares.models.config import CommonArgs
 from lmms_awares.protocol import format_call
 from lmms_awares.views import plan_views, render_crop, render_lowres

@@ -9,10 +9,10 @@ from harness import picture
 from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor
 
-from lmms_awares.chat import ChatFormat
-from lmms_awares.conversation import Conversation
+from lmms_awares.engine.chat import ChatFormat
+from lmms_awares.engine.checkpoint import end_ids, load
+from lmms_awares.engine.conversation import Conversation
 from lmms_awares.mini.demo import checkpoint as trained
-from lmms_awares.models.checkpoint import end_ids, load
 from lmms_awares.models.config import CommonArgs
 from lmms_awares.report.runs import find_runs, summarize
 from lmms_awares.views import plan_views, render_crop, render_lowres

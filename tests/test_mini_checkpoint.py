@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from test_tasks import run_tasks
 
+from lmms_awares.errors import ConfigError
 from lmms_awares.mini import demo
 from lmms_awares.mini.demo import METHODS, checkpoint, command
 from lmms_awares.mini.suite import PARTS
 from lmms_awares.models import MODELS
 from lmms_awares.models.awares import Awares
-from lmms_awares.models.config import ConfigError
 from lmms_awares.models.resolution import FullResolution, LowResolution
 from lmms_awares.models.visionthink import VisionThink
 from lmms_awares.protocol import TOOL_NAME

@@ -11,7 +11,7 @@ from test_tasks import run_tasks
 from torch.nn.functional import cross_entropy
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, Qwen2VLImageProcessor
 
-from lmms_awares.chat import ChatFormat
+from lmms_awares.engine.chat import ChatFormat
 from lmms_awares.mini.architecture import new_model
 from lmms_awares.mini.drawing import COLOURS, Item, Scene, draw
 from lmms_awares.mini.questions import BENCHMARKS

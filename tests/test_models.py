@@ -12,9 +12,9 @@ from PIL import Image
 from transformers import Qwen2VLImageProcessor
 
 from lmms_awares.crops import CROPS
+from lmms_awares.errors import ConfigError
 from lmms_awares.models import awares as awares_module
 from lmms_awares.models.awares import Awares
-from lmms_awares.models.config import ConfigError
 from lmms_awares.models.resolution import FullResolution, LowResolution
 from lmms_awares.protocol import CALL_BUDGET, ToolCall
 from lmms_awares.trace import parse_trace

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from lmms_awares import prompts
 from lmms_awares.cache import cache_home
 from lmms_awares.crops import CROPS
-from lmms_awares.literals import LiteralError, extract_constant, first_python_block
-from lmms_awares.prompts import PromptError, Source
-from lmms_awares.protocol import parse_reply
+from lmms_awares.protocol import parse_reply, prompts
+from lmms_awares.protocol.prompts import PromptError, Source
+from lmms_awares.protocol.published import LiteralError, extract_constant, first_python_block
 
 MODULE = """
 import sys

@@ -11,10 +11,11 @@ import pytest
 import torch
 from harness import answers, document, picture
 
+from lmms_awares.errors import ConfigError
 from lmms_awares.models import MODELS
 from lmms_awares.models import awares as awares_module
 from lmms_awares.models.awares import Awares
-from lmms_awares.models.config import ARGS, ConfigError
+from lmms_awares.models.config import ARGS
 from lmms_awares.models.pruned import HoloV, Pruned, SparseVLM, VisionZip
 from lmms_awares.models.pruners import segment_of
 from lmms_awares.models.resolution import FullResolution, LowResolution
@@ -287,7 +288,7 @@ def test_bad_arguments(build, kind, arguments, words):
 
 
 def test_what_only_the_loaded_model_shows_fails_before_generation(build, monkeypatch):
-    from lmms_awares.models import checkpoint
+    from lmms_awares.engine import checkpoint
 
     model, processor = checkpoint.load(build(FullResolution).args, "cpu")
     model.config._attn_implementation = "flash_attention_2"

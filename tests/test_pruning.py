@@ -9,9 +9,9 @@ import torch
 from harness import picture
 from transformers import StaticCache
 
-from lmms_awares.chat import ChatFormat
-from lmms_awares.conversation import Conversation, question_of
-from lmms_awares.models.checkpoint import load
+from lmms_awares.engine.chat import ChatFormat
+from lmms_awares.engine.checkpoint import load
+from lmms_awares.engine.conversation import Conversation, question_of
 from lmms_awares.models.config import CommonArgs
 from lmms_awares.pruning import PRUNERS, PruningError, sparsevlm, tower
 from lmms_awares.pruning.base import Pruner

@@ -17,7 +17,7 @@ from golden import CASES, GOLDEN, close, load, names
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
-from lmms_awares.conversation import _without_pruned
+from lmms_awares.engine.conversation import _without_pruned
 from lmms_awares.pruning import holov, sparsevlm, visionzip
 from lmms_awares.pruning.base import EncodedImage
 from lmms_awares.pruning.tower import capture, window_order

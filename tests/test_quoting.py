@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoProcessor
 
-from lmms_awares import visionthink_protocol
-from lmms_awares.chat import ChatFormat
+from lmms_awares.engine.chat import ChatFormat
 from lmms_awares.mini.demo import checkpoint as trained_checkpoint
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.resolution import FullResolution
 from lmms_awares.models.visionthink import VisionThink
-from lmms_awares.visionthink_protocol import ToolCall
+from lmms_awares.protocol import visionthink as visionthink_protocol
+from lmms_awares.protocol.visionthink import ToolCall
 
 CONTROL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|vision_start|>", "<|image_pad|>", "<|video_pad|>")
 HOSTILE = [

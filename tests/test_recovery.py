@@ -5,11 +5,11 @@ import pytest
 import torch
 from harness import answers, document
 
-from lmms_awares import visionthink_protocol as protocol
 from lmms_awares.models.pruned import SparseVLM, VisionZip
 from lmms_awares.models.recovery import is_out_of_memory
 from lmms_awares.models.resolution import FullResolution
 from lmms_awares.models.visionthink import VisionThink
+from lmms_awares.protocol import visionthink as protocol
 from lmms_awares.trace import REASON_CHARS
 
 LIMITS = {"min_pixels": 4 * 784, "max_pixels": 600 * 784}

@@ -7,14 +7,14 @@ from PIL import Image
 from transformers import Qwen2VLImageProcessor
 
 from lmms_awares import prompts, visionthink_protocol
-from lmms_awares.conversation import Conversation, Reply
+from lmms_awares.engine.conversation import Conversation, Reply
+from lmms_awares.errors import ConfigError
 from lmms_awares.models import base
-from lmms_awares.models.config import ConfigError
 from lmms_awares.models.sample import Decoding
 from lmms_awares.models.visionthink import VisionThink
-from lmms_awares.prompts import PromptError, Source
+from lmms_awares.protocol.prompts import PromptError, Source
+from lmms_awares.protocol.visionthink import OWN_ERROR_PROMPT, OWN_SYSTEM_PROMPT, OWN_TURN2_PROMPT, format_call
 from lmms_awares.tokens import VisualTokens
-from lmms_awares.visionthink_protocol import OWN_ERROR_PROMPT, OWN_SYSTEM_PROMPT, OWN_TURN2_PROMPT, format_call
 
 TOLERANCE = 1e-5
 LIMITS = {"min_pixels": 4 * 784, "max_pixels": 600 * 784}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmms_awares import visionthink_protocol as protocol
-from lmms_awares.visionthink_protocol import Wording, final_answer, format_call, parse_reply
+from lmms_awares.protocol import visionthink as protocol
+from lmms_awares.protocol.visionthink import Wording, final_answer, format_call, parse_reply
 
 CALL = '<tool_call>\n{"name": "resize_image", "arguments": {"action": "resize"}}\n</tool_call>'
 OBJECT = '{"name": "resize_image", "arguments": {"action": "resize"}}'

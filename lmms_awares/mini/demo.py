@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from lmms_awares.errors import ConfigError
 from lmms_awares.models import MODELS
-from lmms_awares.models.config import ConfigError
 from lmms_awares.pruning import PRUNERS
 
 BATCH_SIZE = 16

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from PIL import Image
 
-from lmms_awares.conversation import Reply, Segment
+from lmms_awares.engine.conversation import Reply, Segment
+from lmms_awares.engine.rounds import two_rounds
+from lmms_awares.errors import SampleError
 from lmms_awares.models.base import QwenVL
 from lmms_awares.models.config import AwaresArgs
 from lmms_awares.models.policies import CONTROLS, require_evidence
 from lmms_awares.models.pruners import pruning_trace, segment_of
-from lmms_awares.models.rounds import two_rounds
-from lmms_awares.models.sample import Address, Outcome, Sample, SampleError, check_context
+from lmms_awares.models.sample import Address, Outcome, Sample, check_context
 from lmms_awares.protocol import CALL_BUDGET, ToolCall, format_call, parse_reply
 from lmms_awares.trace import CropTrace, ToolCallTrace, TurnTrace
 from lmms_awares.views import ViewPlan, render_crop, render_lowres

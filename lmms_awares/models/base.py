@@ -19,17 +19,19 @@ from loguru import logger
 from PIL import Image
 from tqdm import tqdm
 
-from lmms_awares.chat import ChatFormat, Message
-from lmms_awares.conversation import Conversation, Reply, Segment
 from lmms_awares.crops import MIN_CROP_SIDE
+from lmms_awares.engine import checkpoint
+from lmms_awares.engine.chat import ChatFormat, Message
+from lmms_awares.engine.conversation import Conversation, Reply, Segment
+from lmms_awares.errors import ConfigError, SampleError
 from lmms_awares.journal import Entry, Journal, digest
-from lmms_awares.models import checkpoint, records
+from lmms_awares.models import records
 from lmms_awares.models.batching import batches, wants_trace
-from lmms_awares.models.config import CommonArgs, ConfigError, parse_args
+from lmms_awares.models.config import CommonArgs, parse_args
 from lmms_awares.models.pruners import build_pruner, pruning_trace, segment_of
 from lmms_awares.models.recovery import Answered, answer_within_memory, is_of_one_sample
-from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, SampleError, check_context, read_images
-from lmms_awares.prompts import published_prompt_for
+from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, check_context, read_images
+from lmms_awares.protocol.prompts import published_prompt_for
 from lmms_awares.provenance import code_hash
 from lmms_awares.trace import Conditions, TurnTrace, seal
 from lmms_awares.views import ViewPlan, plan_views

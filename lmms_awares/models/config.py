@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import PydanticUndefined
 
 from lmms_awares.crops import MIN_CROP_SIDE
-from lmms_awares.errors import UserError
-from lmms_awares.prompts import PUBLISHED, Prompt, load_prompt
+from lmms_awares.errors import ConfigError
+from lmms_awares.protocol.prompts import PUBLISHED, Prompt, load_prompt
+from lmms_awares.protocol.visionthink import OWN_PROMPTS
 from lmms_awares.views import LowresBase
-from lmms_awares.visionthink_protocol import OWN_PROMPTS
 
 if TYPE_CHECKING:
     from lmms_awares.pruning import Pruner
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 # The prefix keeps lmms-eval's argument parser from reading hex digits as a number.
 _HASH = r"^sha-[0-9a-f]{4,64}$"
 Policy = Literal["model", "never", "always_full", "oracle", "random"]
-
-
-class ConfigError(UserError):
-    """A setting that cannot work; the message is one line that names it and the fix."""
 
 
 class CommonArgs(BaseModel):

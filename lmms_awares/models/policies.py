@@ -5,8 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lmms_awares.crops import CROPS, target_crops
-from lmms_awares.models.config import ConfigError
-from lmms_awares.models.sample import SampleError
+from lmms_awares.errors import ConfigError, SampleError
 from lmms_awares.tasks.data import EVIDENCE, SUFFICES
 from lmms_awares.views import ViewPlan
 

@@ -6,8 +6,9 @@ from statistics import fmean
 from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from lmms_awares.conversation import Segment
-from lmms_awares.models.config import CommonArgs, ConfigError, PruningArgs
+from lmms_awares.engine.conversation import Segment
+from lmms_awares.errors import ConfigError
+from lmms_awares.models.config import CommonArgs, PruningArgs
 from lmms_awares.models.sample import check_grids
 from lmms_awares.pruning import Pruner, PruningError
 from lmms_awares.tokens import TOKEN_SIDE, VisualTokens, grid_size

@@ -7,8 +7,8 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from PIL import Image
 
-from lmms_awares.models.config import ConfigError
-from lmms_awares.models.sample import Outcome, Sample, SampleError
+from lmms_awares.errors import ConfigError, SampleError
+from lmms_awares.models.sample import Outcome, Sample
 from lmms_awares.trace import reason_of
 
 # What reading somebody's image or document can raise: broken files, impossible sizes, decompression bombs.

@@ -7,17 +7,12 @@ from typing import Any
 from PIL import Image
 
 from lmms_awares import images
-from lmms_awares.chat import Message
-from lmms_awares.conversation import Segment
-from lmms_awares.errors import UserError
-from lmms_awares.models.config import ConfigError
+from lmms_awares.engine.chat import Message
+from lmms_awares.engine.conversation import Segment
+from lmms_awares.errors import ConfigError, SampleError
 from lmms_awares.tokens import MERGE
 from lmms_awares.trace import CropTrace, PruningTrace, ToolCallTrace, TurnTrace
 from lmms_awares.views import ViewPlan
-
-
-class SampleError(UserError):
-    """A sample that cannot be answered; it is recorded as failed and the run goes on."""
 
 
 @dataclass(frozen=True)

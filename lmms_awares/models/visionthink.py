@@ -10,16 +10,17 @@ from typing import Any
 
 from PIL import Image
 
-from lmms_awares import visionthink_protocol as protocol
-from lmms_awares.chat import Message
-from lmms_awares.conversation import Reply, Segment
+from lmms_awares.engine.chat import Message
+from lmms_awares.engine.conversation import Reply, Segment
+from lmms_awares.engine.rounds import Second, two_rounds
+from lmms_awares.errors import SampleError
 from lmms_awares.models.resolution import LowResolution
-from lmms_awares.models.rounds import Second, two_rounds
-from lmms_awares.models.sample import Decoding, Outcome, Sample, SampleError, check_context, check_grids
+from lmms_awares.models.sample import Decoding, Outcome, Sample, check_context, check_grids
+from lmms_awares.protocol import visionthink as protocol
+from lmms_awares.protocol.visionthink import ToolCall
 from lmms_awares.tokens import TOKEN_SIDE
 from lmms_awares.trace import CropTrace, ToolCallTrace
 from lmms_awares.views import ViewPlan, render_full
-from lmms_awares.visionthink_protocol import ToolCall
 
 
 class VisionThink(LowResolution):

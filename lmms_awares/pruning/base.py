@@ -129,7 +129,7 @@ class Pruner:
             pixels: [sum 4N_i, 1176] patches of the same images.
             grids: [n, 3] int64 (t, h, w) patch grids of the same images.
             questions: ids of the question that each image is asked about, [t_i] int64, see
-                `lmms_awares.conversation.question_of`.
+                `lmms_awares.engine.conversation.question_of`.
         """
         table = model.get_input_embeddings()
         before = table.weight[model.config.vision_start_token_id]

@@ -15,11 +15,11 @@ from lmms_awares.crops import CROPS, target_crops
 from lmms_awares.mini.drawing import Scene, draw
 from lmms_awares.mini.questions import BENCHMARKS, Question
 from lmms_awares.mini.scenes import Size
-from lmms_awares.prompts import OWN_PROMPT
 from lmms_awares.protocol import format_call
+from lmms_awares.protocol.prompts import OWN_PROMPT
+from lmms_awares.protocol.visionthink import OWN_SYSTEM_PROMPT, OWN_TURN2_PROMPT
+from lmms_awares.protocol.visionthink import format_call as call_original
 from lmms_awares.views import ViewPlan, plan_views, render_crop, render_full, render_lowres
-from lmms_awares.visionthink_protocol import OWN_SYSTEM_PROMPT, OWN_TURN2_PROMPT
-from lmms_awares.visionthink_protocol import format_call as call_original
 
 DEFAULT_PROMPT = "You are a helpful assistant."  # the chat template's
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"

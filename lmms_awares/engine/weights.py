@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmms_awares.models.config import ConfigError
+from lmms_awares.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch

@@ -20,8 +20,8 @@ from types import MappingProxyType
 from lmms_awares.cache import cache_home
 from lmms_awares.crops import CROPS
 from lmms_awares.errors import UserError
-from lmms_awares.literals import LiteralError, extract_constant, first_python_block
-from lmms_awares.protocol import format_call
+from lmms_awares.protocol.get_crops import format_call
+from lmms_awares.protocol.published import LiteralError, extract_constant, first_python_block
 
 
 class PromptError(UserError):

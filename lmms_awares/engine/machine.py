@@ -1,6 +1,7 @@
 """What this machine can run: devices and attention implementations, asked before a model loads."""
 
-from lmms_awares.models.config import CommonArgs, ConfigError
+from lmms_awares.errors import ConfigError
+from lmms_awares.models.config import CommonArgs
 
 _STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")  # values of device_map that are no device
 

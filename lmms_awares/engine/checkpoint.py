@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmms_awares.engine.adapters import ADAPTER_WEIGHTS, check_adapter, merge
+from lmms_awares.engine.weights import check_weights, refuse_misfits, weight_files
+from lmms_awares.errors import ConfigError
 from lmms_awares.journal import digest
-from lmms_awares.models.adapters import ADAPTER_WEIGHTS, check_adapter, merge
-from lmms_awares.models.config import CommonArgs, ConfigError
-from lmms_awares.models.weights import check_weights, refuse_misfits, weight_files
-from lmms_awares.prompts import Prompt
+from lmms_awares.models.config import CommonArgs
+from lmms_awares.protocol.prompts import Prompt
 from lmms_awares.provenance import code_hash
 
 if TYPE_CHECKING:

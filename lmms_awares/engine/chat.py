@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from transformers import Qwen2_5_VLProcessor
 
-from lmms_awares.conversation import Segment
-from lmms_awares.models.config import ConfigError
-from lmms_awares.quoting import Quoting
+from lmms_awares.engine.conversation import Segment
+from lmms_awares.engine.quoting import Quoting
+from lmms_awares.errors import ConfigError
 from lmms_awares.tokens import MERGE, TOKEN_SIDE
 
 Message = dict[str, Any]  # {"role": ..., "content": [{"type": "text" | "image", ...}]}

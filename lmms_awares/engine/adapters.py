@@ -9,8 +9,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmms_awares.models.config import ConfigError
-from lmms_awares.models.weights import misfit, quiet, stored
+from lmms_awares.engine.weights import misfit, quiet, stored
+from lmms_awares.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch

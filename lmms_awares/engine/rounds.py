@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from lmms_awares.conversation import Conversation, Reply, Segment
-from lmms_awares.models.sample import SampleError
+from lmms_awares.engine.conversation import Conversation, Reply, Segment
+from lmms_awares.errors import SampleError
 
 Call = TypeVar("Call")
 
