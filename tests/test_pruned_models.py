@@ -317,7 +317,7 @@ class Checkerboard(Pruner):
 
     def keep(self, image: EncodedImage) -> Kept:
         index = torch.arange(self.start, len(image.embeds), 2, device=image.embeds.device)
-        return Kept(index, image.embeds[index])
+        return Kept.of(image, index)
 
 
 def test_contributing_shows_this_class():

@@ -90,7 +90,7 @@ class Pruner:
 
     def keep(self, image: EncodedImage) -> Kept:
         """What is left of an image when it enters the language model."""
-        return Kept(torch.arange(len(image.embeds), device=image.embeds.device), image.embeds)
+        return Kept.of(image, torch.arange(len(image.embeds), device=image.embeds.device))
 
     def hooks(self, model: Qwen2_5_VLForConditionalGeneration) -> Iterator[RemovableHandle]:
         """Hooks to have in place during encoding, prefill and decoding, each yielded as soon as it is in."""

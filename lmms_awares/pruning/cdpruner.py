@@ -78,4 +78,4 @@ class CDPruner(Pruner):
             likeness = mean_cosine(image.embeds, image.question)
             relevance = normalised(-likeness if self.negate_relevance else likeness)
         index = select(image.embeds, relevance, self.budget(len(image.embeds))).sort().values
-        return Kept(index, image.embeds[index])
+        return Kept.of(image, index)

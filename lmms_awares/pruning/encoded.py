@@ -49,6 +49,11 @@ class Kept:
     embeds: torch.Tensor
     lead: int = 0
 
+    @classmethod
+    def of(cls, image: EncodedImage, index: torch.Tensor) -> "Kept":
+        """The tokens of `image` that `index` names ([K] int64), as they are."""
+        return cls(index, image.embeds[index])
+
 
 def check_count(keep: int, tokens: int) -> None:
     """Refuse an impossible number of tokens.

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import torch
 
-from lmms_awares.pruning.base import PruningError, check_count
+from lmms_awares.pruning.base import PruningError
 from lmms_awares.pruning.schedule import Schedule, Stage, check_schedule
+from lmms_awares.pruning.scored import highest
 from lmms_awares.pruning.stages import Reduced, StagedPruner
 
 
@@ -21,8 +22,7 @@ def select(scores: torch.Tensor, keep: int) -> torch.Tensor:
     Raises:
         PruningError: `keep` outside 1..N.
     """
-    check_count(keep, len(scores))
-    return scores.argsort(descending=True, stable=True)[:keep].sort().values
+    return highest(scores, keep)
 
 
 def share_behind(ratio: Fraction, depth: int, whole_layers: int) -> Fraction:

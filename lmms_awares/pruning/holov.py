@@ -90,16 +90,20 @@ class HoloV(Pruner):
 
     official_wiring: bool = False
 
+    def budget(self, tokens: int) -> int:
+        """The release's `int(ratio * N)` in binary floating point, at least 1."""
+        return max(1, int(self.retain_ratio * tokens))
+
     def keep(self, image: EncodedImage) -> Kept:
-        """`select` in the wiring asked for; the budget is the release's `int(ratio * N)`, at least 1."""
+        """`select` in the wiring asked for."""
         assert image.received is not None
         tokens = len(image.embeds)
-        budget = max(1, int(self.retain_ratio * tokens))
+        budget = self.budget(tokens)
         scores = image.received.scores / (GROUP * tokens)
         if self.official_wiring and self.retain_ratio < 1:
             return _official(scores[image.received.order], image, budget)
         index = _filled(select(scores, image.embeds, budget), scores)
-        return Kept(index, image.embeds[index])
+        return Kept.of(image, index)
 
 
 def _filled(index: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
