@@ -83,7 +83,8 @@ class PruningArgs(CommonArgs):
     """Arguments of every model that can prune.
 
     Attributes:
-        pruner: one of those listed by `awares models`, whose options are arguments too.
+        pruner: one of those listed by `awares models`, or `MODULE:CLASS` for one of your own; its options are arguments
+            too.
         retain_ratio: nominal share of each image's visual tokens to keep, in (0, 1].
     """
 

@@ -6,6 +6,7 @@ from lmms_awares.pruning.divprune import DivPrune
 from lmms_awares.pruning.downsample import Downsample
 from lmms_awares.pruning.fastv import FastV
 from lmms_awares.pruning.holov import HoloV
+from lmms_awares.pruning.outside import load_pruner
 from lmms_awares.pruning.random import Random
 from lmms_awares.pruning.sparsevlm import SparseVLM
 from lmms_awares.pruning.visionzip import VisionZip
@@ -25,11 +26,13 @@ PRUNERS: dict[str, type[Pruner]] = {
 
 
 def find_pruner(name: str) -> type[Pruner]:
-    """The pruner that an argument names.
+    """The pruner that an argument names: one of `PRUNERS`, or `module:Class` from outside.
 
     Raises:
-        PruningError: there is none of that name.
+        PruningError: there is none, or none that can be used.
     """
+    if ":" in name:
+        return load_pruner(name)
     if name not in PRUNERS:
-        raise PruningError(f"unknown pruner {name!r}; known: {', '.join(PRUNERS)}")
+        raise PruningError(f"unknown pruner {name!r}; known: {', '.join(PRUNERS)}; your own: MODULE:CLASS")
     return PRUNERS[name]
