@@ -34,13 +34,14 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 from lmms_awares.engine.chat import ChatFormat
 from lmms_awares.engine.checkpoint import load
 from lmms_awares.engine.conversation import Conversation, Segment, question_of
+from lmms_awares.families import QWEN2_5_VL, window_order
 from lmms_awares.mini import random_checkpoint
 from lmms_awares.models.config import CommonArgs
 from lmms_awares.pruning import PRUNERS
 from lmms_awares.pruning.base import Pruner
 from lmms_awares.pruning.stages import StagedPruner
-from lmms_awares.pruning.tower import _receive, window_order
-from lmms_awares.tokens import MERGE, TOKEN_SIDE
+from lmms_awares.pruning.tower import _receive
+from lmms_awares.tokens import TOKEN_SIDE
 
 RATIO = 0.5
 STAGED_HOOKS = ("_begin", "_choose_raters", "_prune", "_enter")  # all that a StagedPruner does inside the model
@@ -56,7 +57,7 @@ def peak_mib() -> float:
 @torch.inference_mode()
 def score_memory(side: int) -> tuple[float, float]:
     """(MiB that scoring adds to the process's peak, seconds), weights and input of the block not counted."""
-    patches = (MERGE * side) ** 2
+    patches = (QWEN2_5_VL.merge * side) ** 2
     config = Qwen2_5_VLVisionConfig(**PUBLISHED_TOWER)
     block = Qwen2_5_VLVisionAttention(config)
     hidden, table = torch.randn(patches, 1280), torch.rand(patches, 80)
@@ -176,7 +177,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         added, seconds = pool.apply(score_memory, (MEMORY_SIDE,))
-    print(f"scores of {MEMORY_SIDE**2} visual tokens ({(MERGE * MEMORY_SIDE) ** 2} patches, 16 heads, fp32, CPU): ")
+    print(f"scores of {MEMORY_SIDE**2} visual tokens ({4 * MEMORY_SIDE**2} patches, 16 heads, fp32, CPU): ")
     print(f"peak memory +{added:.0f} MiB, {seconds:.1f} s")
     timings(arguments)
 

@@ -65,7 +65,7 @@ def _check_model(plan: Plan) -> CommonArgs:
     if not plan.batch_size.isdigit() or int(plan.batch_size) < 1:
         raise ConfigError(f"--batch_size {plan.batch_size} is not supported; give a number such as 1 or 8")
     prompts = args.load_prompts()
-    check_checkpoint(args.pretrained, args.adapter)
+    check_checkpoint(args.pretrained, args.adapter, args.families)
     check_limits(args)
     if args.journal is None:
         args.journal = Path(plan.output_path) / "journal.jsonl"

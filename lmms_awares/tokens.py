@@ -1,36 +1,49 @@
-"""Exact visual token counts from image sizes. One visual token is 28x28 px: patch 14, merged 2x2."""
+"""Exact visual token counts from image sizes."""
 
 from dataclasses import dataclass
 from statistics import fmean
 
-PATCH = 14
-MERGE = 2
-TOKEN_SIDE = PATCH * MERGE  # px
+TOKEN_SIDE = 28  # px of a visual token's side in Qwen2.5-VL; `lmms_awares.families` has it for each architecture
+LOADER_TOKENS = (4, 16384)  # least and most visual tokens that Qwen's image loader gives an image
 
 # `min_pixels` and `max_pixels` of the published Qwen2.5-VL checkpoints.
-DEFAULT_MIN_PIXELS = 4 * TOKEN_SIDE**2
-DEFAULT_MAX_PIXELS = 16384 * TOKEN_SIDE**2
+DEFAULT_MIN_PIXELS, DEFAULT_MAX_PIXELS = (tokens * TOKEN_SIDE**2 for tokens in LOADER_TOKENS)
 
 
-def grid_size(width: int, height: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """(width, height) in px, multiples of 28, that Qwen2.5-VL's image processor gives an image.
+def grid_size(
+    width: int, height: int, min_pixels: int, max_pixels: int, *, token_side: int = TOKEN_SIDE
+) -> tuple[int, int]:
+    """(width, height) in px, multiples of `token_side`, that Qwen's image processor gives an image.
 
     Raises:
         ValueError: a side below 1 px, or sides whose ratio is above 200 (the processor refuses both).
+
+    Example:
+        >>> grid_size(640, 480, 3136, 12845056)
+        (644, 476)
     """
     # The Pillow variant is the one that imports without torchvision; both hold the same function.
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
     if width < 1 or height < 1:
         raise ValueError(f"an image needs at least 1x1 pixels, got {width}x{height}")
-    rows, columns = smart_resize(height, width, TOKEN_SIDE, min_pixels, max_pixels)
+    rows, columns = smart_resize(height, width, token_side, min_pixels, max_pixels)
     return columns, rows
 
 
-def count_visual_tokens(width: int, height: int, min_pixels: int, max_pixels: int) -> int:
-    """Visual tokens that an image of `width` x `height` px costs under the pixel limits."""
-    columns, rows = grid_size(width, height, min_pixels, max_pixels)
-    return columns * rows // TOKEN_SIDE**2
+def count_visual_tokens(
+    width: int, height: int, min_pixels: int, max_pixels: int, *, token_side: int = TOKEN_SIDE
+) -> int:
+    """Visual tokens that an image of `width` x `height` px costs under the pixel limits.
+
+    Example:
+        >>> count_visual_tokens(640, 480, 3136, 12845056)
+        391
+        >>> count_visual_tokens(640, 480, 4096, 16777216, token_side=32)  # Qwen3-VL
+        300
+    """
+    columns, rows = grid_size(width, height, min_pixels, max_pixels, token_side=token_side)
+    return columns * rows // token_side**2
 
 
 @dataclass(frozen=True)

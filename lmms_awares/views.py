@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from PIL import Image
 
 from lmms_awares.crops import CROPS, MIN_CROP_SIDE, Box, check_ids
-from lmms_awares.tokens import DEFAULT_MAX_PIXELS, DEFAULT_MIN_PIXELS, count_visual_tokens, grid_size
+from lmms_awares.tokens import LOADER_TOKENS, TOKEN_SIDE, count_visual_tokens, grid_size
 
 LowresBase = Literal["processed", "raw"]
 Size = tuple[int, int]  # width, height in px
@@ -20,6 +20,7 @@ class ViewPlan:
     `raw`: both come from the original pixels, as in the released adapter; with a low `max_pixels` the low-res view
     can then cost as much as the full view.
     `min_lowres_side`: px that the halved image's sides have at least; one with a shorter side is enlarged as a whole.
+    `token_side`: px of a visual token's side, see `lmms_awares.families`.
     """
 
     width: int
@@ -29,11 +30,12 @@ class ViewPlan:
     lowres_base: LowresBase
     min_crop_side: int
     min_lowres_side: int = 1
+    token_side: int = TOKEN_SIDE
 
     @property
     def full_size(self) -> Size:
-        """(W, H) in px of the full view, multiples of 28."""
-        return grid_size(self.width, self.height, self.min_pixels, self.max_pixels)
+        """(W, H) in px of the full view, multiples of `token_side`."""
+        return self.grid_of((self.width, self.height))
 
     @property
     def full_tokens(self) -> int:
@@ -42,7 +44,7 @@ class ViewPlan:
 
     @property
     def half_size(self) -> Size:
-        """(w, h) in px of the halved image, before it is enlarged or rounded to the 28-px grid."""
+        """(w, h) in px of the halved image, before it is enlarged or rounded to the grid."""
         base = self.full_size if self.lowres_base == "processed" else (self.width, self.height)
         return max(1, base[0] // 2), max(1, base[1] // 2)
 
@@ -101,29 +103,47 @@ class ViewPlan:
         """True where crop `id` shows the whole image; it is then the full view."""
         return self.crop_box(id) == (0, 0, self.width, self.height)
 
+    def grid_of(self, size: Size) -> Size:
+        """(w, h) in px, multiples of `token_side`, that the image processor gives an image of `size`."""
+        return grid_size(*size, self.min_pixels, self.max_pixels, token_side=self.token_side)
+
     def _count(self, size: Size) -> int:
-        return count_visual_tokens(*size, self.min_pixels, self.max_pixels)
+        return count_visual_tokens(*size, self.min_pixels, self.max_pixels, token_side=self.token_side)
 
 
 def plan_views(
     width: int,
     height: int,
     *,
-    min_pixels: int = DEFAULT_MIN_PIXELS,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
     lowres_base: LowresBase = "processed",
     min_crop_side: int = MIN_CROP_SIDE,
+    token_side: int = TOKEN_SIDE,
 ) -> ViewPlan:
     """Plan the views of a `width` x `height` image.
 
+    Args:
+        min_pixels, max_pixels: limits of every view, in px; default: 4 and 16384 visual tokens.
+        token_side: px of a visual token's side: 28 in Qwen2.5-VL, 32 in Qwen3-VL.
+
     Raises:
         ValueError: an image that the processor refuses, limits that contradict each other, an unknown base.
+
+    Example:
+        >>> plan = plan_views(1280, 720)
+        >>> plan.full_tokens, plan.lowres_tokens, plan.crop_tokens("0")
+        (1196, 299, 299)
     """
+    min_pixels, max_pixels = (
+        tokens * token_side**2 if given is None else given
+        for given, tokens in zip((min_pixels, max_pixels), LOADER_TOKENS, strict=True)
+    )
     if lowres_base not in get_args(LowresBase):
         raise ValueError(f"lowres_base must be one of {get_args(LowresBase)}, got {lowres_base!r}")
     if not 0 < min_pixels <= max_pixels:
         raise ValueError(f"pixel limits need 0 < min_pixels <= max_pixels, got {min_pixels} and {max_pixels}")
-    plan = ViewPlan(width, height, min_pixels, max_pixels, lowres_base, min_crop_side)
+    plan = ViewPlan(width, height, min_pixels, max_pixels, lowres_base, min_crop_side, token_side=token_side)
     # A strip whose halves are too thin for the processor is refused here rather than in the middle of a batch, and for
     # every method alike.
     for id in CROPS:
@@ -153,19 +173,19 @@ def render_crop(image: Image.Image, plan: ViewPlan, id: str) -> Image.Image:
     if plan.lowres_base == "raw":
         return _to_grid(crop, plan)
     density = plan.crop_size(id)
-    target = grid_size(*density, plan.min_pixels, plan.max_pixels)
-    settled = grid_size(*target, plan.min_pixels, plan.max_pixels) == target
+    target = plan.grid_of(density)
+    settled = plan.grid_of(target) == target
     return crop.resize(target if settled else density, Image.Resampling.BICUBIC)
 
 
 def _to_grid(image: Image.Image, plan: ViewPlan) -> Image.Image:
-    """Resample to the 28-px grid as Qwen's loader does, so that pixels equal the stock lmms-eval adapter's.
+    """Resample to the grid as Qwen's loader does, so that pixels equal the stock lmms-eval adapter's.
 
     The loader rounds to the grid under its own wide limits and leaves the narrower ones to the processor. Where that
     would change the token count, the processor gets the image as it is.
     """
-    target = grid_size(*image.size, plan.min_pixels, plan.max_pixels)
-    rounded = grid_size(*image.size, DEFAULT_MIN_PIXELS, DEFAULT_MAX_PIXELS)
-    if grid_size(*rounded, plan.min_pixels, plan.max_pixels) != target:
+    limits = (tokens * plan.token_side**2 for tokens in LOADER_TOKENS)
+    rounded = grid_size(*image.size, *limits, token_side=plan.token_side)
+    if plan.grid_of(rounded) != plan.grid_of(image.size):
         return image
     return image.resize(rounded, Image.Resampling.BICUBIC)

@@ -45,11 +45,35 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def checkpoints(checkpoint, tmp_path_factory) -> dict[str, Path]:
+    """One like it of every family, by model type."""
+    return {"qwen2_5_vl": checkpoint, **others(tmp_path_factory.mktemp("checkpoints"), qwen_tokenizer())}
+
+
+def others(folder, tokenizer=None) -> dict[str, Path]:
+    """Tiny random checkpoints of all families but Qwen2.5-VL."""
+    from lmms_awares.families import FAMILIES
+    from lmms_awares.mini.random_checkpoint import build
+
+    return {
+        name: build(folder / name, tokenizer, family=family)
+        for name, family in FAMILIES.items()
+        if name != "qwen2_5_vl"
+    }
+
+
+@pytest.fixture(scope="session")
 def small_checkpoint(tmp_path_factory) -> Path:
     """The same with a byte tokenizer: a tenth of the size, for tests that run whole evaluations."""
     from lmms_awares.mini.random_checkpoint import build
 
     return build(tmp_path_factory.mktemp("checkpoint") / "tiny-bytes")
+
+
+@pytest.fixture(scope="session")
+def small_checkpoints(small_checkpoint, tmp_path_factory) -> dict[str, Path]:
+    """One like it of every family, by model type."""
+    return {"qwen2_5_vl": small_checkpoint, **others(tmp_path_factory.mktemp("checkpoints"))}
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from torch.nn.functional import rms_norm
 from lmms_awares.engine.chat import ChatFormat
 from lmms_awares.engine.checkpoint import load
 from lmms_awares.engine.conversation import Conversation
+from lmms_awares.families import FAMILIES
 from lmms_awares.models.config import CommonArgs
 from lmms_awares.protocol import format_call
 from lmms_awares.views import plan_views, render_crop, render_lowres
@@ -23,9 +24,14 @@ SIZES = [(640, 480), (300, 500), (850, 600), (420, 336)]
 REQUESTS = [("0",), ("0", "5"), ("1", "4", "8"), ("all",)]
 
 
+@pytest.fixture(scope="module", params=FAMILIES)
+def of_a_family(request, checkpoints):
+    return checkpoints[request.param]
+
+
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
-def engine(request, checkpoint):
-    args = CommonArgs(pretrained=str(checkpoint), attn_implementation=request.param, dtype="float32")
+def engine(request, of_a_family):
+    args = CommonArgs(pretrained=str(of_a_family), attn_implementation=request.param, dtype="float32")
     model, processor = load(args, "cpu")
     return model, ChatFormat(processor)
 
@@ -35,7 +41,7 @@ class Case:
 
     def __init__(self, chat, size, ids, seed, question="What does the sign say?"):
         image = picture(size, seed)
-        plan = plan_views(*size)
+        plan = plan_views(*size, token_side=chat.token_side)
         messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
         self.prompt = chat.segment(chat.render(messages, "Look closely."), [render_lowres(image, plan)])
         self.turn = chat.crop_turn([render_crop(image, plan, id) for id in ids], ended=True)
@@ -75,9 +81,9 @@ def test_cached_equals_fresh(engine, ids):
 
 
 @pytest.fixture(scope="module")
-def exact(checkpoint):
+def exact(of_a_family):
     """The model in float64, its norms too, which transformers takes in float32 (as the softmax of eager attention)."""
-    model, processor = load(CommonArgs(pretrained=str(checkpoint), attn_implementation="sdpa", dtype="float32"), "cpu")
+    model, processor = load(CommonArgs(pretrained=str(of_a_family), attn_implementation="sdpa", dtype="float32"), "cpu")
     for module in model.double().modules():
         if type(module).__name__.endswith("RMSNorm"):
             shape, eps = module.weight.shape, module.variance_epsilon
@@ -270,12 +276,12 @@ def test_unended_turn_is_closed(engine):
     assert unended.tolist() == [chat.tokenizer.eos_token_id, *ended.tolist()]
 
 
-def test_bf16_cached_is_as_close_to_fp32_as_fresh(checkpoint):
+def test_bf16_cached_is_as_close_to_fp32_as_fresh(of_a_family):
     """In bf16 neither path is exact; the cached one must not be further from fp32 than 1.5x the fresh one."""
     errors = {True: [], False: []}
     for attention in ("sdpa", "eager"):
         models = {
-            dtype: load(CommonArgs(pretrained=str(checkpoint), attn_implementation=attention, dtype=dtype), "cpu")
+            dtype: load(CommonArgs(pretrained=str(of_a_family), attn_implementation=attention, dtype=dtype), "cpu")
             for dtype in ("float32", "bfloat16")
         }
         for seed, ids in enumerate(REQUESTS):

@@ -12,6 +12,7 @@ from transformers import StaticCache
 from lmms_awares.engine.chat import ChatFormat
 from lmms_awares.engine.checkpoint import load
 from lmms_awares.engine.conversation import Conversation, question_of
+from lmms_awares.families import QWEN2_5_VL
 from lmms_awares.models.config import CommonArgs
 from lmms_awares.pruning import PRUNERS, PruningError, sparsevlm, tower
 from lmms_awares.pruning.base import Pruner
@@ -124,7 +125,7 @@ def prune_images(engine, segment, pruner, **changed):
     with pruner(model):
         features = model.model.get_image_features(own.pixels, own.grids, return_dict=True).pooler_output
         asked = [question_of([segment], chat.end_ids[0])] * len(own.grids)
-        return pruner.prune(model, features, own.pixels, own.grids, asked)
+        return pruner.prune(model, features, own.pixels, own.grids, asked, levels=[()] * len(own.grids))
 
 
 def kept_inputs(engine, segment, pruner):
@@ -232,7 +233,7 @@ def test_rater_rows_equal_eager_attention(small_checkpoint):
     _, weights = layer.self_attn(layer.input_layernorm(embeds)[None], mask, position_embeddings=rope)
     raters = torch.tensor([len(embeds) - 9, len(embeds) - 2])
     seen = torch.ones(len(embeds), dtype=torch.bool)
-    found = rater_attention(layer, embeds, [table[0] for table in rope], seen, raters)
+    found = rater_attention(layer, embeds, [table[0] for table in rope], seen, raters, family=QWEN2_5_VL)
     assert (found - weights[0][:, raters].mean((0, 1))).abs().max() < 1e-6
 
 

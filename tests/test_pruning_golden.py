@@ -18,9 +18,10 @@ from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVi
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
 from lmms_awares.engine.conversation import _without_pruned
+from lmms_awares.families import QWEN2_5_VL, window_order
 from lmms_awares.pruning import holov, sparsevlm, visionzip
 from lmms_awares.pruning.base import EncodedImage
-from lmms_awares.pruning.tower import capture, window_order
+from lmms_awares.pruning.tower import capture
 
 
 def test_every_golden_is_used():
@@ -57,7 +58,7 @@ def encode(method, name):
     tower = Qwen2_5_VisionTransformerPretrainedModel(Qwen2_5_VLVisionConfig(**case["vision_config"])).eval()
     tower.load_state_dict({key[2:]: value for key, value in data.items() if key.startswith("w.")})
     received = []
-    handles = list(capture(tower, received))
+    handles = list(capture(QWEN2_5_VL, tower, received))
     with torch.no_grad():
         rows, columns = case["merged_grid_hw"]
         embeds = tower(data["pixel_values"], grid_thw=torch.tensor([[1, 2 * rows, 2 * columns]])).pooler_output

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lmms_awares.mini import smoke_data
 from lmms_awares.models.awares import Awares
-from lmms_awares.models.resolution import FullResolution
+from lmms_awares.models.resolution import FullResolution, Qwen3FullResolution
 from lmms_awares.plugin import tasks_dir
 from lmms_awares.tasks.data import BENCHMARKS, DATA_ROOT, TASKS, DataError, content_hash
 from lmms_awares.tokens import grid_size
@@ -280,6 +280,23 @@ def test_full_resolution_answers_as_lmms_evals_own_model(small_checkpoint, limit
     host.task_dict = {TASK: {"test": docs}}
     theirs = [result.text.strip() for result in host.generate_until(requests(docs, max_new_tokens=16))]
     model = FullResolution(**options, dtype="bfloat16", attn_implementation="sdpa")
+    ours = [answer for answer, _ in answers(model, docs, max_new_tokens=16)]
+    assert ours == theirs
+    assert len(set(ours)) > 5, "the random model must not say the same of every picture"
+
+
+def test_full_resolution_answers_as_lmms_evals_own_qwen3_vl(small_checkpoints, tmp_path):
+    """The same control for Qwen3-VL, whose adapter adds a system prompt that the chat template does not have."""
+    from lmms_eval.models.chat.qwen3_vl import Qwen3_VL
+
+    sizes = [(640, 480), (333, 517), (850, 600), (1000, 300), (200, 160), (1700, 1100), (500, 375)]
+    docs = [document(sizes[i % len(sizes)], i, question=f"What is number {i}?") for i in range(25)]
+    (tmp_path / "system.txt").write_text("You are a helpful assistant.")
+    options = {"pretrained": str(small_checkpoints["qwen3_vl"]), "device": "cpu", "attn_implementation": "sdpa"}
+    host = Qwen3_VL(**options, device_map="cpu")
+    host.task_dict = {TASK: {"test": docs}}
+    theirs = [result.text.strip() for result in host.generate_until(requests(docs, max_new_tokens=16))]
+    model = Qwen3FullResolution(**options, dtype="bfloat16", prompt=str(tmp_path / "system.txt"))
     ours = [answer for answer, _ in answers(model, docs, max_new_tokens=16)]
     assert ours == theirs
     assert len(set(ours)) > 5, "the random model must not say the same of every picture"

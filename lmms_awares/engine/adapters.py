@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 from lmms_awares.engine.weights import misfit, quiet, stored
 from lmms_awares.errors import ConfigError
+from lmms_awares.families import family_of
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftConfig
-    from transformers import PretrainedConfig, Qwen2_5_VLForConditionalGeneration
+    from transformers import PretrainedConfig
+
+    from lmms_awares.families import Model
 
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 # Types whose merged weights are tested to answer as the adapter does.
@@ -41,14 +44,13 @@ def check_adapter(folder: Path, model: "PretrainedConfig", argument: str) -> "Pe
         ConfigError: a type that cannot be merged; a weight that is missing, has no place, or has another shape.
     """
     import torch
-    from transformers import Qwen2_5_VLForConditionalGeneration
 
     config, stored_weights = _read(folder, argument)
     found = {_new_name(name): tensor for name, tensor in stored_weights.items()}
     if len(found) < len(stored_weights):
         raise ConfigError(f"{argument} holds weights twice, under names from before transformers 4.52 and new ones")
     with torch.device("meta"):
-        names = [name for name, _ in Qwen2_5_VLForConditionalGeneration(model).named_modules()]
+        names = [name for name, _ in family_of(model).model_class()(model).named_modules()]
     settings = [config]
     if found.keys() != stored_weights.keys():
         # Old weights may come with settings in old names, or with new ones where somebody renamed the weights alone.
@@ -64,9 +66,7 @@ def check_adapter(folder: Path, model: "PretrainedConfig", argument: str) -> "Pe
     )
 
 
-def merge(
-    model: "Qwen2_5_VLForConditionalGeneration", folder: Path, argument: str
-) -> "Qwen2_5_VLForConditionalGeneration":
+def merge(model: "Model", folder: Path, argument: str) -> "Model":
     """The model with an adapter in its weights.
 
     Raises:
@@ -102,10 +102,9 @@ def _problem(config: "PeftConfig", found: "dict[str, torch.Tensor]", model: "Pre
     """What does not fit where these settings are put on an empty model; empty where all does."""
     import torch
     from peft import PeftModel, get_peft_model_state_dict
-    from transformers import Qwen2_5_VLForConditionalGeneration
 
     with torch.device("meta"):
-        base = Qwen2_5_VLForConditionalGeneration(model)
+        base = family_of(model).model_class()(model)
     try:
         with quiet():
             tuned = PeftModel(base, copy.deepcopy(config), low_cpu_mem_usage=True)

@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import Qwen2_5_VLProcessor
+from transformers import Qwen2_5_VLProcessor, Qwen3VLProcessor
 
 from lmms_awares.engine.conversation import Segment
 from lmms_awares.engine.quoting import Quoting
 from lmms_awares.errors import ConfigError
-from lmms_awares.tokens import MERGE, TOKEN_SIDE
 
 Message = dict[str, Any]  # {"role": ..., "content": [{"type": "text" | "image", ...}]}
 
@@ -27,7 +26,7 @@ class ChatFormat:
         end_ids: ids that end a turn by the checkpoint's generation config; template and tokenizer know others.
     """
 
-    def __init__(self, processor: Qwen2_5_VLProcessor, end_ids: Sequence[int] = ()) -> None:
+    def __init__(self, processor: Qwen2_5_VLProcessor | Qwen3VLProcessor, end_ids: Sequence[int] = ()) -> None:
         self._processor = processor
         self._checkpoint_ends = end_ids
         self._quoting = Quoting(processor.tokenizer)
@@ -42,6 +41,12 @@ class ChatFormat:
         """(min_pixels, max_pixels) in force."""
         size = self._processor.image_processor.size
         return size["shortest_edge"], size["longest_edge"]
+
+    @property
+    def token_side(self) -> int:
+        """Px of a visual token's side."""
+        images = self._processor.image_processor
+        return int(images.patch_size * images.merge_size)
 
     @property
     def vision_token_ids(self) -> list[int]:
@@ -78,20 +83,20 @@ class ChatFormat:
     def segment(self, text: str, images: Sequence[Image.Image], *, at_grid: bool = False) -> Segment:
         """Tokenise `text` with its images; each placeholder is repeated once per visual token.
 
-        `at_grid`: the images' sizes are final, multiples of 28 px, even where they are below `min_pixels`.
+        `at_grid`: the images' sizes are final, multiples of `token_side`, even where they are below `min_pixels`.
         """
         low, high = self.pixel_limits
-        size = {"shortest_edge": TOKEN_SIDE**2 if at_grid else low, "longest_edge": high}
+        size = {"shortest_edge": self.token_side**2 if at_grid else low, "longest_edge": high}
         batch = self._processor(
             text=[text], images=list(images) or None, images_kwargs={"size": size}, return_tensors="pt"
         )
         ids, is_image = batch["input_ids"][0], batch["mm_token_type_ids"][0] == 1
         grids = batch.get("image_grid_thw", torch.zeros(0, 3, dtype=torch.long))
+        visual = (grids.prod(1) // self._processor.image_processor.merge_size**2).tolist()
         if self._quoting.holds_quotes(text):
-            visual = (grids.prod(1) // MERGE**2).tolist()
             ids = torch.tensor(self._quoting.encode(text, self._processor.image_token, visual))
             is_image = ids == self._processor.image_token_id
-        return Segment(ids=ids, is_image=is_image, pixels=batch.get("pixel_values"), grids=grids)
+        return Segment(ids, is_image, batch.get("pixel_values"), grids, tuple(visual))
 
     def crop_turn(self, crops: Sequence[Image.Image], *, ended: bool, at_grid: bool = False) -> Segment:
         """The user turn that answers a crop call: only images (protocol), then the assistant's header."""

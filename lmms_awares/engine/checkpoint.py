@@ -1,24 +1,26 @@
-"""Checking, fingerprinting and loading Qwen2.5-VL checkpoints and PEFT adapters."""
+"""Checking, fingerprinting and loading checkpoints of `lmms_awares.families` and PEFT adapters."""
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmms_awares.engine.adapters import ADAPTER_WEIGHTS, check_adapter, merge
 from lmms_awares.engine.weights import check_weights, refuse_misfits, weight_files
 from lmms_awares.errors import ConfigError
+from lmms_awares.families import FAMILIES, family_of
 from lmms_awares.journal import digest
 from lmms_awares.models.config import CommonArgs
 from lmms_awares.protocol.prompts import Prompt
 from lmms_awares.provenance import code_hash
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+    from transformers import PretrainedConfig, Qwen2_5_VLProcessor, Qwen3VLProcessor
 
-MODEL_TYPE = "qwen2_5_vl"
+    from lmms_awares.families import Model
+
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # What decides answers: weights, configuration, tokenizer, template. Everything else may change freely.
@@ -30,13 +32,16 @@ _PARTS = {
 }
 
 
-def check_checkpoint(pretrained: str, adapter: str | None = None) -> None:
+def check_checkpoint(pretrained: str, adapter: str | None = None, families: Collection[str] = FAMILIES) -> None:
     """Look at configurations and at the names and shapes of weights, so that what is wrong fails before it loads.
 
     A hub id whose weights are not in the cache yet is looked at in full when `load` has fetched it.
 
+    Args:
+        families: model types that will do.
+
     Raises:
-        ConfigError: nothing there, not a Qwen2.5-VL, an adapter given as checkpoint or the reverse, weights that are
+        ConfigError: nothing there, another model type, an adapter given as checkpoint or the reverse, weights that are
             missing or do not fit, of the checkpoint or of the adapter.
     """
     config_file = _find(pretrained, "config.json", "pretrained")
@@ -44,8 +49,9 @@ def check_checkpoint(pretrained: str, adapter: str | None = None) -> None:
         found = json.loads(config_file.read_text(encoding="utf-8")).get("model_type")
     except (ValueError, AttributeError):
         raise ConfigError(f"{config_file} is not a JSON object; copy the checkpoint again") from None
-    if found != MODEL_TYPE:
-        raise ConfigError(f"pretrained={pretrained} is a {found!r} model; this plugin runs {MODEL_TYPE!r} only")
+    if found not in families:
+        known = " or ".join(families)
+        raise ConfigError(f"pretrained={pretrained} is a {found!r} model; what is asked for runs {known} only")
     folder = config_file.parent
     if Path(pretrained).is_dir():
         weight_files(folder, f"pretrained={pretrained}")
@@ -164,7 +170,7 @@ def _file_hash(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def load(args: CommonArgs, device: str) -> "tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]":
+def load(args: CommonArgs, device: str) -> "tuple[Model, Qwen2_5_VLProcessor | Qwen3VLProcessor]":
     """Load weights (adapter merged) and processor.
 
     The checkpoint's generation defaults, repetition penalty included, are dropped: decoding is what the task asks. Only
@@ -173,7 +179,7 @@ def load(args: CommonArgs, device: str) -> "tuple[Qwen2_5_VLForConditionalGenera
     Raises:
         ConfigError: see `check_checkpoint`; pixel limits that contradict each other; weights that did not arrive.
     """
-    check_checkpoint(args.pretrained, args.adapter)
+    check_checkpoint(args.pretrained, args.adapter, args.families)
     from transformers import AutoProcessor, GenerationConfig
 
     processor = AutoProcessor.from_pretrained(args.pretrained)
@@ -211,13 +217,14 @@ def _limits(args: CommonArgs, own: Mapping[str, int]) -> tuple[int, int]:
     return low, high
 
 
-def _load_model(pretrained: str, options: dict[str, Any]) -> "Qwen2_5_VLForConditionalGeneration":
+def _load_model(pretrained: str, options: dict[str, Any]) -> "Model":
     """transformers' `from_pretrained`, which otherwise makes up the weights that it does not find."""
     import torch
-    from transformers import Qwen2_5_VLForConditionalGeneration
+    from transformers import AutoConfig
 
     try:
-        model, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        family = family_of(AutoConfig.from_pretrained(pretrained))
+        model, info = family.model_class().from_pretrained(
             pretrained, ignore_mismatched_sizes=True, output_loading_info=True, **options
         )
     except torch.OutOfMemoryError:
@@ -228,7 +235,7 @@ def _load_model(pretrained: str, options: dict[str, Any]) -> "Qwen2_5_VLForCondi
     return model
 
 
-def end_ids(model: "Qwen2_5_VLForConditionalGeneration") -> tuple[int, ...]:
+def end_ids(model: "Model") -> tuple[int, ...]:
     """Ids that end a turn by the checkpoint's generation config; the published ones list two."""
     found = model.generation_config.eos_token_id
     if found is None:

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache, GenerationConfig, Qwen2_5_VLForConditionalGeneration
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers import DynamicCache, GenerationConfig
 
+from lmms_awares.families import Family, Model, family_of
 from lmms_awares.pruning.base import Kept, Pruner
-from lmms_awares.tokens import MERGE, VisualTokens
+from lmms_awares.tokens import VisualTokens
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,16 @@ class Segment:
     Attributes:
         ids: [L] int64; every image's placeholder is already repeated once per visual token.
         is_image: [L] bool; True at image placeholders.
-        pixels: [P, 1176] float32 patches of the segment's images, in order; None without images.
+        pixels: [P, 3 * 2 * patch²] float32 patches of the segment's images, in order; None without images.
         grids: [n, 3] int64 (t, h, w) patch grids of those images.
+        visual_tokens: of each of those images.
     """
 
     ids: torch.Tensor
     is_image: torch.Tensor
     pixels: torch.Tensor | None
     grids: torch.Tensor
+    visual_tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Conversation:
     """A batch of conversations with one model.
 
     Args:
-        model: a Qwen2.5-VL.
+        model: of one of `lmms_awares.families`.
         prompts: the first turn's prompt of each row.
         end_ids: ids that end an assistant turn; the first is the one that the chat template writes.
         pad_token_id: fills pads and holes.
@@ -75,7 +77,7 @@ class Conversation:
 
     def __init__(
         self,
-        model: Qwen2_5_VLForConditionalGeneration,
+        model: Model,
         prompts: Sequence[Segment],
         *,
         end_ids: Sequence[int],
@@ -83,7 +85,7 @@ class Conversation:
         reuse_cache: bool = True,
         pruner: Pruner | None = None,
     ) -> None:
-        self._model = model
+        self._model, self._family = model, family_of(model.config)
         self._pruner = pruner or Pruner(1)
         self._ends, self._pad = list(end_ids), pad_token_id
         self._reuse = reuse_cache
@@ -149,7 +151,7 @@ class Conversation:
                     output_logits=return_logits,
                     **({"temperature": temperature, "top_p": top_p, "top_k": top_k} if temperature > 0 else {}),
                 ),
-                **_as_features(images),
+                **_as_features(self._family, images),
             )
             visual = self._count()
         seconds = self._clock() - started
@@ -191,11 +193,10 @@ class Conversation:
         ]
         if not images:
             return []
-        device = self._ids.device
         pixels, grids = torch.cat([pixels for pixels, _, _ in images]), torch.cat([grids for _, grids, _ in images])
-        features = self._model.model.get_image_features(pixels.to(device), grids.to(device), return_dict=True)
+        embeds, levels = zip(*self._family.encode(self._model, pixels, grids), strict=True)
         questions = [question for _, own, question in images for _ in own]
-        return self._pruner.prune(self._model, features.pooler_output, pixels, grids, questions)
+        return self._pruner.prune(self._model, embeds, pixels, grids, questions, levels=levels)
 
     def _fresh(self, row: list[Segment]) -> list[Segment]:
         return row if self._cache is None else row[-1:]
@@ -208,7 +209,7 @@ class Conversation:
         rows = []
         for row, segments in enumerate(self._segments):
             columns = self._mask[row, self._packed :].nonzero().flatten() + self._packed
-            sizes = [size for s in self._fresh(segments) for size in (s.grids.prod(1) // MERGE**2).tolist()]
+            sizes = [size for segment in self._fresh(segments) for size in segment.visual_tokens]
             of_images = columns[self._is_image[row, columns]].split(sizes)
             rows.append(_without_pruned(columns, [(own, next(waiting)) for own in of_images]))
         new = pad_sequence(rows, batch_first=True, padding_value=-1, padding_side="left")
@@ -283,9 +284,6 @@ def _without_pruned(columns: torch.Tensor, images: Sequence[tuple[torch.Tensor, 
     return torch.cat([*parts, columns])
 
 
-def _as_features(images: Sequence[Kept]) -> dict[str, object]:
+def _as_features(family: Family, images: Sequence[Kept]) -> dict[str, object]:
     """`images` as the model takes them."""
-    if not images:
-        return {}
-    features = tuple(image.embeds for image in images)
-    return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=features)}}
+    return {"mm_encoder_outputs": {"image": family.output(images)}} if images else {}

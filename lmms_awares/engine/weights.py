@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmms_awares.errors import ConfigError
+from lmms_awares.families import family_of
 
 if TYPE_CHECKING:
     import torch
@@ -82,16 +83,18 @@ def check_weights(folder: Path, config: "PretrainedConfig", argument: str) -> No
     found = stored(weight_files(folder, argument), argument)
     if "quantization_config" in config.to_dict():
         return
-    from transformers import Qwen2_5_VLForConditionalGeneration
-
     with quiet():
-        _, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            None,
-            config=config,
-            state_dict=found,
-            device_map="meta",
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
+        _, info = (
+            family_of(config)
+            .model_class()
+            .from_pretrained(
+                None,
+                config=config,
+                state_dict=found,
+                device_map="meta",
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
         )
     refuse_misfits(info, argument)
 

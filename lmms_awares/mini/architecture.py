@@ -3,8 +3,8 @@
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from lmms_awares.families import QWEN2_5_VL
 from lmms_awares.mini.random_checkpoint import token_settings
-from lmms_awares.tokens import MERGE, PATCH
 
 INIT_STD = 0.05  # with Qwen's 0.02 so small a model hardly learns
 EMBEDDING_STD = 0.1
@@ -38,8 +38,8 @@ def config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
             "out_hidden_size": HIDDEN,
             "window_size": 56,
             "fullatt_block_indexes": [3],
-            "patch_size": PATCH,
-            "spatial_merge_size": MERGE,
+            "patch_size": QWEN2_5_VL.patch,
+            "spatial_merge_size": QWEN2_5_VL.merge,
             "temporal_patch_size": 2,
             "initializer_range": INIT_STD,
         },

@@ -1,4 +1,4 @@
-"""A tiny Qwen2.5-VL with random weights: a real checkpoint in every respect but its answers, which mean nothing.
+"""A tiny Qwen2.5-VL or Qwen3-VL with random weights: a real checkpoint in every respect but its answers.
 
 It makes the whole program run, and be tested, without a hub: `python -m lmms_awares.mini.random_checkpoint DIR`.
 """
@@ -11,15 +11,19 @@ from typing import Any
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    PretrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
     Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3VLConfig,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
 )
 
-from lmms_awares.tokens import DEFAULT_MAX_PIXELS, DEFAULT_MIN_PIXELS, MERGE, PATCH
+from lmms_awares.families import FAMILIES, QWEN2_5_VL, QWEN3_VL, Family, Model, family_of
+from lmms_awares.tokens import LOADER_TOKENS
 
 SPECIAL_TOKENS = (  # in Qwen2.5-VL's order, so that the real vocabulary gets the real ids
     "<|endoftext|>",
@@ -62,20 +66,22 @@ def finish_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     )
 
 
-def chat_template() -> str:
-    """Qwen2.5-VL's chat format, as this project's small checkpoints carry it."""
-    return (files("lmms_awares.mini") / "chat_template.jinja").read_text(encoding="utf-8")
+def chat_template(family: Family = QWEN2_5_VL) -> str:
+    """The family's chat format, as this project's small checkpoints carry it."""
+    name = {"qwen2_5_vl": "chat_template.jinja", "qwen3_vl": "chat_template_qwen3.jinja"}[family.model_type]
+    return (files("lmms_awares.mini") / name).read_text(encoding="utf-8")
 
 
 def build(
     directory: Path,
     tokenizer: PreTrainedTokenizerFast | None = None,
     *,
+    family: Family = QWEN2_5_VL,
     seed: int = 0,
     std: float = 0.1,
     dtype: torch.dtype = torch.float32,
-    min_pixels: int = DEFAULT_MIN_PIXELS,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
 ) -> Path:
     """Write a checkpoint folder (weights, tokenizer, processor, template) and return it.
 
@@ -83,29 +89,34 @@ def build(
         directory: created where missing.
         tokenizer: default: `byte_tokenizer()`.
         std: of the random weights; at Qwen's own 0.02 so small a model hardly reacts to the image.
+        min_pixels, max_pixels: default: 4 and 16384 visual tokens.
     """
     tokenizer = tokenizer or byte_tokenizer()
     torch.manual_seed(seed)
-    model = Qwen2_5_VLForConditionalGeneration(_config(tokenizer, std)).to(dtype)
+    model = family.model_class()(_CONFIGS[family.model_type](tokenizer, std)).to(dtype)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     return save(directory, model, tokenizer, min_pixels=min_pixels, max_pixels=max_pixels)
 
 
 def save(
     directory: Path,
-    model: Qwen2_5_VLForConditionalGeneration,
+    model: Model,
     tokenizer: PreTrainedTokenizerFast,
     *,
-    min_pixels: int = DEFAULT_MIN_PIXELS,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
 ) -> Path:
     """Write model, tokenizer, processor and template as a checkpoint folder; created where missing."""
-    tokenizer.chat_template = chat_template()
-    size = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2}
-    processor = Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(min_pixels=min_pixels, max_pixels=max_pixels, **size),
+    family = family_of(model.config)
+    tokenizer.chat_template = chat_template(family)
+    size = {"patch_size": family.patch, "merge_size": family.merge, "temporal_patch_size": 2}
+    least, most = (tokens * family.token_side**2 for tokens in LOADER_TOKENS)
+    images = Qwen2VLImageProcessor(min_pixels=min_pixels or least, max_pixels=max_pixels or most, **size)
+    processor_class, video_class = _PROCESSORS[family.model_type]
+    processor = processor_class(
+        image_processor=images,
         tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(**size),
+        video_processor=video_class(**size),
         chat_template=tokenizer.chat_template,
     )
     directory.mkdir(parents=True, exist_ok=True)
@@ -114,37 +125,60 @@ def save(
     return directory
 
 
-def _config(tokenizer: PreTrainedTokenizerFast, std: float) -> Qwen2_5_VLConfig:
-    text, ids = token_settings(tokenizer)
+def _text(tokenizer: PreTrainedTokenizerFast, std: float) -> dict[str, Any]:
+    return {
+        **token_settings(tokenizer)[0],
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 32768,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e6},
+        "initializer_range": std,
+    }
+
+
+def _tower(family: Family, std: float) -> dict[str, Any]:
+    return {
+        "depth": 4,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_heads": 4,
+        "out_hidden_size": 64,
+        "patch_size": family.patch,
+        "spatial_merge_size": family.merge,
+        "temporal_patch_size": 2,
+        "initializer_range": std,
+    }
+
+
+def _qwen2_5(tokenizer: PreTrainedTokenizerFast, std: float) -> PretrainedConfig:
     return Qwen2_5_VLConfig(
-        text_config={
-            **text,
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 32768,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e6},
-            "initializer_range": std,
-        },
-        vision_config={
-            "depth": 4,
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_heads": 4,
-            "out_hidden_size": 64,
-            "window_size": 112,
-            "fullatt_block_indexes": [1, 3],
-            "patch_size": PATCH,
-            "spatial_merge_size": MERGE,
-            "temporal_patch_size": 2,
-            "initializer_range": std,
-        },
-        **ids,
+        text_config=_text(tokenizer, std),
+        vision_config=_tower(QWEN2_5_VL, std) | {"window_size": 112, "fullatt_block_indexes": [1, 3]},
+        **token_settings(tokenizer)[1],
         tie_word_embeddings=True,
         initializer_range=std,
     )
+
+
+def _qwen3(tokenizer: PreTrainedTokenizerFast, std: float) -> PretrainedConfig:
+    """Six layers, so that a stage finds room behind the three that add DeepStack's levels."""
+    rope = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True, "rope_theta": 1e6}
+    return Qwen3VLConfig(
+        text_config=_text(tokenizer, std) | {"num_hidden_layers": 6, "head_dim": 16, "rope_parameters": rope},
+        vision_config=_tower(QWEN3_VL, std) | {"num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1, 2]},
+        **token_settings(tokenizer)[1],
+        tie_word_embeddings=True,
+    )
+
+
+_CONFIGS = {"qwen2_5_vl": _qwen2_5, "qwen3_vl": _qwen3}
+_PROCESSORS = {
+    "qwen2_5_vl": (Qwen2_5_VLProcessor, Qwen2VLVideoProcessor),
+    "qwen3_vl": (Qwen3VLProcessor, Qwen3VLVideoProcessor),
+}
 
 
 def token_settings(tokenizer: PreTrainedTokenizerFast) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -165,8 +199,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--family", choices=FAMILIES, default=QWEN2_5_VL.model_type)
     arguments = parser.parse_args()
-    print(build(arguments.directory, seed=arguments.seed))
+    print(build(arguments.directory, family=FAMILIES[arguments.family], seed=arguments.seed))
 
 
 if __name__ == "__main__":

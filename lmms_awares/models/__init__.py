@@ -4,6 +4,8 @@ MODELS: dict[str, str] = {
     "awares": "lmms_awares.models.awares.Awares",
     "qwen2_5_vl_full": "lmms_awares.models.resolution.FullResolution",
     "qwen2_5_vl_lowres": "lmms_awares.models.resolution.LowResolution",
+    "qwen3_vl_full": "lmms_awares.models.resolution.Qwen3FullResolution",
+    "qwen3_vl_lowres": "lmms_awares.models.resolution.Qwen3LowResolution",
     "visionzip": "lmms_awares.models.pruned.VisionZip",
     "holov": "lmms_awares.models.pruned.HoloV",
     "sparsevlm": "lmms_awares.models.pruned.SparseVLM",

@@ -145,7 +145,7 @@ class Awares(QwenVL):
         views = [render_crop(sample.images[0], plan, id) for id in ids]
         tokens = [plan.crop_tokens(id) for id in ids]
         make = partial(self._chat.crop_turn, ended=ended)
-        turn = segment_of(make, views, tokens, self._pruner, self._chat.pixel_limits)
+        turn = segment_of(make, views, tokens, self._pruner, self._chat)
         check_context(len(sample.prompt.ids) + len(said) + len(turn.ids), self._context)
         return turn
 

@@ -38,7 +38,7 @@ from lmms_awares.views import ViewPlan, plan_views
 
 
 class QwenVL(lmms):
-    """Base of the Qwen2.5-VL models; not registered itself.
+    """Base of all models; not registered itself.
 
     Args:
         device: where to run; default: the process's accelerator, else the CPU.
@@ -111,6 +111,7 @@ class QwenVL(lmms):
             max_pixels=high,
             lowres_base=self.args.lowres_base,
             min_crop_side=self.min_crop_side,
+            token_side=self._chat.token_side,
         )
 
     def decoding(self, gen_kwargs: dict[str, Any]) -> Decoding:
@@ -262,7 +263,7 @@ class QwenVL(lmms):
     def _first_segment(self, text: str, images: list[Image.Image], plans: list[ViewPlan]) -> Segment:
         views = [self.first_view(image, plan) for image, plan in zip(images, plans, strict=True)]
         tokens = [self.first_tokens(plan) for plan in plans]
-        return segment_of(partial(self._chat.segment, text), views, tokens, self._pruner, self._chat.pixel_limits)
+        return segment_of(partial(self._chat.segment, text), views, tokens, self._pruner, self._chat)
 
     @property
     def _context(self) -> int:

@@ -8,6 +8,7 @@ from pydantic_core import PydanticUndefined
 
 from lmms_awares.crops import MIN_CROP_SIDE
 from lmms_awares.errors import ConfigError
+from lmms_awares.families import FAMILIES
 from lmms_awares.protocol.prompts import PUBLISHED, Prompt, load_prompt
 from lmms_awares.protocol.visionthink import OWN_PROMPTS
 from lmms_awares.views import LowresBase
@@ -24,7 +25,7 @@ class CommonArgs(BaseModel):
     """Arguments that every model takes.
 
     Attributes:
-        pretrained: folder or hub id of a Qwen2.5-VL checkpoint.
+        pretrained: folder or hub id of a checkpoint of one of `lmms_awares.families`.
         adapter: folder or hub id of a PEFT adapter, merged into the weights at load.
         dtype: weights' dtype; `auto` takes the checkpoint's.
         device_map: passed to transformers (`auto`, `cuda:0`, ...); default: the process's own device.
@@ -42,6 +43,7 @@ class CommonArgs(BaseModel):
 
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
     default_prompt: ClassVar[str] = "default"
+    families: ClassVar[tuple[str, ...]] = tuple(FAMILIES)
 
     pretrained: str
     adapter: str | None = None
@@ -77,6 +79,18 @@ class CommonArgs(BaseModel):
         resolved = {"pretrained", "adapter", "prompt", "dtype", "attn_implementation", "min_pixels", "max_pixels"}
         without_effect = {"device_map", "journal", "rev", "setup"}
         return self.model_dump(mode="json", exclude=resolved | without_effect)
+
+
+class Qwen2_5Args(CommonArgs):  # noqa: N801
+    """Arguments of the baselines that are named after Qwen2.5-VL."""
+
+    families: ClassVar[tuple[str, ...]] = ("qwen2_5_vl",)
+
+
+class Qwen3Args(CommonArgs):
+    """Arguments of the baselines that are named after Qwen3-VL."""
+
+    families: ClassVar[tuple[str, ...]] = ("qwen3_vl",)
 
 
 class PruningArgs(CommonArgs):
@@ -204,8 +218,10 @@ class VisionThinkArgs(CommonArgs):
 
 ARGS: dict[str, type[CommonArgs]] = {
     "awares": AwaresArgs,
-    "qwen2_5_vl_full": CommonArgs,
-    "qwen2_5_vl_lowres": CommonArgs,
+    "qwen2_5_vl_full": Qwen2_5Args,
+    "qwen2_5_vl_lowres": Qwen2_5Args,
+    "qwen3_vl_full": Qwen3Args,
+    "qwen3_vl_lowres": Qwen3Args,
     "visionzip": VisionZipArgs,
     "holov": HoloVArgs,
     "sparsevlm": SparseVLMArgs,

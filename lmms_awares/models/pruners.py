@@ -4,18 +4,19 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from PIL import Image
-from transformers import Qwen2_5_VLForConditionalGeneration
 
+from lmms_awares.engine.chat import ChatFormat
 from lmms_awares.engine.conversation import Segment
 from lmms_awares.errors import ConfigError
+from lmms_awares.families import Model
 from lmms_awares.models.config import CommonArgs, PruningArgs
 from lmms_awares.models.sample import check_grids
 from lmms_awares.pruning import Pruner, PruningError
-from lmms_awares.tokens import TOKEN_SIDE, VisualTokens, grid_size
+from lmms_awares.tokens import VisualTokens, grid_size
 from lmms_awares.trace import PruningTrace
 
 
-def build_pruner(args: CommonArgs, model: Qwen2_5_VLForConditionalGeneration) -> Pruner | None:
+def build_pruner(args: CommonArgs, model: Model) -> Pruner | None:
     """The pruner that `args` ask for, checked against the loaded model; None where they ask for none.
 
     Raises:
@@ -37,7 +38,7 @@ def segment_of(
     views: Sequence[Image.Image],
     tokens: Sequence[int],
     pruner: Pruner | None,
-    pixel_limits: tuple[int, int],
+    chat: ChatFormat,
 ) -> Segment:
     """The segment that `make` makes of `views`, at the sizes that the pruner gives them.
 
@@ -51,17 +52,18 @@ def segment_of(
     if pruner is None or not pruner.resizes:
         segment = make(views)
     else:
-        small = [_resized(view, pruner, pixel_limits) for view in views]
+        small = [_resized(view, pruner, chat) for view in views]
         segment = make(small, at_grid=True)
-        tokens = [view.width * view.height // TOKEN_SIDE**2 for view in small]
+        tokens = [view.width * view.height // chat.token_side**2 for view in small]
     check_grids(segment, tokens)
     return segment
 
 
-def _resized(view: Image.Image, pruner: Pruner, pixel_limits: tuple[int, int]) -> Image.Image:
-    columns, rows = (side // TOKEN_SIDE for side in grid_size(*view.size, *pixel_limits))
-    columns, rows = pruner.grid(columns, rows)
-    return view.resize((columns * TOKEN_SIDE, rows * TOKEN_SIDE), Image.Resampling.LANCZOS)
+def _resized(view: Image.Image, pruner: Pruner, chat: ChatFormat) -> Image.Image:
+    side = chat.token_side
+    width, height = grid_size(*view.size, *chat.pixel_limits, token_side=side)
+    columns, rows = pruner.grid(width // side, height // side)
+    return view.resize((columns * side, rows * side), Image.Resampling.LANCZOS)
 
 
 def pruning_trace(pruner: Pruner | None, visual: VisualTokens) -> PruningTrace | None:

@@ -32,3 +32,15 @@ class LowResolution(QwenVL):
     def first_tokens(self, plan: ViewPlan) -> int:
         """N_low."""
         return plan.lowres_tokens
+
+
+class Qwen3FullResolution(FullResolution):
+    """`qwen3_vl_full`: the same on a Qwen3-VL."""
+
+    model_id = "qwen3_vl_full"
+
+
+class Qwen3LowResolution(LowResolution):
+    """`qwen3_vl_lowres`: the same on a Qwen3-VL."""
+
+    model_id = "qwen3_vl_lowres"

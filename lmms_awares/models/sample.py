@@ -10,7 +10,6 @@ from lmms_awares import images
 from lmms_awares.engine.chat import Message
 from lmms_awares.engine.conversation import Segment
 from lmms_awares.errors import ConfigError, SampleError
-from lmms_awares.tokens import MERGE
 from lmms_awares.trace import CropTrace, PruningTrace, ToolCallTrace, TurnTrace
 from lmms_awares.views import ViewPlan
 
@@ -105,7 +104,7 @@ def check_grids(segment: Segment, expected: Sequence[int]) -> None:
     Raises:
         RuntimeError: they differ, so the installed transformers counts otherwise than this plugin.
     """
-    found = (segment.grids.prod(1) // MERGE**2).tolist()
+    found = list(segment.visual_tokens)
     if found != list(expected):
         raise RuntimeError(f"planned {list(expected)} visual tokens, the image processor made {found}")
 

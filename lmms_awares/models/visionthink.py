@@ -18,7 +18,6 @@ from lmms_awares.models.resolution import LowResolution
 from lmms_awares.models.sample import Decoding, Outcome, Sample, check_context, check_grids
 from lmms_awares.protocol import visionthink as protocol
 from lmms_awares.protocol.visionthink import ToolCall
-from lmms_awares.tokens import TOKEN_SIDE
 from lmms_awares.trace import CropTrace, ToolCallTrace
 from lmms_awares.views import ViewPlan, render_full
 
@@ -36,7 +35,7 @@ class VisionThink(LowResolution):
 
     def plan(self, image: Image.Image) -> ViewPlan:
         """Views of an image; the authors enlarge a halved image whose side is below one visual token."""
-        return replace(super().plan(image), min_lowres_side=TOKEN_SIDE)
+        return replace(super().plan(image), min_lowres_side=self._chat.token_side)
 
     def decoding(self, gen_kwargs: dict[str, Any]) -> Decoding:
         """Greedy and long enough to reason, whatever the task says: its limits are made for bare answers."""

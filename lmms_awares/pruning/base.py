@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch.utils.hooks import RemovableHandle
-from transformers import Qwen2_5_VLForConditionalGeneration
 
+from lmms_awares.families import Model, family_of
 from lmms_awares.pruning.encoded import EncodedImage, Kept, PruningError, check_count
 from lmms_awares.pruning.tower import Received, capture
-from lmms_awares.tokens import MERGE, VisualTokens
+from lmms_awares.tokens import VisualTokens
 
 __all__ = ["EncodedImage", "Kept", "Pruner", "PruningError", "check_count", "options_of"]
 
@@ -60,7 +60,7 @@ class Pruner:
         """Tokens to keep of `tokens`: round(ratio * N), half to even, and at least 1."""
         return max(1, round(self.exact_ratio * tokens))
 
-    def check(self, model: Qwen2_5_VLForConditionalGeneration) -> None:
+    def check(self, model: Model) -> None:
         """Refuse a model that this pruner cannot serve.
 
         Raises:
@@ -72,8 +72,8 @@ class Pruner:
         cache = model.generation_config.cache_implementation
         if cache not in (None, "dynamic"):
             raise PruningError(f"{self.name} needs a dynamic KV cache, not cache_implementation={cache}")
-        vision = model.config.vision_config
-        if self.reads_attention and vision.depth - 1 not in vision.fullatt_block_indexes:
+        sees_all = family_of(model.config).sees_whole_image(model.config.vision_config)
+        if self.reads_attention and not sees_all:
             raise PruningError(
                 f"{self.name} reads the attention of the vision tower's last block, which in this model is windowed; "
                 "use a checkpoint whose last block attends to the whole image"
@@ -92,10 +92,10 @@ class Pruner:
         """What is left of an image when it enters the language model."""
         return Kept.of(image, torch.arange(len(image.embeds), device=image.embeds.device))
 
-    def hooks(self, model: Qwen2_5_VLForConditionalGeneration) -> Iterator[RemovableHandle]:
+    def hooks(self, model: Model) -> Iterator[RemovableHandle]:
         """Hooks to have in place during encoding, prefill and decoding, each yielded as soon as it is in."""
         if self.reads_attention:
-            yield from capture(model.model.visual, self._received)
+            yield from capture(family_of(model.config), model.model.visual, self._received)
 
     def ledger(self, entering: Sequence[VisualTokens]) -> list[VisualTokens]:
         """Token counts per layer, of each row of the batch just prefilled, from what entered the first layer."""
@@ -106,7 +106,7 @@ class Pruner:
         self._received.clear()
 
     @contextmanager
-    def __call__(self, model: Qwen2_5_VLForConditionalGeneration) -> Iterator["Pruner"]:
+    def __call__(self, model: Model) -> Iterator["Pruner"]:
         """Hooks in; on the way out, error or not, hooks out."""
         with ExitStack() as stack:
             stack.callback(self.reset)
@@ -116,30 +116,34 @@ class Pruner:
 
     def prune(
         self,
-        model: Qwen2_5_VLForConditionalGeneration,
+        model: Model,
         features: Sequence[torch.Tensor],
         pixels: torch.Tensor,
         grids: torch.Tensor,
         questions: Sequence[torch.Tensor],
+        *,
+        levels: Sequence[tuple[torch.Tensor, ...]],
     ) -> list[Kept]:
         """Prune the images that the tower has just encoded: `keep` for each.
 
         Args:
             features: the tower's output, [N_i, D] per image.
-            pixels: [sum 4N_i, 1176] patches of the same images.
+            pixels: [sum 4N_i, 3 * 2 * patch²] patches of the same images.
             grids: [n, 3] int64 (t, h, w) patch grids of the same images.
             questions: ids of the question that each image is asked about, [t_i] int64, see
                 `lmms_awares.engine.conversation.question_of`.
+            levels: DeepStack levels of each image.
         """
         table = model.get_input_embeddings()
         before = table.weight[model.config.vision_start_token_id]
-        patches = pixels.split([len(embeds) * MERGE**2 for embeds in features])
-        sides = [(rows // MERGE, columns // MERGE) for _, rows, columns in grids.tolist()]
+        patches = pixels.split(grids.prod(1).tolist())
+        merge = family_of(model.config).merge
+        sides = [(rows // merge, columns // merge) for _, rows, columns in grids.tolist()]
         received = self._received if self.reads_attention else [None] * len(features)
         asked = [table(ids.to(before.device)) if self.reads_question else None for ids in questions]
         kept = [
-            self.keep(EncodedImage(embeds, own, before, grid, attention, question))
-            for embeds, own, grid, attention, question in zip(features, patches, sides, received, asked, strict=True)
+            self.keep(EncodedImage(*image))
+            for image in zip(features, patches, [before] * len(features), sides, received, asked, levels, strict=True)
         ]
         self._received.clear()
         return kept

@@ -42,7 +42,8 @@ class FastV(StagedPruner):
     Args:
         schedule: `layer_mean` keeps `retain_ratio` of the tokens on average over layers; `single` keeps it behind the
             whole layers, as the release's 1 - R does.
-        whole_layers: layers that run on all tokens, the release's K; the last of them gives the scores.
+        whole_layers: layers that run on all tokens, the release's K; the last of them gives the scores. On a model with
+            DeepStack at least the layers that add its levels and one more.
 
     Raises:
         PruningError: an unknown schedule, or no whole layer to take scores from.
@@ -60,7 +61,7 @@ class FastV(StagedPruner):
         if self.whole_layers < 1:
             raise PruningError(f"whole_layers must be at least 1, got {self.whole_layers}")
 
-    def stages(self, depth: int) -> tuple[Stage, ...]:
+    def stages(self, depth: int, levels: int = 0) -> tuple[Stage, ...]:
         """One, at the last whole layer's output; none where everything is kept.
 
         Raises:
@@ -68,18 +69,19 @@ class FastV(StagedPruner):
         """
         if self.retain_ratio == 1:
             return ()
-        if self.whole_layers >= depth:
-            raise PruningError(f"whole_layers={self.whole_layers} must be below the model's {depth} layers")
+        whole = max(self.whole_layers, levels + 1)
+        if whole >= depth:
+            raise PruningError(f"whole_layers={whole} must be below the model's {depth} layers")
         share = self.exact_ratio
         if self.schedule == "layer_mean":
-            share = share_behind(self.exact_ratio, depth, self.whole_layers)
+            share = share_behind(self.exact_ratio, depth, whole)
         if share <= 0:
-            before = self.whole_layers - 1
+            before = whole - 1
             raise PruningError(
                 f"retain_ratio={self.retain_ratio} cannot be met by fastv: {before} of {depth} layers put out all "
                 f"visual tokens, which is {before / depth:.3f} of the mean already; use a larger one or schedule=single"
             )
-        return (Stage(self.whole_layers - 1, float(share)),)
+        return (Stage(whole - 1, float(share)),)
 
     def raters(self, visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """The prompt's last token."""

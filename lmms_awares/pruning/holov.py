@@ -1,13 +1,12 @@
 """HoloV (arXiv 2510.02912) as released for Qwen2.5-VL: the budget is shared among crops, tokens win by attention."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch.nn import functional
 
 from lmms_awares.pruning.base import EncodedImage, Kept, Pruner, check_count
-from lmms_awares.pruning.tower import GROUP
 
 ALPHA, BETA, EPSILON = 1.0, 0.09, 1e-6
 ATTENTION_SCALE = 1000.0
@@ -99,7 +98,7 @@ class HoloV(Pruner):
         assert image.received is not None
         tokens = len(image.embeds)
         budget = self.budget(tokens)
-        scores = image.received.scores / (GROUP * tokens)
+        scores = image.received.scores / len(image.pixels)
         if self.official_wiring and self.retain_ratio < 1:
             return _official(scores[image.received.order], image, budget)
         index = _filled(select(scores, image.embeds, budget), scores)
@@ -127,5 +126,6 @@ def _official(scores: torch.Tensor, image: EncodedImage, keep: int) -> Kept:
     padded = chosen == PAD
     index = torch.where(padded, tokens - 2, chosen - 1)
     rows = torch.where(padded[:, None], torch.zeros_like(image.before), region[chosen])[index >= 0]
-    last = torch.tensor([tokens - 1], device=index.device)
-    return Kept(torch.cat([index, last]), torch.cat([rows, image.embeds[-1:]]), lead=1)
+    index = torch.cat([index, torch.tensor([tokens - 1], device=index.device)])
+    kept = Kept.of(image, index[index >= 0])
+    return replace(kept, index=index, embeds=torch.cat([rows, image.embeds[-1:]]), lead=1)

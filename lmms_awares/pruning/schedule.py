@@ -38,18 +38,22 @@ class Stage:
         return max(1, round(tokens * self.share))
 
 
-def plan_stages(ratio: float, depth: int, schedule: Schedule) -> tuple[Stage, ...]:
+def plan_stages(ratio: float, depth: int, schedule: Schedule, levels: int = 0) -> tuple[Stage, ...]:
     """Stages for a nominal `ratio`; none where everything is kept.
 
     `layer_mean`: the profile, raised to the one power that makes the mean over layers of the count after each layer
     equal to the ratio. `single`: everything at the first stage.
 
+    No stage lies before layer `levels`: DeepStack adds to all visual tokens behind that many first layers.
+
     Raises:
-        PruningError: a ratio that the layers before the first stage alone exceed.
+        PruningError: a ratio that the layers before the first stage alone exceed; no layer for a stage.
     """
     if ratio == 1:
         return ()
-    profile = {layer: share for layer, share in zip(_layers(depth), PROFILE, strict=True) if layer < depth - 1}
+    if levels and levels >= depth - 1:
+        raise PruningError(f"{levels} DeepStack levels leave none of {depth} layers for a stage to prune behind")
+    profile = {layer: share for layer, share in zip(_layers(depth, levels), PROFILE, strict=True) if layer < depth - 1}
     if schedule == "single":
         return (Stage(min(profile, default=0), ratio),)
     layers = [*profile, depth]
@@ -71,12 +75,10 @@ def plan_stages(ratio: float, depth: int, schedule: Schedule) -> tuple[Stage, ..
     return tuple(Stage(layer, share**low) for layer, share in profile.items())
 
 
-def _layers(depth: int) -> tuple[int, ...]:
-    """Stage layers; where two fall together in a shallow model, the later one moves on."""
-    if depth >= MIN_DEPTH:
-        return LAYERS
+def _layers(depth: int, levels: int) -> tuple[int, ...]:
+    """Stage layers, none before layer `levels`; where two fall together, the later one moves on."""
     layers: list[int] = []
     for layer in LAYERS:
-        scaled = round(layer * depth / REFERENCE_DEPTH)
-        layers.append(max(scaled, layers[-1] + 1 if layers else 0))
+        scaled = layer if depth >= MIN_DEPTH else round(layer * depth / REFERENCE_DEPTH)
+        layers.append(max(scaled, layers[-1] + 1 if layers else levels))
     return tuple(layers)

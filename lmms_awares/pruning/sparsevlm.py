@@ -111,9 +111,9 @@ class SparseVLM(StagedPruner):
         super().__post_init__()
         check_schedule(self.schedule)
 
-    def stages(self, depth: int) -> tuple[Stage, ...]:
+    def stages(self, depth: int, levels: int = 0) -> tuple[Stage, ...]:
         """The schedule at this depth."""
-        return plan_stages(self.retain_ratio, depth, self.schedule)
+        return plan_stages(self.retain_ratio, depth, self.schedule, levels)
 
     def raters(self, visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """`text_raters`."""

@@ -15,9 +15,10 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.hooks import RemovableHandle
-from transformers import DynamicCache, Qwen2_5_VLForConditionalGeneration
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLDecoderLayer, Qwen2_5_VLModel, rotate_half
+from transformers import DynamicCache
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import rotate_half
 
+from lmms_awares.families import Family, Model, family_of
 from lmms_awares.pruning.base import Pruner, PruningError
 from lmms_awares.pruning.schedule import Stage
 from lmms_awares.tokens import VisualTokens
@@ -67,10 +68,14 @@ class StagedPruner(Pruner, ABC):
     _raters: list[torch.Tensor] = field(default_factory=list, init=False, repr=False, compare=False)
     _generators: list[torch.Generator] = field(default_factory=list, init=False, repr=False, compare=False)
     _prefilling: bool = field(default=False, init=False, repr=False, compare=False)
+    _family: Family = field(init=False, repr=False, compare=False)
 
     @abstractmethod
-    def stages(self, depth: int) -> tuple[Stage, ...]:
-        """Where to prune a model of `depth` layers, and to how much."""
+    def stages(self, depth: int, levels: int = 0) -> tuple[Stage, ...]:
+        """Where to prune a model of `depth` layers, and to how much; not before layer `levels`.
+
+        DeepStack adds its levels behind that many first layers, to every visual token.
+        """
 
     @abstractmethod
     def raters(self, visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
@@ -80,18 +85,19 @@ class StagedPruner(Pruner, ABC):
     def reduce(self, scores: torch.Tensor, hidden: torch.Tensor, target: int, generator: torch.Generator) -> Reduced:
         """Bring n visual tokens with [n] scores and [n, d] hidden states down to `target`."""
 
-    def check(self, model: Qwen2_5_VLForConditionalGeneration) -> None:
+    def check(self, model: Model) -> None:
         """Also: every layer attends to everything, and the stages can meet the ratio."""
         super().check(model)
         text = model.config.text_config
-        if set(text.layer_types) != {"full_attention"}:
+        if family_of(model.config).has_sliding_window(text):
             raise PruningError(f"{self.name} cannot serve sliding-window attention; set use_sliding_window to false")
-        self.stages(text.num_hidden_layers)
+        self.stages(text.num_hidden_layers, family_of(model.config).levels(model.config))
 
-    def hooks(self, model: Qwen2_5_VLForConditionalGeneration) -> Iterator[RemovableHandle]:
+    def hooks(self, model: Model) -> Iterator[RemovableHandle]:
         """On the model, its first layer, the layers that prune, and those behind them."""
         layers = model.model.language_model.layers
-        self._plan = self.stages(len(layers))
+        self._family = family_of(model.config)
+        self._plan = self.stages(len(layers), self._family.levels(model.config))
         if not self._plan:
             return
         eager = model.config.text_config._attn_implementation == "eager"
@@ -132,7 +138,7 @@ class StagedPruner(Pruner, ABC):
 
     # Hooks --------------------------------------------------------------------------------------------------------
 
-    def _begin(self, module: Qwen2_5_VLModel, args: tuple[Any, ...], kwargs: Keywords) -> None:
+    def _begin(self, module: Any, args: tuple[Any, ...], kwargs: Keywords) -> None:
         """At the model's entry: is this the prefill, and where are the visual tokens?"""
         ids, cache = kwargs["input_ids"], cache_of(kwargs)
         filled = cache.get_seq_length() if cache is not None else 0
@@ -160,7 +166,7 @@ class StagedPruner(Pruner, ABC):
     def _prune(
         self,
         stage: Stage,
-        module: Qwen2_5_VLDecoderLayer,
+        module: Any,
         args: tuple[Any, ...],
         kwargs: Keywords,
         output: torch.Tensor,
@@ -186,7 +192,7 @@ class StagedPruner(Pruner, ABC):
     def _prune_row(
         self,
         stage: Stage,
-        layer: Qwen2_5_VLDecoderLayer,
+        layer: Any,
         row: int,
         inputs: torch.Tensor,
         outputs: torch.Tensor,
@@ -200,7 +206,9 @@ class StagedPruner(Pruner, ABC):
         target = stage.target(int(self._layouts[0].visual[row].sum()))
         if target >= len(visual) or not len(raters):
             return outputs[columns], layout.visual[row, columns], *(table[columns] for table in rope)
-        scores = rater_attention(layer, inputs, rope, layout.valid[row], raters % len(inputs))[visual]
+        scores = rater_attention(layer, inputs, rope, layout.valid[row], raters % len(inputs), family=self._family)[
+            visual
+        ]
         reduced = self.reduce(scores, outputs[visual], target, self._generators[row])
         stays = layout.valid[row] & ~layout.visual[row]
         stays[visual[reduced.kept]] = True
@@ -235,7 +243,7 @@ def cache_of(kwargs: Keywords) -> DynamicCache | None:
 
 
 def rater_attention(
-    layer: Qwen2_5_VLDecoderLayer, hidden: torch.Tensor, rope: Rope, valid: torch.Tensor, raters: torch.Tensor
+    layer: Any, hidden: torch.Tensor, rope: Rope, valid: torch.Tensor, raters: torch.Tensor, *, family: Family
 ) -> torch.Tensor:
     """[T] float32: attention that each column receives from the raters in `layer`, mean over heads and raters.
 
@@ -251,11 +259,11 @@ def rater_attention(
     cos, sin = (table[:, None].float() for table in rope)
 
     def rotated(projected: torch.Tensor, rows: slice | torch.Tensor) -> torch.Tensor:
-        x = projected.view(len(projected), -1, attention.head_dim).float()
+        x = projected.float()
         return x * cos[rows] + rotate_half(x) * sin[rows]
 
-    queries = rotated(attention.q_proj(normed[raters]), raters).transpose(0, 1)
-    keys = rotated(attention.k_proj(normed), slice(None)).transpose(0, 1)
+    queries = rotated(family.query(attention, normed[raters]), raters).transpose(0, 1)
+    keys = rotated(family.key(attention, normed), slice(None)).transpose(0, 1)
     keys = keys.repeat_interleave(attention.num_key_value_groups, dim=0)
     logits = queries @ keys.transpose(1, 2) * attention.scaling
     seen = valid & (torch.arange(len(hidden), device=hidden.device) <= raters[:, None])

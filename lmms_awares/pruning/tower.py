@@ -12,15 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
-    Qwen2_5_VisionTransformerPretrainedModel,
-    Qwen2_5_VLVisionAttention,
-    rotate_half,
-)
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionAttention, rotate_half
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionAttention
 
-from lmms_awares.tokens import MERGE
+from lmms_awares.families import Family
 
-GROUP = MERGE**2  # patches of one visual token; they follow each other inside the tower
 CHUNK_ELEMENTS = 2**25  # attention probabilities held at a time: 128 MiB in float32
 
 
@@ -38,15 +34,6 @@ class Received:
     scores: torch.Tensor
     keys: torch.Tensor
     order: torch.Tensor
-
-
-def window_order(rows: int, columns: int, side: int) -> torch.Tensor:
-    """[rows * columns] raster indices in the tower's order: windows of `side` x `side` tokens, raster inside each."""
-    row = torch.arange(rows).repeat_interleave(columns)
-    column = torch.arange(columns).repeat(rows)
-    across = -(-columns // side)
-    window = row // side * across + column // side
-    return ((window * side + row % side) * side + column % side).argsort()
 
 
 def received_attention(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
@@ -67,30 +54,35 @@ def received_attention(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tenso
     return total / heads
 
 
-def capture(tower: Qwen2_5_VisionTransformerPretrainedModel, received: list[Received]) -> Iterator[RemovableHandle]:
-    """Hooks that append one `Received` per image to `received` whenever `tower` encodes."""
-    side = tower.window_size // tower.patch_size // MERGE
+def capture(family: Family, tower: Any, received: list[Received]) -> Iterator[RemovableHandle]:
+    """Hooks that append one `Received` per image to `received` whenever `tower`, one of `family`, encodes."""
     last = tower.blocks[-1].attn
     grids: list[tuple[int, int]] = []
 
     def note_grids(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        grids[:] = [(rows // MERGE, columns // MERGE) for _, rows, columns in kwargs["grid_thw"].tolist()]
+        grids[:] = [(rows // family.merge, columns // family.merge) for _, rows, columns in kwargs["grid_thw"].tolist()]
 
     def score(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hidden = args[0] if args else kwargs["hidden_states"]
         lengths = kwargs["cu_seqlens"].diff().tolist()  # of images: the block attends to whole ones
         cos, sin = (table.split(lengths) for table in kwargs["position_embeddings"])
         for grid, own, *rope in zip(grids, hidden.split(lengths), cos, sin, strict=True):
-            received.append(_receive(last, own, *rope, order=window_order(*grid, side).to(own.device)))
+            order = family.tower_order(tower.config, *grid)
+            received.append(_receive(last, own, *rope, order=order.to(own.device)))
 
     yield tower.register_forward_pre_hook(note_grids, with_kwargs=True)
     yield last.register_forward_pre_hook(score, with_kwargs=True)
 
 
 def _receive(
-    block: Qwen2_5_VLVisionAttention, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *, order: torch.Tensor
+    block: Qwen2_5_VLVisionAttention | Qwen3VLVisionAttention,
+    hidden: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    *,
+    order: torch.Tensor,
 ) -> Received:
-    """Scores of one image from the [T, C] input of the last block's attention."""
+    """Scores of one image from the [T, C] input of the last block's attention; a token's patches follow each other."""
     heads, width = block.num_heads, hidden.shape[1]
 
     def projected(part: int) -> torch.Tensor:
@@ -102,7 +94,7 @@ def _receive(
     per_patch = received_attention(projected(0), keys)
     back = order.argsort()
     return Received(
-        scores=per_patch.view(-1, GROUP).mean(1)[back],
-        keys=keys.mean(1).view(len(order), GROUP, -1).mean(1)[back],
+        scores=per_patch.view(len(order), -1).mean(1)[back],
+        keys=keys.mean(1).view(len(order), len(hidden) // len(order), -1).mean(1)[back],
         order=order,
     )

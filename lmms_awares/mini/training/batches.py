@@ -10,8 +10,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
 from lmms_awares.mini.training.dialogues import Dialogue, View
-from lmms_awares.mini.training.features import encode, patchify
-from lmms_awares.tokens import PATCH, TOKEN_SIDE
+from lmms_awares.mini.training.features import PATCH, encode, patchify
+from lmms_awares.tokens import TOKEN_SIDE
 
 _PAD = "<|image_pad|>"
 _IGNORED = -100

@@ -18,8 +18,9 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     get_vision_window_index,
 )
 
-from lmms_awares.tokens import MERGE, PATCH
+from lmms_awares.families import QWEN2_5_VL
 
+PATCH, MERGE = QWEN2_5_VL.patch, QWEN2_5_VL.merge
 WINDOW = 16  # patches of a 56-px window
 
 
