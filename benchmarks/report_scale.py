@@ -57,6 +57,8 @@ def row(index: int, generator: random.Random, called_share: float, accuracy: flo
     trace = Trace(
         model="awares",
         policy="model",
+        method="awares",
+        view="lowres",
         prompt="own",
         image_size=(sides.randrange(300, 2000), sides.randrange(300, 2000)),
         images=1,

@@ -21,6 +21,7 @@ from lmms_awares import host_arguments
 from lmms_awares.engine.machine import check_machine
 from lmms_awares.errors import ConfigError, UserError
 from lmms_awares.journal import check_journal
+from lmms_awares.labels import EVIDENCE
 from lmms_awares.models import MODELS
 from lmms_awares.models.config import AwaresArgs, CommonArgs, parse_args
 from lmms_awares.plan import LISTINGS, Plan, plan_of
@@ -127,7 +128,7 @@ def _check_data(plan: Plan, *, oracle: bool) -> None:
             data.check_hub(data.TASKS[task])
             continue
         if oracle:
-            data.require_column(files, data.EVIDENCE, "policy=oracle")
+            data.require_column(files, EVIDENCE, "policy=oracle")
         values.check_files((data.TASKS | data.MINI_TASKS)[task], files, oracle=oracle)
 
 

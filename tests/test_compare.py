@@ -17,7 +17,7 @@ from test_report import ROWS, answered, trace, write_run
 from lmms_awares.report import kinds, render, tables
 from lmms_awares.report.collect import collect, in_order
 from lmms_awares.report.intervals import interval
-from lmms_awares.report.runs import find_runs, newest_run, summarize
+from lmms_awares.report.runs import RunError, find_runs, newest_run, summarize
 from lmms_awares.report.tables import main_table
 
 LONG = ["method", "nominal", "benchmark", "score", "rtr", "call_rate", "latency_s", "n"]
@@ -110,13 +110,13 @@ def test_runs_of_one_method_over_other_tasks_share_a_row(tmp_path):
 
 
 def test_latency_length_calls_and_form_by_hand(pair):
-    sources = collect(pair)
-    assert cells(kinds.latency_table(sources), "awares")["ChartQA latency s"] == "3.000"
-    row = cells(kinds.length_table(sources), "ChartQA", "benchmark")
+    lineup = collect(pair)
+    assert cells(kinds.latency_table(lineup), "awares")["ChartQA latency s"] == "3.000"
+    row = cells(kinds.length_table(lineup), "ChartQA", "benchmark")
     assert row["awares chars"] == "4.0 ± 0.0"
     assert row["awares tokens"] == "3.3"  # two calls of two turns, one answer of one, 2 tokens each
     assert row["ratio"] == "1.0"
-    row = cells(kinds.calls_table(sources), "awares")
+    row = cells(kinds.calls_table(lineup), "awares")
     assert row == {
         "average score": "83.33",
         "average RTR": "0.375",
@@ -160,6 +160,40 @@ def test_hard_split_of_a_run_per_benchmark(pair, tmp_path):
     row = cells(table, "awares")
     assert (row["ChartQA score"], row["POPE score"]) == ("50.00", "100.00")
     assert table.notes == ["hard samples, where qwen2_5_vl_lowres scores below 0.5: ChartQA 2 of 3, POPE 1 of 2"]
+
+
+LOWRES = {
+    "baseline": ({"method": "other_lowres", "policy": None, "nominal": 0.25}, "other_lowres"),
+    "control": ({"method": "awares:never", "policy": "never", "nominal": None}, "awares:never"),
+    "pruned control": ({"method": "awares:never+holov@0.7", "policy": "never", "nominal": 0.7}, None),
+    "may call": ({"method": "visionthink", "policy": None, "nominal": None}, None),
+    "full view": ({"method": "holov@0.25", "policy": None, "nominal": 0.25, "view": "full"}, None),
+}
+
+
+@pytest.mark.parametrize(("fields", "reference"), LOWRES.values(), ids=LOWRES)
+def test_the_hard_split_needs_a_run_of_the_lowres_view_alone(tmp_path, fields, reference):
+    """By what its traces say, whatever the model is called."""
+    said = {"schema_version": 3, "view": "lowres"} | fields
+    run = write(tmp_path / "low", {POPE: [sample(0.0, **said), sample(1.0, **said)]}, model="other")
+    lineup = collect([run])
+    if reference is None:
+        with pytest.raises(RunError, match="needs a low-res run"):
+            kinds.hard_table(lineup)
+    else:
+        assert f"where {reference} scores below 0.5: POPE 1 of 2" in kinds.hard_table(lineup).notes[0]
+
+
+def test_family_and_engine_are_told_where_they_are_not_the_usual_ones(tmp_path):
+    said = {"schema_version": 3, "method": "a", "view": "lowres"}
+    one = write(tmp_path / "one", {POPE: [sample(**said)]}, conditions={"family": "qwen3_vl", "engine": "server"})
+    other = [sample(**said | {"method": "b"})]
+    two = write(tmp_path / "two", {POPE: other}, conditions={"family": "qwen2_5_vl", "engine": "local"})
+    assert "family qwen3_vl, engine server" in awares("compare", one).stdout
+    shown = awares("compare", one, two).stdout
+    assert not any(word in awares("compare", two).stdout for word in ("family", "engine"))
+    assert "family: qwen3_vl (a); qwen2_5_vl (b)" in shown
+    assert "warning: rows differ in engine, so scores and RTR do not compare: server (a); local (b)" in shown
 
 
 def test_interval_against_independent_computation():

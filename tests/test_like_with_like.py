@@ -36,7 +36,7 @@ def other(kind):
 
 
 def frames(*folders):
-    return {source.name: source.frames[POPE] for source in collect(folders)}
+    return {source.name: source.frames[POPE] for source in collect(folders).sources}
 
 
 # --- documents

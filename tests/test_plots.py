@@ -184,8 +184,8 @@ def test_names_of_folders_are_drawn_as_they_are(tmp_path, name):
     """In every figure and file type; matplotlib would take `$x$` for mathematics."""
     given, shown = ODD_NAMES.get(name, (NAMES.get(name), NAMES.get(name)))
     rows = [sample(0.5, ids=["0"], image_size=[90, 50])]
-    sources = collect([write(tmp_path / folder, {POPE: rows, CHART: rows}) for folder in ("plain", given)])
-    figures, _ = plots.draw(sources)
+    lineup = collect([write(tmp_path / folder, {POPE: rows, CHART: rows}) for folder in ("plain", given)])
+    figures, _ = plots.draw(lineup)
     looks.save(figures, tmp_path / "figures")
     assert len(list((tmp_path / "figures").iterdir())) == 4 * len(looks.FILE_TYPES)
     texts = [text for text in figures["pareto"].findobj(Text) if text.get_text().endswith(f"{shown})")]

@@ -167,9 +167,9 @@ def test_both_ways_of_reading_agree(tmp_path):
     ]
     rows += [{"score": 0.25, "token_counts": [{"input_tokens": 3}]}, {"score": 1.0, "token_counts": [None]}]
     file = write(tmp_path / "a", {POPE: rows}) / f"1_samples_{POPE}.jsonl"
-    quick = samples.read_samples(file, scored=True)
+    quick = samples.read_samples(file, scored=True, model_args={})
     schema = pa.schema(samples._ROW | {"score": pa.float64()})
-    slow = samples._flatten(samples._line_by_line(file, schema))
+    slow = samples._flatten(samples._line_by_line(file, schema), {})
     pd.testing.assert_frame_equal(quick, slow)
     assert quick["ids"].fillna("").tolist() == ["", "0,5", "", "", "", ""]
     assert quick["new_tokens"].tolist() == [2, 4, 0, 4, 0, 0]

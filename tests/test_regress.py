@@ -385,6 +385,9 @@ def test_latency_only_on_one_device_and_batch_size(tmp_path):
     result = gate(tmp_path, before=before, after={TASK: rows(GOOD, device="NVIDIA H100")})
     assert "×" not in result.output
     assert "device differs: cpu in the baseline, NVIDIA H100 in the candidate" in result.output
+    result = gate(tmp_path / "engine", before=before, after={TASK: rows(GOOD, engine="server")})
+    assert "×" not in result.output
+    assert "engine differs: local in the baseline, server in the candidate" in result.output
     write_run(tmp_path / "after", before, batch_size="8")
     assert "×" not in run_gate(tmp_path / "before", tmp_path / "after").output
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lmms_awares.report.collect import Source, labels
+from lmms_awares.report.collect import Lineup
 from lmms_awares.report.runs import RunError
 from lmms_awares.report.tables import Table
 
@@ -30,7 +30,7 @@ def read_settings(file: Path) -> pd.DataFrame:
     return settings
 
 
-def lay_out(table: Table, sources: list[Source], settings: pd.DataFrame) -> Table:
+def lay_out(table: Table, lineup: Lineup, settings: pd.DataFrame) -> Table:
     """`table` with each row's settings in front, a heading row above each block; rows of no run go last.
 
     Raises:
@@ -38,7 +38,7 @@ def lay_out(table: Table, sources: list[Source], settings: pd.DataFrame) -> Tabl
     """
     by_run = settings.set_index(RUN)
     row_of = {}
-    for row, source in zip(labels(sources), sources, strict=True):
+    for row, source in lineup.named:
         if source.name not in by_run.index:
             raise RunError(f"{source.name} is not in the column '{RUN}' of the --group file")
         row_of[row] = by_run.loc[source.name]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lmms_awares.report.collect import Source
+    from lmms_awares.report.collect import Lineup
 
 Runs = Annotated[
     list[Path] | None, typer.Argument(help="result folders (each task's newest results count) or *_results.json files")
@@ -64,7 +64,6 @@ def compare(
     method, nominal, benchmark, score, rtr, call_rate, latency_s, n. With --group the runs may be left to the CSV.
     """
     from lmms_awares.report import ablation, render, tables
-    from lmms_awares.report.collect import summary_of
     from lmms_awares.report.compare import Request, tables_of
     from lmms_awares.report.paper import published
 
@@ -74,12 +73,12 @@ def compare(
     settings = None if group is None else ablation.read_settings(group)
     if not runs and settings is not None:
         runs = [Path(run) for run in settings[ablation.RUN]]
-    sources, errors = _collect(runs, keep_going=keep_going)
-    shown = tables_of(sources, Request(table, ci, paper, settings, labels, data))
+    lineup, errors = _collect(runs, keep_going=keep_going)
+    shown = tables_of(lineup, Request(table, ci, paper, settings, labels, data))
     print("\n\n".join(render.FORMATS[form](part) for part in shown))
     if output is not None:
         render.write(shown, output)
-        tables.long_table(summary_of(sources)).to_csv(output / "table.csv", index=False)
+        tables.long_table(lineup.summary).to_csv(output / "table.csv", index=False)
     _leave(errors)
 
 
@@ -121,15 +120,14 @@ def plot(
     are drawn where the runs are over all six benchmarks.
     """
     from lmms_awares.report import plots
-    from lmms_awares.report.collect import labels as rows_of
     from lmms_awares.report.compare import labels_from
     from lmms_awares.report.conditions import footer
     from lmms_awares.report.looks import save
 
-    sources, errors = _collect(runs, keep_going=keep_going)
+    lineup, errors = _collect(runs, keep_going=keep_going)
     labels_of = None if labels is None else labels_from(labels, data)
-    figures, missing = plots.draw(sources, paper=paper, labels_of=labels_of)
-    missing += [line for line in footer(sources, rows_of(sources)) if line.startswith("warning")]
+    figures, missing = plots.draw(lineup, paper=paper, labels_of=labels_of)
+    missing += [line for line in footer(lineup) if line.startswith("warning")]
     for file in save(figures, output):
         print(file)
     for line in missing:
@@ -139,17 +137,17 @@ def plot(
         raise typer.Exit(2)
 
 
-def _collect(runs: list[Path] | None, *, keep_going: bool) -> "tuple[list[Source], list[str]]":
+def _collect(runs: list[Path] | None, *, keep_going: bool) -> "tuple[Lineup, list[str]]":
     """The runs that are to be shown, and why others are not."""
     from lmms_awares.report.collect import collect
 
     if not runs:
         raise typer.BadParameter("give at least one result folder")
     errors: list[str] = []
-    sources = collect(runs, errors.append if keep_going else None)
-    if not sources:
+    lineup = collect(runs, errors.append if keep_going else None)
+    if not lineup.named:
         _leave([*errors, "no run is left to show"])
-    return sources, errors
+    return lineup, errors
 
 
 def _leave(errors: list[str]) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from lmms_awares.report.baseline import Baseline, TaskSamples
 
 _LIMITS = ("min_pixels", "max_pixels", "lowres_base")
+_MACHINE = ("dtype", "attention", "device", "engine")
+_NOTED = ("family", *_MACHINE, "lmms_awares", "code", "lmms_eval", "transformers", "torch")
 _NAMED = 5  # documents that a message lists
 
 
@@ -40,7 +42,7 @@ def notes(before: Baseline, after: Baseline) -> list[str]:
     lines = [f"{task} is not in the baseline and was not compared" for task in sorted(extra)]
     if before.name != after.name:
         lines.append(f"methods differ: {before.name} in the baseline, {after.name} in the candidate")
-    for name in ("dtype", "attention", "device", "lmms_awares", "code", "lmms_eval", "transformers", "torch"):
+    for name in _NOTED:
         old, new = (_condition(run, name) for run in (before, after))
         if old and new and old != new:
             lines.append(f"{name} differs: {_text(old)} in the baseline, {_text(new)} in the candidate")
@@ -48,12 +50,11 @@ def notes(before: Baseline, after: Baseline) -> list[str]:
 
 
 def same_machine(before: Baseline, after: Baseline) -> bool:
-    """True where latency may be compared: one device name, data type, attention and batch size on both sides.
+    """True where latency may be compared: device name, engine, dtype, attention and batch size are one and the same.
 
     A result folder says no more about the machine than the name of its device.
     """
-    names = ("device", "dtype", "attention")
-    conditions = [[_condition(run, name) for name in names] for run in (before, after)]
+    conditions = [[_condition(run, name) for name in _MACHINE] for run in (before, after)]
     single = all(len(values) == 1 for values in conditions[0])
     return single and conditions[0] == conditions[1] and before.batch_size == after.batch_size
 

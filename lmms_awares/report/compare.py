@@ -8,7 +8,7 @@ import pandas as pd
 
 from lmms_awares.report import kinds
 from lmms_awares.report.ablation import lay_out
-from lmms_awares.report.collect import Source, is_mini, labels
+from lmms_awares.report.collect import Lineup, Source, is_mini
 from lmms_awares.report.conditions import footer
 from lmms_awares.report.labels import MINI, mini_labels, read_labels
 from lmms_awares.report.paper import NUMBERS, paper_table, with_published
@@ -39,30 +39,29 @@ class Request:
     data: Path | None = None
 
 
-def tables_of(sources: list[Source], request: Request) -> list[Table]:
+def tables_of(lineup: Lineup, request: Request) -> list[Table]:
     """The table that was asked for, conditions in its notes; the published one behind it where rows cannot be mixed.
 
     Raises:
         RunError: what the table needs is missing.
     """
-    table = _measured(sources, request)
-    table = Table(table.title, table.frame, [*table.notes, *footer(sources, labels(sources))])
+    table = _measured(lineup, request)
+    table = Table(table.title, table.frame, [*table.notes, *footer(lineup)])
     extra = []
     if request.paper:
-        tasks = [task for source in sources for task in source.frames]
-        if request.kind == "main" and not any(map(is_mini, tasks)):
+        if request.kind == "main" and not any(map(is_mini, lineup.tasks)):
             table = with_published(table)
         elif request.kind in NUMBERS:
             extra = [paper_table(NUMBERS[request.kind])]
     if request.settings is not None:
         if request.kind == "length":
             raise RunError("--group needs a table with a row per method; --table length has a row per benchmark")
-        table = lay_out(table, sources, request.settings)
+        table = lay_out(table, lineup, request.settings)
     return [table, *extra]
 
 
-def _measured(sources: list[Source], request: Request) -> Table:
-    plain: dict[str, Callable[[list[Source]], Table]] = {
+def _measured(lineup: Lineup, request: Request) -> Table:
+    plain: dict[str, Callable[[Lineup], Table]] = {
         "latency": kinds.latency_table,
         "length": kinds.length_table,
         "calls": kinds.calls_table,
@@ -70,12 +69,12 @@ def _measured(sources: list[Source], request: Request) -> Table:
         "hard": kinds.hard_table,
     }
     if request.kind == "main":
-        return main_table(sources, intervals=request.intervals)
+        return main_table(lineup, intervals=request.intervals)
     if request.kind == "cdp":
-        return kinds.cdp_table(sources, labels_from(request.labels, request.data))
+        return kinds.cdp_table(lineup, labels_from(request.labels, request.data))
     if request.kind == "split":
-        return kinds.split_table(sources, labels_from(request.labels, request.data))
-    return plain[request.kind](sources)
+        return kinds.split_table(lineup, labels_from(request.labels, request.data))
+    return plain[request.kind](lineup)
 
 
 def labels_from(given: str | None, data: Path | None) -> Callable[[Source], pd.DataFrame]:

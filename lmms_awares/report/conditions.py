@@ -6,17 +6,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from lmms_awares.report.collect import Source, in_order, is_mini, labels, title_of
+from lmms_awares.report.collect import Lineup, Source, in_order, is_mini, title_of
 from lmms_awares.report.content import changed, listed, same_documents
 from lmms_awares.report.results import Run
 from lmms_awares.report.samples import CONDITIONS
 from lmms_awares.report.terminal import remarks
 
 _ARGUMENTS = "arguments"
-_BY_METHOD = ("revision", "prompt", _ARGUMENTS)  # differ between methods on purpose: warned of within one method
+# Differ between methods on purpose: warned of within one method.
+_BY_METHOD = ("revision", "family", "prompt", _ARGUMENTS)
 _TIMES = ("device", "batch_size")  # matter for latency only
-_LATE = ("code",)  # older traces lack it, which is no difference
+_LATE = ("code", "family", "engine")  # some traces lack it, which is no difference
+_NOTED = ("code",)  # of these, what is worth a line where it is missing
 _TRACED = ("prompt", *CONDITIONS, "batch_size")
+# What goes without saying where all rows share it.
+_USUAL = ((_ARGUMENTS, "none"), ("family", "qwen2_5_vl"), ("engine", "local"))
 _SETTINGS = ("limit", "offset", "gen_kwargs")
 _NAMES = (*_TRACED, *_SETTINGS, _ARGUMENTS)
 # Arguments of our models that the trace or the method's name tell, and those that change no number.
@@ -84,22 +88,21 @@ def _largest_batches(run: Run, sizes: dict[str, _Values]) -> None:
         sizes[task] = (str(largest[run.of(task).path]),) if values else ()
 
 
-def _by_condition(sources: list[Source], rows: list[str]) -> dict[str, _Cells]:
+def _by_condition(lineup: Lineup) -> dict[str, _Cells]:
     found: dict[str, _Cells] = {name: {} for name in _NAMES}
-    for row, source in zip(rows, sources, strict=True):
+    for row, source in lineup.named:
         for name, values in conditions_of(source).items():
             found[name].setdefault(row, {}).update(values)
     return found
 
 
-def mixtures(sources: list[Source]) -> Mixtures:
+def mixtures(lineup: Lineup) -> Mixtures:
     """Rows that mix conditions, or whose documents are not those of most other rows."""
-    rows = labels(sources)
     scores: set[str] = set()
     times: set[str] = set()
-    for name, cells in _by_condition(sources, rows).items():
+    for name, cells in _by_condition(lineup).items():
         (times if name in _TIMES else scores).update(_mixed(cells))
-    for frames in _frames_by_task(sources, rows).values():
+    for frames in lineup.frames.values():
         first, *others = same_documents(frames)
         apart = [row for group in others for row in group]
         scores.update(apart if len(first) > len(apart) else frames if apart else ())
@@ -115,30 +118,24 @@ def _union(values: Iterable[_Values]) -> _Values:
     return tuple(dict.fromkeys(value for several in values for value in several))
 
 
-def footer(sources: list[Source], rows: list[str]) -> list[str]:
-    """Lines for below a table: what all rows share, what differs, what failed.
-
-    Args:
-        sources: the runs.
-        rows: each one's row name.
-    """
-    methods: dict[str, str] = {row: source.method for row, source in zip(rows, sources, strict=True)}
+def footer(lineup: Lineup) -> list[str]:
+    """Lines for below a table: what all rows share, what differs, what failed."""
     shared, lines = [], []
-    for name, cells in _by_condition(sources, rows).items():
+    for name, cells in _by_condition(lineup).items():
         values = _union(value for by_task in cells.values() for value in by_task.values())
         nowhere = [row for row, by_task in cells.items() if not _union(by_task.values())]
         if len(values) == 1 and (not nowhere or name in _LATE):
-            shared += [f"{name} {values[0]}"] if (name, values[0]) != (_ARGUMENTS, "none") else []
+            shared += [f"{name} {values[0]}"] if (name, values[0]) not in _USUAL else []
         elif values:
-            lines += [*_within(name, cells), *_between(name, cells, methods)]
+            lines += [*_within(name, cells), *_between(name, cells, lineup.methods)]
         elif name not in _LATE:
             shared.append(f"{name} unknown")
-        if values and name in _LATE:
+        if values and name in _NOTED:
             lines += _not_recorded(name, cells)
-    lines += _documents(sources, rows)
-    for row, source in zip(rows, sources, strict=True):
+    lines += _documents(lineup)
+    for row, source in lineup.named:
         lines += [f"{line} ({row})" for line in remarks(source.summary)]
-    if any(is_mini(task) for source in sources for task in source.frames):
+    if any(map(is_mini, lineup.tasks)):
         lines.insert(0, "(mini): synthetic suite and tiny checkpoint, a demonstration, not a result")
     return [f"same in all rows: {', '.join(shared)}", *lines] if shared else lines
 
@@ -205,17 +202,9 @@ def _listing(groups: Mapping[str, list[str]]) -> str:
     return "; ".join(f"{value} ({', '.join(dict.fromkeys(names))})" for value, names in groups.items())
 
 
-def _frames_by_task(sources: list[Source], rows: list[str]) -> dict[str, dict[str, pd.DataFrame]]:
-    found: dict[str, dict[str, pd.DataFrame]] = {}
-    for row, source in zip(rows, sources, strict=True):
-        for task, frame in source.frames.items():
-            found.setdefault(task, {})[row] = frame
-    return {task: found[task] for task in in_order(found)}
-
-
-def _documents(sources: list[Source], rows: list[str]) -> Iterable[str]:
+def _documents(lineup: Lineup) -> Iterable[str]:
     """Warnings for tasks whose rows were not run on the same documents."""
-    for task, frames in _frames_by_task(sources, rows).items():
+    for task, frames in lineup.frames.items():
         first, *others = same_documents(frames)
         if others:
             counts = ", ".join(f"{row} {len(frame)}" for row, frame in frames.items())
@@ -223,7 +212,7 @@ def _documents(sources: list[Source], rows: list[str]) -> Iterable[str]:
             yield f"warning: rows differ in the documents of {task}, so they do not compare: {counts}{details}"
         elif all((frame.loc[frame["failed"].isna(), "pixels"] != 0).all() for frame in frames.values()):
             continue  # known to be equal, wherever they were read from
-        data = {str(_data(source, task)) for source in sources if task in source.frames}
+        data = {str(_data(source, task)) for source in lineup.sources if task in source.frames}
         if len(data) > 1:
             yield f"warning: rows differ in the data of {task}: {'; '.join(sorted(data))}"
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from lmms_awares.crops import CROPS
 from lmms_awares.report.cdp import CDP_COLUMNS, diagnose, formatting
-from lmms_awares.report.collect import Source, by_row, in_order, labels, title_of
+from lmms_awares.report.collect import Lineup, Source, in_order, title_of
 from lmms_awares.report.conditions import Mixtures, marked, mixtures
 from lmms_awares.report.content import changed
 from lmms_awares.report.labels import labelled
@@ -15,18 +15,17 @@ from lmms_awares.report.tables import Table, cell, frame_of
 
 Frames = dict[str, dict[str, pd.DataFrame]]
 _LATENCY = "latency s"
-_LOWRES = ("qwen2_5_vl_lowres", "awares:never")
 _CDP_NOTE = "positive: label HR, and a call that could be executed; IoU: of calls on HR samples; area: of all calls"
 _FORM_NOTE = "of the calls that the model itself attempted; recoverable: known ids could be taken out"
 _WRONG = 0.5  # a score below it; only DocVQA's ANLS is graded, and it is 0 where it would be below
 
 
-def latency_table(sources: list[Source]) -> Table:
+def latency_table(lineup: Lineup) -> Table:
     """Table 5: score and mean wall clock per sample."""
-    mixed = mixtures(sources)
+    mixed = mixtures(lineup)
     frame = _per_benchmark(
-        by_row(sources),
-        _tasks(sources),
+        lineup.rows,
+        lineup.tasks,
         mixed,
         {
             "score": (lambda frame: 100 * frame["score"].mean(), 2),
@@ -37,10 +36,10 @@ def latency_table(sources: list[Source]) -> Table:
     return Table("Score (0-100) and latency per benchmark", frame, [note, *mixed.notes()])
 
 
-def length_table(sources: list[Source]) -> Table:
+def length_table(lineup: Lineup) -> Table:
     """Table 6: characters of all assistant text, mean and standard deviation; new tokens beside them."""
-    rows, table = by_row(sources), []
-    for task in _tasks(sources):
+    rows, table = lineup.rows, []
+    for task in lineup.tasks:
         found = {row: answered(frames[task]) for row, frames in rows.items() if task in frames}
         cells = {("", "benchmark"): title_of(task), ("", "samples"): str(max(map(len, found.values())))}
         for row in rows:
@@ -54,10 +53,10 @@ def length_table(sources: list[Source]) -> Table:
     return Table("Response length, characters and tokens of all turns", frame_of(table), ["mean ± standard deviation"])
 
 
-def calls_table(sources: list[Source]) -> Table:
+def calls_table(lineup: Lineup) -> Table:
     """Table 8's measures: averages over benchmarks, call rate, mean area of the calls."""
-    table, tasks, mixed = [], _tasks(sources), mixtures(sources)
-    for row, frames in by_row(sources).items():
+    table, tasks, mixed = [], lineup.tasks, mixtures(lineup)
+    for row, frames in lineup.rows.items():
         star = row in mixed.scores
         kept = {task: answered(frame) for task, frame in frames.items()}
         complete = len(kept) == len(tasks)
@@ -78,15 +77,15 @@ def calls_table(sources: list[Source]) -> Table:
     return Table("Calls", frame_of(table), [note, *mixed.notes()])
 
 
-def cdp_table(sources: list[Source], labels_of: Callable[[Source], pd.DataFrame]) -> Table:
+def cdp_table(lineup: Lineup, labels_of: Callable[[Source], pd.DataFrame]) -> Table:
     """Table 7, over all labelled samples of a row; shares in %, area as a fraction.
 
     Args:
-        sources: the runs.
+        lineup: the runs.
         labels_of: the labels for a run's samples, as `lmms_awares.report.labels.read_labels` gives them.
     """
     samples: dict[str, list[pd.DataFrame]] = {}
-    for row, source in zip(labels(sources), sources, strict=True):
+    for row, source in lineup.named:
         samples.setdefault(row, []).append(labelled(source, labels_of(source)))
     table = [{("", "method"): row, **cdp_cells(pd.concat(parts))} for row, parts in samples.items()]
     return Table("CDP diagnostics, shares in %", frame_of(table), [_CDP_NOTE])
@@ -103,9 +102,9 @@ def cdp_cells(samples: pd.DataFrame) -> dict[tuple[str, str], str]:
     return counts | {(groups.get(name, ""), name): text[name] for name in CDP_COLUMNS}
 
 
-def format_table(sources: list[Source]) -> Table:
+def format_table(lineup: Lineup) -> Table:
     """Table 9: how the calls that a model attempted itself were written, in %."""
-    table = [{("", "method"): row, **format_cells(frames)} for row, frames in by_row(sources).items()]
+    table = [{("", "method"): row, **format_cells(frames)} for row, frames in lineup.rows.items()]
     return Table("Form of the tool calls, %", frame_of(table), [_FORM_NOTE])
 
 
@@ -165,17 +164,18 @@ def crop_shares(traced: pd.DataFrame) -> dict[str, float]:
     return shares
 
 
-def hard_table(sources: list[Source]) -> Table:
+def hard_table(lineup: Lineup) -> Table:
     """Scores on the samples alone that the low-res view gets wrong.
 
     Raises:
         RunError: no low-res run among the sources.
     """
-    rows = by_row(sources)
-    named = list(zip(labels(sources), sources, strict=True))
-    lowres = next((row for method in _LOWRES for row, source in named if source.method == method), None)
-    if lowres is None:
-        raise RunError(f"the hard split needs a low-res run beside the others: {' or '.join(_LOWRES)}")
+    rows = lineup.rows
+    named = [(row, source) for row, source in lineup.named if source.lowres_only]
+    if not named:
+        raise RunError("the hard split needs a low-res run beside the others: qwen2_5_vl_lowres or awares:never")
+    # A baseline of its own goes before a control policy, which has no nominal budget.
+    lowres, _ = min(named, key=lambda pair: bool(pd.isna(pair[1].summary["nominal"].iloc[0])))
     reference = rows[lowres]  # of all its benchmarks, also where each has a run of its own
     hard = {task: _wrong(frame) for task, frame in reference.items()}
 
@@ -187,7 +187,7 @@ def hard_table(sources: list[Source]) -> Table:
         row: {task: frame[frame["doc_id"].isin(hard[task])] for task, frame in frames.items() if _shares(task, frame)}
         for row, frames in rows.items()
     }
-    mixed = mixtures(sources)
+    mixed = mixtures(lineup)
     frame = _per_benchmark(
         kept,
         in_order(hard),
@@ -208,14 +208,14 @@ def hard_table(sources: list[Source]) -> Table:
     )
 
 
-def split_table(sources: list[Source], labels_of: Callable[[Source], pd.DataFrame]) -> Table:
+def split_table(lineup: Lineup, labels_of: Callable[[Source], pd.DataFrame]) -> Table:
     """Scores on the samples for which the low-res view is said to suffice (LR), and on the others (HR).
 
     Args:
-        sources, labels_of: as for `cdp_table`.
+        lineup, labels_of: as for `cdp_table`.
     """
     rows: Frames = {}
-    for row, source in zip(labels(sources), sources, strict=True):
+    for row, source in lineup.named:
         known = labels_of(source)
         for task, frame in source.frames.items():
             rows.setdefault(row, {})[task] = frame.merge(known[known["task"] == task], on="doc_id")
@@ -224,8 +224,8 @@ def split_table(sources: list[Source], labels_of: Callable[[Source], pd.DataFram
         "HR": (lambda frame: 100 * frame.loc[frame["hr"].astype(bool), "score"].mean(), 2),
     }
     note = "LR: samples whose label says that the low-res view suffices; HR: the others; unlabelled ones are left out"
-    mixed = mixtures(sources)
-    frame = _per_benchmark(rows, _tasks(sources), mixed, measures)
+    mixed = mixtures(lineup)
+    frame = _per_benchmark(rows, lineup.tasks, mixed, measures)
     return Table("Score (0-100) by label", frame, [note, *mixed.notes()])
 
 
@@ -236,10 +236,6 @@ def _wrong(frame: pd.DataFrame) -> pd.Series:
 def answered(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of samples that did not fail."""
     return frame[frame["failed"].isna()]
-
-
-def _tasks(sources: list[Source]) -> list[str]:
-    return in_order(task for source in sources for task in source.frames)
 
 
 def _per_benchmark(

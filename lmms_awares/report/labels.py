@@ -4,38 +4,20 @@ import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from pyarrow.parquet import read_metadata, read_schema
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from lmms_awares import images
 from lmms_awares.crops import check_ids
+from lmms_awares.labels import EVIDENCE, ORACLE_CROPS, SUFFICES, Label
 from lmms_awares.report.collect import Source, benchmark_of
 from lmms_awares.report.content import Content, question_column, seen_by, target_column, target_text
 from lmms_awares.report.runs import RunError
-from lmms_awares.tasks.data import EVIDENCE, SUFFICES
 
 MINI = "mini"
-_TARGETS = "oracle_crops"
-
-
-class Label(BaseModel):
-    """One line of a labels file.
-
-    Attributes:
-        task: the run's task, e.g. `awares_chartqa`.
-        doc_id: document index within the task's split.
-        label: `HR` where the low-res view does not suffice, else `LR`.
-        targets: crop ids that show the evidence (Eq. 3); empty for `LR`.
-    """
-
-    task: str
-    doc_id: int
-    label: Literal["HR", "LR"]
-    targets: list[str] = Field(default_factory=list)
 
 
 def read_labels(file: Path) -> pd.DataFrame:
@@ -109,7 +91,7 @@ def _labels_of(source: Source, task: str, data_root: Path | None) -> pd.DataFram
         raise RunError(f"the documents of {task} are not at {place}; give --data FOLDER with <benchmark>/*.parquet")
     config = source.run.config(task)
     try:
-        columns = [EVIDENCE, SUFFICES, _TARGETS, question_column(task)]
+        columns = [EVIDENCE, SUFFICES, ORACLE_CROPS, question_column(task)]
         target = target_column(config)
         columns += [target] if target and all(target in read_schema(file).names for file in files) else []
         documents = pd.concat([pd.read_parquet(file, columns=columns) for file in files], ignore_index=True)
@@ -118,7 +100,7 @@ def _labels_of(source: Source, task: str, data_root: Path | None) -> pd.DataFram
         raise RunError(f"{files[0]} carries no labels ({reason}); is it the mini suite's?") from None
     _check_documents(source, task, _contents(task, target, documents, files), files[0].parent)
     hr = documents[EVIDENCE].notna() & ~documents[SUFFICES].astype(bool)
-    targets = documents[_TARGETS].map(lambda ids: "" if ids is None else ",".join(ids)).where(hr, "")
+    targets = documents[ORACLE_CROPS].map(lambda ids: "" if ids is None else ",".join(ids)).where(hr, "")
     return pd.DataFrame({"task": task, "doc_id": range(len(documents)), "hr": hr, "targets": targets})
 
 

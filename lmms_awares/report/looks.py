@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lmms_awares.report.collect import Source, is_mini, title_of
+from lmms_awares.report.collect import Lineup, is_mini, title_of
 from lmms_awares.report.samples import RunError
 
 # In this order neighbours differ in brightness too.
@@ -43,14 +43,14 @@ def save(figures: dict[str, Figure], folder: Path) -> list[Path]:
     return written
 
 
-def new_figure(sources: list[Source], width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(lineup: Lineup, width: float, height: float) -> tuple[Figure, Axes]:
     """One empty diagram; says what runs of the mini suite are. `width`, `height`: in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9", zorder=0)
     axes.set_axisbelow(True)
-    if any(is_mini(task) for source in sources for task in source.frames):
+    if any(map(is_mini, lineup.tasks)):
         axes.set_title("mini suite: a demonstration, not a result", fontsize=9, loc="left")
     return figure, axes
 

@@ -9,7 +9,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from lmms_awares.crops import CROPS
-from lmms_awares.report.collect import Source, by_row, in_order, is_mini, labels, summary_of, title_of
+from lmms_awares.report.collect import Lineup, Source, is_mini, title_of
 from lmms_awares.report.conditions import mixtures
 from lmms_awares.report.content import same_samples
 from lmms_awares.report.kinds import answered, crop_shares
@@ -37,31 +37,31 @@ _CROPS = ("no crop", *(crop.name for crop in CROPS.values()))
 
 
 def draw(
-    sources: list[Source], *, paper: bool = False, labels_of: Callable[[Source], pd.DataFrame] | None = None
+    lineup: Lineup, *, paper: bool = False, labels_of: Callable[[Source], pd.DataFrame] | None = None
 ) -> tuple[dict[str, Figure], list[str]]:
     """All figures by name, and what is left out of them and why.
 
     Args:
-        sources: the runs.
+        lineup: the runs.
         paper: the published averages in the Pareto plot too, where the runs are over those very benchmarks.
         labels_of: gives a run's labels, for the oracle's bars among the crops.
 
     Raises:
         RunError: published points were asked for beside the mini suite, or there are no labels.
     """
-    tasks = in_order(task for source in sources for task in source.frames)
+    tasks = lineup.tasks
     if paper and any(map(is_mini, tasks)):
         raise RunError("--paper: the published points are of the real benchmarks, these runs of the mini suite")
-    known = None if labels_of is None else _labels(sources, labels_of)
-    figures, missing = {}, omissions(sources)
+    known = None if labels_of is None else _labels(lineup.sources, labels_of)
+    figures, missing = {}, omissions(lineup)
     if paper and set(tasks) != {*TASKS}:
         over = ", ".join(map(title_of, tasks))
         missing.append(f"published points are left out: they average all six benchmarks, these runs {over}")
     for name, make in {
-        "pareto": lambda: pareto(sources, paper=paper and set(tasks) == {*TASKS}),
-        "latency": lambda: latency(sources),
-        "crops": lambda: crops(sources, known),
-        "resolutions": lambda: resolutions(sources),
+        "pareto": lambda: pareto(lineup, paper=paper and set(tasks) == {*TASKS}),
+        "latency": lambda: latency(lineup),
+        "crops": lambda: crops(lineup, known),
+        "resolutions": lambda: resolutions(lineup),
     }.items():
         try:
             figures[name] = make()
@@ -81,12 +81,12 @@ def _labels(sources: list[Source], labels_of: Callable[[Source], pd.DataFrame]) 
     return found.drop_duplicates(["task", "doc_id"])
 
 
-def omissions(sources: list[Source]) -> list[str]:
+def omissions(lineup: Lineup) -> list[str]:
     """Rows without an average that compares, and why; one line each."""
-    tasks = in_order(task for source in sources for task in source.frames)
-    mixed = mixtures(sources)
+    tasks = lineup.tasks
+    mixed = mixtures(lineup)
     lines = []
-    for row, frames in by_row(sources).items():
+    for row, frames in lineup.rows.items():
         lacking = [title_of(task) for task in tasks if task not in frames]
         if lacking:
             lines.append(f"averages leave out {row}: it lacks {', '.join(lacking)}")
@@ -97,26 +97,25 @@ def omissions(sources: list[Source]) -> list[str]:
 
 
 @literally
-def pareto(sources: list[Source], *, paper: bool = False) -> Figure:
+def pareto(lineup: Lineup, *, paper: bool = False) -> Figure:
     """Average score against average RTR of each row, and the Pareto front of what was measured (Fig. 1).
 
     Controls are drawn hollow and are no part of the front.
 
     Args:
-        sources: the runs; rows that lack a benchmark or mix what does not compare are left out.
+        lineup: the runs; rows that lack a benchmark or mix what does not compare are left out.
         paper: the published averages too, as crosses; only where the runs are over those six benchmarks.
 
     Raises:
         RunError: no row has an average.
     """
-    points = averages(sources)
+    points = averages(lineup)
     if points.empty:
         raise RunError(
             "no run has score and RTR for every benchmark under one set of conditions, so there is no average"
         )
-    methods = dict(zip(labels(sources), (source.method for source in sources), strict=True))
-    controls = points.index.map(lambda row: is_control(methods[row])).to_numpy(dtype=bool)
-    figure, axes = new_figure(sources, 7.0, 4.6)
+    controls = points.index.map(lambda row: is_control(lineup.methods[row])).to_numpy(dtype=bool)
+    figure, axes = new_figure(lineup, 7.0, 4.6)
     for index, (hollow, (rtr, score)) in enumerate(zip(controls, points.to_numpy(), strict=True)):
         colour, marker = looks_of(index, MARKERS)
         face, edge = ("none", colour) if hollow else (colour, "k")
@@ -129,9 +128,7 @@ def pareto(sources: list[Source], *, paper: bool = False) -> Figure:
     axes.plot(front["rtr"], front["score"], color="0.4", linestyle="--", linewidth=1, zorder=1, label="Pareto front")
     if controls.any():
         axes.scatter([], [], s=60, facecolor="none", edgecolor="k", label=_CONTROLS)
-    axes.set_xlabel(
-        f"average RTR (measured visual tokens / full-resolution tokens)\n{_averaged(sources, points.index)}"
-    )
+    axes.set_xlabel(f"average RTR (measured visual tokens / full-resolution tokens)\n{_averaged(lineup, points.index)}")
     axes.set_ylabel("average score (0-100)")
     axes.margins(0.18)
     legend_above(figure, axes)
@@ -141,12 +138,12 @@ def pareto(sources: list[Source], *, paper: bool = False) -> Figure:
     return figure
 
 
-def _averaged(sources: list[Source], rows: Iterable[str]) -> str:
+def _averaged(lineup: Lineup, rows: Iterable[str]) -> str:
     """What averages are over: benchmarks, and samples that were answered."""
-    summary = summary_of(sources)
+    summary = lineup.summary
     counts = (summary["n"] - summary["failed"]).groupby(summary["row"]).sum()[list(rows)]
     n = f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
-    titles = [plain_title(task) for task in in_order(summary["task"])]
+    titles = [plain_title(task) for task in lineup.tasks]
     return textwrap.fill(f"averages over {', '.join(titles)}; n = {n} samples", _WIDTH)
 
 
@@ -156,14 +153,13 @@ def _published() -> pd.DataFrame:
     return pd.DataFrame(values).set_index(table["", "Model"] + " [paper]")
 
 
-def averages(sources: list[Source]) -> pd.DataFrame:
+def averages(lineup: Lineup) -> pd.DataFrame:
     """`rtr` and `score`, averaged over benchmarks, of each row that has all of them under one set of conditions."""
-    summary, mixed = summary_of(sources), mixtures(sources)
-    tasks = summary["task"].nunique()
+    summary, mixed = lineup.summary, mixtures(lineup)
     means = {}
     for row, group in summary.groupby("row", sort=False):
         values = numbers(group[["rtr", "score"]])
-        if len(group) == tasks and values.notna().all(axis=None) and row not in mixed.scores:
+        if len(group) == len(lineup.tasks) and values.notna().all(axis=None) and row not in mixed.scores:
             means[row] = values.mean()
     return pd.DataFrame(means, index=["rtr", "score"]).T
 
@@ -176,7 +172,7 @@ def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
 
 
 @literally
-def latency(sources: list[Source]) -> Figure:
+def latency(lineup: Lineup) -> Figure:
     """Mean latency of each row, per benchmark and averaged, as bars (Fig. 4).
 
     A row that lacks a benchmark, or mixes what does not compare, has no average.
@@ -184,9 +180,8 @@ def latency(sources: list[Source]) -> Figure:
     Raises:
         RunError: no run was timed.
     """
-    rows = by_row(sources)
-    tasks = in_order(task for frames in rows.values() for task in frames)
-    mixed = mixtures(sources)
+    rows, tasks = lineup.rows, lineup.tasks
+    mixed = mixtures(lineup)
     bars = {}
     for row, frames in rows.items():
         means = [answered(frames[task])["latency_s"].mean() if task in frames else np.nan for task in tasks]
@@ -194,29 +189,28 @@ def latency(sources: list[Source]) -> Figure:
             bars[row] = [*means, np.nan if row in mixed.times else float(np.mean(means))]
     if not bars:
         raise RunError("no run has a trace, so there is no latency to plot")
-    figure, axes = new_figure(sources, 9.0, 4.2)
+    figure, axes = new_figure(lineup, 9.0, 4.2)
     grouped_bars(axes, bars, list(rows), [*map(plain_title, tasks), "average"])
     axes.set_ylabel("mean latency per sample, s")
-    axes.set_xlabel(_averaged(sources, bars))
+    axes.set_xlabel(_averaged(lineup, bars))
     legend_above(figure, axes)
     return figure
 
 
 @literally
-def crops(sources: list[Source], known: pd.DataFrame | None = None) -> Figure:
+def crops(lineup: Lineup, known: pd.DataFrame | None = None) -> Figure:
     """What each row asks for, in % of the same samples for all (Fig. 5).
 
     Args:
-        sources: the runs, in stages; those that never call are left out, and those that lack a benchmark.
+        lineup: the runs, in stages; those that never call are left out, and those that lack a benchmark.
         known: labels (`lmms_awares.report.labels.read_labels`): the bars are then of labelled samples alone, with the
             oracle's targets first.
 
     Raises:
         RunError: nothing calls, or there is no sample that all rows answered.
     """
-    tasks = in_order(task for source in sources for task in source.frames)
-    tasks = [task for task in tasks if known is None or task in set(known["task"])]
-    rows = by_row(sources)
+    tasks = [task for task in lineup.tasks if known is None or task in set(known["task"])]
+    rows = lineup.rows
     calling = {
         row: frames
         for row, frames in rows.items()
@@ -237,7 +231,7 @@ def crops(sources: list[Source], known: pd.DataFrame | None = None) -> Figure:
     for row, frames in calling.items():
         samples = pd.concat([frames[task].assign(task=task) for task in tasks]).set_index(["task", "doc_id"])
         bars[row] = [100 * share for share in crop_shares(samples.loc[shared]).values()]
-    figure, axes = new_figure(sources, 9.0, 4.2)
+    figure, axes = new_figure(lineup, 9.0, 4.2)
     grouped_bars(axes, bars, list(rows), list(_CROPS))
     axes.tick_params(axis="x", labelrotation=20)
     axes.set_ylabel("% of samples that ask for it")
@@ -249,16 +243,15 @@ def crops(sources: list[Source], known: pd.DataFrame | None = None) -> Figure:
 
 
 @literally
-def resolutions(sources: list[Source]) -> Figure:
+def resolutions(lineup: Lineup) -> Figure:
     """Widths and heights of each benchmark's images, counted in hexagons (Fig. 8).
 
     Raises:
         RunError: no trace says how large they are.
     """
-    tasks = in_order(task for source in sources for task in source.frames)
     sizes = {}
-    for task in tasks:
-        holders = [source.frames[task] for source in sources if task in source.frames]
+    for task, rows in lineup.frames.items():
+        holders = rows.values()
         known = max((frame[["width", "height"]].dropna() for frame in holders), key=len)
         if len(known):
             sizes[task] = known

@@ -102,7 +102,7 @@ class Run:
         Raises:
             RunError, TraceError: as there.
         """
-        frame = read_samples(self.samples_file(task), scored=self.is_ours(task))
+        frame = read_samples(self.samples_file(task), scored=self.is_ours(task), model_args=self.of(task).model_args)
         self.check_count(task, len(frame))
         return frame
 

@@ -9,8 +9,8 @@ import pandas as pd
 from lmms_awares.crops import union_area
 from lmms_awares.report.results import RESULTS, Run, read
 from lmms_awares.report.samples import RunError
+from lmms_awares.trace import older_fields
 
-_NOMINAL = {"qwen2_5_vl_full": 1.0, "qwen2_5_vl_lowres": 0.25}  # the paper's RTR of methods without a retain ratio
 _CONTROL_PRUNERS = ("random", "downsample")
 COLUMNS = (
     "method",
@@ -24,6 +24,7 @@ COLUMNS = (
     "call_rate",
     "area",
     "invalid_calls",
+    "calls_without_image",
     "latency_s",
     "n",
     "failed",
@@ -137,18 +138,6 @@ def summarize_frames(run: Run, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def method_of(run: Run, frame: pd.DataFrame) -> str:
-    """Model id, with `:policy` for a control of awares, `+pruner` where the id does not name it, `@ratio`."""
-    traced = frame[frame["traced"]]
-    if traced.empty:
-        return run.model
-    model, policy = traced["model"].iloc[0], traced["policy"].iloc[0]
-    control = "" if pd.isna(policy) or policy == "model" else f":{policy}"
-    budget = "" if run.retain_ratio is None else f"@{run.retain_ratio:g}"
-    pruner = run.model_args.get("pruner")
-    return f"{model}{control}{f'+{pruner}' if pruner else ''}{budget}"
-
-
 def is_control(method: str) -> bool:
     """True for methods that measure what others are worth, and are no offer themselves.
 
@@ -163,9 +152,10 @@ def _row(run: Run, task: str, frame: pd.DataFrame) -> dict[str, Any]:
     answered = frame[frame["failed"].isna()]
     traced = answered[answered["traced"]]
     metric, score = _headline(run, task, answered)
+    method, nominal = _described(run, frame)
     row = {
-        "method": method_of(run, frame),
-        "nominal": _NOMINAL.get(run.model) if run.retain_ratio is None else run.retain_ratio,
+        "method": method,
+        "nominal": nominal,
         "task": task,
         "metric": metric,
         "score": score,
@@ -174,6 +164,16 @@ def _row(run: Run, task: str, frame: pd.DataFrame) -> dict[str, Any]:
         "failed": int((frame["failed"].notna() | (frame["no_input"] & (not frame["traced"].any()))).sum()),
     }
     return row if traced.empty else row | _token_figures(traced)
+
+
+def _described(run: Run, frame: pd.DataFrame) -> tuple[str, float | None]:
+    """Method and nominal ratio, as the first trace tells them; without traces, the model id and its budget."""
+    traced = frame[frame["traced"]]
+    if traced.empty:
+        fields = older_fields(run.model, None, None, run.retain_ratio)
+        return run.model, fields["nominal"]
+    nominal = traced["nominal"].iloc[0]
+    return str(traced["method"].iloc[0]), None if pd.isna(nominal) else float(nominal)
 
 
 def _pope_f1(answered: pd.DataFrame) -> float | None:
@@ -197,6 +197,7 @@ def _token_figures(traced: pd.DataFrame) -> dict[str, Any]:
         "call_rate": traced["called"].mean(),
         "area": areas(calls).mean() if len(calls) else None,
         "invalid_calls": int((traced["status"] == "invalid").sum()),
+        "calls_without_image": int(traced["no_image"].sum()),
         "latency_s": traced["latency_s"].mean(),
         "truncated": int(traced["truncated"].sum()),
         "reused": int(traced["reused"].sum()),
@@ -225,7 +226,6 @@ __all__ = [
     "areas",
     "find_runs",
     "is_control",
-    "method_of",
     "newest_run",
     "summarize",
     "summarize_frames",

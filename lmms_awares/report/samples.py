@@ -1,7 +1,7 @@
 """Reading `samples_*.jsonl` by columns: only what tables and plots need, at hundreds of megabytes a second."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,16 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from lmms_awares.errors import UserError
-from lmms_awares.trace import READABLE, Conditions, Trace, TraceError, parse_trace
+from lmms_awares.trace import (
+    EXECUTABLE,
+    READABLE,
+    SCHEMA_VERSION,
+    Conditions,
+    Trace,
+    TraceError,
+    older_fields,
+    parse_trace,
+)
 
 CONDITIONS = tuple(Conditions.model_fields)
 _NUMBERS = {"min_pixels", "max_pixels"}
@@ -21,9 +30,13 @@ _TRACE = pa.struct(
         "schema_version": pa.int64(),
         "model": pa.string(),
         "policy": pa.string(),
+        "method": pa.string(),
+        "nominal": pa.float64(),
+        "view": pa.string(),
         "prompt": pa.string(),
         "image_size": pa.list_(pa.int64()),
         "image_digest": pa.string(),
+        "crops": pa.list_(pa.struct({"id": pa.string()})),
         "full_tokens": pa.int64(),
         "visual_tokens": pa.int64(),
         "rtr": pa.float64(),
@@ -48,7 +61,10 @@ _ROW = {
     "pope_f1_score": pa.struct({"prediction": pa.string(), "ground_truth": pa.string()}),
 }
 _COPIED = ("model", "policy", "prompt", "full_tokens", "visual_tokens", "rtr", "latency_s", "response_chars")
-_FEW_VALUES = ("truth", "model", "policy", "prompt", "status", *(name for name in CONDITIONS if name not in _NUMBERS))
+_TEXTS = ("truth", "model", "policy", "method", "view", "prompt", "status")
+_FEW_VALUES = (*_TEXTS, *(name for name in CONDITIONS if name not in _NUMBERS))
+# What older traces do not say, because there was nothing else: `family` and `engine`.
+_BEFORE = {name: field.default for name, field in Conditions.model_fields.items() if isinstance(field.default, str)}
 _BLOCK = 16 << 20  # bytes; a longer line does not fit, and goes through `_line_by_line`
 
 
@@ -56,21 +72,22 @@ class RunError(UserError):
     """Results that cannot be read; the message names the file."""
 
 
-def read_samples(file: Path, *, scored: bool) -> pd.DataFrame:
+def read_samples(file: Path, *, scored: bool, model_args: Mapping[str, str]) -> pd.DataFrame:
     """The rows of one samples file.
 
     Args:
         file: a `*_samples_<task>.jsonl` of lmms-eval.
         scored: the rows carry our numeric `score`.
+        model_args: of the run, for what traces before schema 3 do not say.
 
     Returns:
         one row per document, in the file's order: `doc_id`, `asked` (64-bit hash of question and target) and `pixels`
         (likewise of the image), both 0 where unknown, `score` (0..1; NaN where there is none), `failed` (reason
         or null), `no_input` (no token was given), `traced`, POPE's `truth` (`yes` or `no`) and `said_yes`, and of the
-        trace: `model`, `policy`, `prompt`, `full_tokens`, `visual_tokens`, `rtr`, `latency_s`, `response_chars`,
-        `new_tokens` (all turns), `batch_size`, `width`, `height`, `status` (of the tool call), `ids` (joined by
-        commas), `forced`, `called`, `truncated` (at the token limit), `reused` (from a
-        journal), and the run's `CONDITIONS`.
+        trace: `model`, `policy`, `method`, `nominal`, `view`, `prompt`, `full_tokens`, `visual_tokens`, `rtr`,
+        `latency_s`, `response_chars`, `new_tokens` (all turns), `batch_size`, `width`, `height`, `status` (of the tool
+        call), `ids` (joined by commas), `forced`, `called`, `no_image` (the call got an error instead of an image),
+        `truncated` (at the token limit), `reused` (from a journal), and the run's `CONDITIONS`.
 
     Raises:
         RunError: a missing or broken file, a score or RTR that is no finite number, a document that stands twice.
@@ -88,9 +105,9 @@ def read_samples(file: Path, *, scored: bool) -> pd.DataFrame:
     if set(versions) - {*READABLE} or table["doc_id"].null_count:
         table = _line_by_line(file, schema)  # names line and version, or the lack of a document
     try:
-        frame = _flatten(table.combine_chunks())
+        frame = _flatten(table.combine_chunks(), model_args)
     except (UnicodeDecodeError, pa.ArrowException):  # its parser takes any bytes
-        frame = _flatten(_line_by_line(file, schema))
+        frame = _flatten(_line_by_line(file, schema), model_args)
     # Rows that all lack a score are a run with --predict_only; NaN is something else.
     has_scores = scored and table["score"].null_count < len(table)
     _check(frame, file, ("score", "rtr") if has_scores else ("rtr",))
@@ -151,7 +168,7 @@ def _is_there(file: Path) -> None:
         raise RunError(f"{file} is missing; run with --log_samples")
 
 
-def _flatten(table: pa.Table) -> pd.DataFrame:
+def _flatten(table: pa.Table, model_args: Mapping[str, str]) -> pd.DataFrame:
     trace, count = _whole(table["awares"]), len(table)
     call, size = pc.struct_field(trace, "tool_call"), pc.struct_field(trace, "image_size")
     pope = _whole(table["pope_f1_score"])
@@ -167,22 +184,43 @@ def _flatten(table: pa.Table) -> pd.DataFrame:
         "truth": pc.struct_field(pope, "ground_truth"),
         "said_yes": pc.fill_null(pc.equal(pc.struct_field(pope, "prediction"), "yes"), False),
         **{name: pc.struct_field(trace, name) for name in _COPIED},
+        **_described(trace, model_args),
         "new_tokens": _sum_of(pc.struct_field(trace, "turns"), "new_tokens"),
         "batch_size": pc.struct_field(trace, "batch_size"),
         "width": _element(size, 0),
         "height": _element(size, 1),
         "status": pc.struct_field(call, "status"),
         "ids": pc.binary_join(pc.struct_field(call, "ids"), ","),
+        "no_image": pc.and_(
+            pc.fill_null(pc.equal(pc.struct_field(call, "status"), "invalid"), False),
+            pc.fill_null(pc.equal(pc.list_value_length(pc.struct_field(trace, "crops")), 0), False),
+        ),
         "forced": pc.fill_null(pc.struct_field(call, "forced"), False),
         "truncated": pc.fill_null(pc.struct_field(trace, "truncated"), False),
         "reused": pc.fill_null(pc.struct_field(trace, "reused"), False),
         **{name: pc.struct_field(trace, ["conditions", name]) for name in CONDITIONS},
     }
+    for name, before in _BEFORE.items():
+        columns[name] = pc.if_else(columns["traced"], pc.fill_null(columns[name], before), columns[name])
     for name in _FEW_VALUES:
         columns[name] = columns[name].dictionary_encode()
     frame = pa.table(columns).to_pandas()
-    frame["called"] = frame["status"].isin(["valid", "recovered"])
+    frame["called"] = frame["status"].isin(EXECUTABLE)
     return frame
+
+
+def _described(trace: pa.Array, model_args: Mapping[str, str]) -> dict[str, pa.Array]:
+    """`method`, `nominal` and `view` of each row, also where an older trace does not say them."""
+    told = {name: pc.struct_field(trace, name) for name in ("method", "nominal", "view")}
+    older = pc.less(pc.struct_field(trace, "schema_version"), SCHEMA_VERSION)  # null where there is no trace
+    of_older = trace.filter(older)
+    if not len(of_older):
+        return told
+    first, ratio = of_older[0].as_py(), model_args.get("retain_ratio")
+    fields = older_fields(
+        first["model"], first["policy"], model_args.get("pruner"), None if ratio is None else float(ratio)
+    )
+    return {name: pc.if_else(older, pa.scalar(fields[name], told[name].type), told[name]) for name in told}
 
 
 def _hash_of(*texts: pa.Array) -> np.ndarray[Any, Any]:

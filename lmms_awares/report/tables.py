@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from lmms_awares.report.collect import Source, benchmark_of, by_row, in_order, is_mini, summary_of, title_of
+from lmms_awares.report.collect import Lineup, benchmark_of, is_mini, title_of
 from lmms_awares.report.conditions import marked, mixtures
 from lmms_awares.report.intervals import RESAMPLES, Values, interval
 
@@ -25,7 +25,7 @@ def long_table(summary: pd.DataFrame) -> pd.DataFrame:
     """One row per method and benchmark, columns `LONG_COLUMNS`.
 
     Args:
-        summary: of `lmms_awares.report.collect.summary_of`.
+        summary: of `lmms_awares.report.collect.Lineup`.
 
     Returns:
         `score` 0..100, `rtr` measured, `nominal` the fixed budget where the method has one, `latency_s` the mean per
@@ -47,20 +47,19 @@ def cell(value: Any, digits: int) -> str:
     return "-" if value is None or pd.isna(value) else f"{value:.{digits}f}"
 
 
-def main_table(sources: list[Source], *, intervals: bool = False) -> Table:
+def main_table(lineup: Lineup, *, intervals: bool = False) -> Table:
     """The paper's Table 1: score and RTR per benchmark, their averages; nominal RTR and latency beside them.
 
     A row that lacks a benchmark of the table has no average: it would not compare. The average of a row whose
     conditions or documents do not compare is marked (`mixtures`).
 
     Args:
-        sources: the runs.
+        lineup: the runs.
         intervals: put a 95 % bootstrap interval behind each score.
     """
-    summary = summary_of(sources)
-    tasks = in_order(summary["task"])
-    scores = _scores(sources) if intervals else {}
-    mixed = mixtures(sources)
+    summary, tasks = lineup.summary, lineup.tasks
+    scores = _scores(lineup) if intervals else {}
+    mixed = mixtures(lineup)
     rows = []
     for name, group in summary.groupby("row", sort=False):
         values = group.set_index("task").reindex(tasks)
@@ -88,10 +87,10 @@ def _benchmark_cells(task: str, values: pd.Series, scores: Values | None) -> dic
     return cells
 
 
-def _scores(sources: list[Source]) -> dict[tuple[str, str], Values]:
+def _scores(lineup: Lineup) -> dict[tuple[str, str], Values]:
     """Scores, 0..100, by row and task."""
     found = {}
-    for row, frames in by_row(sources).items():
+    for row, frames in lineup.rows.items():
         for task, frame in frames.items():
             scores = frame.loc[frame["failed"].isna(), "score"].dropna()
             if len(scores):

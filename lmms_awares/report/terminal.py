@@ -17,7 +17,6 @@ _HEADINGS = {
     "n": "n",
     "failed": "failed",
 }
-_UNUSABLE = {"visionthink": "could not be run; they got an error and no image"}
 _DIGITS = {"score": 2, "rtr": 3, "rtr_pooled": 3, "call_rate": 3, "latency_s": 3}
 
 
@@ -62,10 +61,13 @@ def remarks(table: pd.DataFrame) -> list[str]:
             "the rows' trace says why"
         )
     for _, row in table[table["invalid_calls"] > 0].iterrows():
-        lines.append(
-            f"warning: {row['invalid_calls']:.0f} of {row['n']} replies of {row['task']} held a tool call that "
-            + _UNUSABLE.get(row["method"], "names no crop; they got the whole image")
+        unusable = (
+            "could not be run; they got an error and no image"
+            if row["calls_without_image"]
+            else "names no crop; they got the whole image"
         )
+        counts = f"{row['invalid_calls']:.0f} of {row['n']} replies of {row['task']}"
+        lines.append(f"warning: {counts} held a tool call that {unusable}")
     return lines
 
 

@@ -55,13 +55,12 @@ def build(runs: dict[str, Run], out: Path) -> list[str]:
         TraceError: a trace of another schema version.
     """
     # Before anything is written, so that a broken run leaves no half of a site.
-    sources = collect_runs(runs)
-    table = pd.concat([source.summary for source in sources], ignore_index=True)
-    tasks = list(dict.fromkeys(table["task"]))
+    lineup = collect_runs(runs)
+    tasks = list(dict.fromkeys(lineup.summary["task"]))
     try:
         _prepare(out)
-        problems = _write_samples(out, list(runs), tasks, _all_records(table, runs, out))
-        overview.write(out, sources)
+        problems = _write_samples(out, list(runs), tasks, _all_records(lineup.summary, runs, out))
+        overview.write(out, lineup)
     except OSError as error:
         raise ReportError(f"{out} cannot be written: {error.strerror}; give another folder") from None
     return [f"{reason} ({count} documents without a picture)" for reason, count in problems.items()]
