@@ -16,7 +16,8 @@ from lmms_awares.cli import app
 from lmms_awares.mini import smoke_data
 from lmms_awares.models import MODELS
 from lmms_awares.models.config import ARGS
-from lmms_awares.models.listing import arguments_of
+from lmms_awares.models.listing import arguments_of, options_listed
+from lmms_awares.pruning import PRUNERS, options_of
 
 BIN = Path(sys.executable).parent
 
@@ -50,9 +51,13 @@ def test_models_are_listed_with_their_arguments():
     for model in MODELS:
         assert any(line.split()[:1] == [model] for line in shown.splitlines()), model
     lines = [" ".join(line.split()) for line in shown.splitlines()]
-    assert any(line.startswith("pretrained text required folder or hub id of a Qwen2.5-VL") for line in lines)
+    assert any(line.startswith("pretrained text required folder or hub id of a") for line in lines)
     assert any(line.startswith("dtype auto|float32|bfloat16|float16 auto weights' dtype") for line in lines)
     assert any(line.startswith("reuse_cache true|false true false prefills everything again") for line in lines)
+    assert any(line.startswith("whole_layers number 2 layers that run on all tokens") for line in lines)
+    assert "pruner=random takes no others" in lines
+    own = lines[lines.index("holov takes besides:") :][:4]
+    assert own[3].startswith("official_wiring true|false false reproduce the released")
     assert any(line.startswith("min_crop_side number 100 px that a crop's side has at least") for line in lines)
 
 
@@ -60,7 +65,18 @@ def test_models_are_listed_with_their_arguments():
 def test_every_argument_is_explained(model):
     found = arguments_of(ARGS[model])
     assert [argument.name for argument in found] == list(ARGS[model].model_fields)
-    for argument in found:
+    assert_explained(found)
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_every_option_of_a_pruner_is_explained(pruner):
+    found = options_listed(PRUNERS[pruner])
+    assert [argument.name for argument in found] == list(options_of(PRUNERS[pruner]))
+    assert_explained(found)
+
+
+def assert_explained(arguments):
+    for argument in arguments:
         assert len(argument.meaning) > 5, argument
         assert "\n" not in argument.meaning
         assert argument.type and "Literal" not in argument.type and "None" not in argument.type

@@ -389,6 +389,7 @@ def test_wheel_resolves_model_and_tasks(tmp_path, environment, small_checkpoint)
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)]
     subprocess.run(build, capture_output=True, check=True)
     (wheel,) = tmp_path.glob("lmms_awares-*.whl")
+    subprocess.run([sys.executable, str(ROOT / ".ci" / "release.py"), "wheel", str(wheel)], check=True)
     site = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(install, capture_output=True, check=True)

@@ -24,7 +24,7 @@ class Every(Pruner):
 
     def keep(self, image: EncodedImage) -> Kept:
         index = torch.arange(0, len(image.embeds), {step})
-        return Kept(index, image.embeds[index])
+        return Kept.of(image, index)
 """
 
 

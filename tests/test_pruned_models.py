@@ -1,6 +1,7 @@
 """The pruned lmms-eval models: counts and RTR in the trace, controls, AwaRes with a pruner, bad input, a new method."""
 
 import inspect
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from statistics import fmean
@@ -11,10 +12,10 @@ import torch
 from harness import answers, document, picture
 
 from lmms_awares.errors import ConfigError
-from lmms_awares.models import MODELS, config
+from lmms_awares.models import MODELS
 from lmms_awares.models import awares as awares_module
 from lmms_awares.models.awares import Awares
-from lmms_awares.models.config import ARGS, PruningArgs
+from lmms_awares.models.config import ARGS
 from lmms_awares.models.pruned import HoloV, Pruned, SparseVLM, VisionZip
 from lmms_awares.models.pruners import segment_of
 from lmms_awares.models.resolution import FullResolution, LowResolution
@@ -242,7 +243,13 @@ def test_awares_with_a_pruner_equals_prefilling_again(build, docs, name, monkeyp
         (Pruned, {"retain_ratio": 0.5}, "pruner of pruned is missing"),
         (Pruned, {"pruner": "tome", "retain_ratio": 0.5}, "unknown pruner 'tome'; known: visionzip, holov"),
         (VisionZip, {"pruner": "holov", "retain_ratio": 0.5}, "pruner of visionzip"),
-        (VisionZip, {"official_wiring": True, "retain_ratio": 0.5}, "official_wiring is no option of pruner=visionzip"),
+        (
+            VisionZip,
+            {"official_wiring": True, "retain_ratio": 0.5},
+            "official_wiring is no option of pruner=visionzip but of holov",
+        ),
+        (HoloV, {"official_wiring": "maybe", "retain_ratio": 0.5}, "official_wiring of holov: .*boolean.* 'maybe'"),
+        (HoloV, {"offical_wiring": True, "retain_ratio": 0.5}, "unknown .*; known: .*retain_ratio, official_wiring$"),
         (SparseVLM, {"schedule": "linear", "retain_ratio": 0.5}, "schedule of sparsevlm"),
         (
             Awares,
@@ -260,14 +267,16 @@ def test_awares_with_a_pruner_equals_prefilling_again(build, docs, name, monkeyp
             {"pruner": "fastv", "retain_ratio": 0.5, "whole_layers": 4},
             "whole_layers=4 must be below .* 4 layers",
         ),
-        (Pruned, {"pruner": "fastv", "retain_ratio": 0.5, "whole_layers": 0}, "whole_layers of pruned: .*greater than"),
+        (Pruned, {"pruner": "fastv", "retain_ratio": 0.5, "whole_layers": 0}, "whole_layers must be at least 1, got 0"),
+        (Pruned, {"pruner": "fastv", "retain_ratio": 0.5, "whole_layers": "two"}, "whole_layers of pruned: .*'two'"),
         (
             Pruned,
             {"pruner": "divprune", "retain_ratio": 0.5, "schedule": "single"},
             "schedule is no option of .*divprune",
         ),
         (Awares, {"pruner": "visionzip"}, "pruner=visionzip needs retain_ratio"),
-        (Awares, {"retain_ratio": 0.5}, "retain_ratio, negate_relevance, official_wiring, schedule, whole_layers need"),
+        (Awares, {"retain_ratio": 0.5}, "retain_ratio needs pruner=NAME"),
+        (Awares, {"schedule": "single"}, "schedule needs pruner=sparsevlm or fastv"),
         (FullResolution, {"retain_ratio": 0.5}, "unknown model argument retain_ratio"),
     ],
     ids=lambda value: str(value)[:40],
@@ -298,19 +307,17 @@ def test_another_ratio_reuses_nothing_of_a_journal(build, docs, tmp_path):
 # A new method ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass
 class Checkerboard(Pruner):
     """Every other token."""
 
     name = "checkerboard"
-    options = ("start",)
 
-    def __init__(self, retain_ratio: float, *, seed: int = 0, start: int = 0) -> None:
-        super().__init__(retain_ratio, seed=seed)
-        self.start = start
+    start: int = 0
 
     def keep(self, image: EncodedImage) -> Kept:
         index = torch.arange(self.start, len(image.embeds), 2, device=image.embeds.device)
-        return Kept(index, image.embeds[index])
+        return Kept.of(image, index)
 
 
 def test_contributing_shows_this_class():
@@ -331,20 +338,28 @@ def test_a_new_pruner_takes_one_class_and_one_registry_line(build, docs, monkeyp
 
 @pytest.mark.parametrize(("given", "start"), [({}, 0), ({"start": 1}, 1)])
 def test_a_new_pruners_option_arrives(build, monkeypatch, given, start):
-    """With the field of `PruningArgs` that the guide asks for; lmms-eval hands values over as it parsed them."""
-
-    class WithStart(PruningArgs):
-        start: int | None = None
-
-    monkeypatch.setattr(config, "PruningArgs", WithStart)
-    monkeypatch.setitem(ARGS, "pruned", WithStart)
+    """From the dataclass's field alone, of the type that it states."""
     monkeypatch.setitem(PRUNERS, "checkerboard", Checkerboard)
     model = build(pruner="checkerboard", retain_ratio=0.5, **given)
     (trace,) = traces(answers(model, [document((252, 252))]))
     assert (trace.full_tokens, trace.visual_tokens) == (81, 41 - start)
-    with pytest.raises(ConfigError, match="start is no option of pruner=random"):
+    with pytest.raises(ConfigError, match="start of pruned: .*integer.* 'one'"):
+        build(pruner="checkerboard", retain_ratio=0.5, start="one")
+    with pytest.raises(ConfigError, match="start is no option of pruner=random but of checkerboard"):
         build(pruner="random", retain_ratio=0.5, start=1)
-    with pytest.raises(
-        ConfigError, match="retain_ratio, negate_relevance, official_wiring, schedule, start, .* need pruner=NAME"
-    ):
-        build(start=1)
+    with pytest.raises(ConfigError, match="start needs pruner=checkerboard"):
+        build(Awares, start=1)
+
+
+@dataclass
+class Rerooted(Checkerboard):
+    """An option that would take the place of a model argument."""
+
+    name = "rerooted"
+    prompt: str = "own"
+
+
+def test_an_option_must_not_hide_a_model_argument(build, monkeypatch):
+    monkeypatch.setitem(PRUNERS, "rerooted", Rerooted)
+    with pytest.raises(ConfigError, match="option prompt of pruner Rerooted is a model argument already; rename it"):
+        build(pruner="rerooted", retain_ratio=0.5)

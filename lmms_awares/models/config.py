@@ -1,9 +1,10 @@
 """`--model_args` of each model: one pydantic class per family. Light to import, so that preflight can check early."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic_core import PydanticUndefined
 
 from lmms_awares.crops import MIN_CROP_SIDE
 from lmms_awares.errors import ConfigError
@@ -11,6 +12,9 @@ from lmms_awares.families import FAMILIES
 from lmms_awares.protocol.prompts import PUBLISHED, Prompt, load_prompt
 from lmms_awares.protocol.visionthink import OWN_PROMPTS
 from lmms_awares.views import LowresBase
+
+if TYPE_CHECKING:
+    from lmms_awares.pruning import Pruner
 
 # The prefix keeps lmms-eval's argument parser from reading hex digits as a number.
 _HASH = r"^sha-[0-9a-f]{4,64}$"
@@ -93,47 +97,51 @@ class PruningArgs(CommonArgs):
     """Arguments of every model that can prune.
 
     Attributes:
-        pruner: a name in `lmms_awares.pruning.PRUNERS`.
+        pruner: one of those listed by `awares models`, or `MODULE:CLASS` for one of your own; its options are arguments
+            too.
         retain_ratio: nominal share of each image's visual tokens to keep, in (0, 1].
-        official_wiring: `holov` only: as its release does, misalignments included.
-        schedule: `sparsevlm` and `fastv` only: `layer_mean` (default) or `single`.
-        whole_layers: `fastv` only: layers that run on all visual tokens, its K (2).
-        negate_relevance: `cdpruner` only: turn the relevance's sign round, as its release does (false).
     """
 
     pruner: str | None = None
     retain_ratio: float | None = Field(default=None, gt=0, le=1)
-    official_wiring: bool | None = None
-    schedule: Literal["layer_mean", "single"] | None = None
-    whole_layers: int | None = Field(default=None, ge=1)
-    negate_relevance: bool | None = None
 
-    @property
-    def pruner_options(self) -> dict[str, Any]:
-        """Arguments of the one method, as far as they are given."""
-        return self.model_dump(include=pruner_option_names(), exclude_none=True)
+    def make_pruner(self) -> "Pruner | None":
+        """The pruner that the arguments ask for; None where they ask for none.
+
+        Raises:
+            PruningError: arguments that it cannot work with.
+        """
+        from lmms_awares.pruning import find_pruner, options_of
+
+        if self.pruner is None or self.retain_ratio is None:
+            return None
+        kind = find_pruner(self.pruner)
+        return kind(self.retain_ratio, seed=self.seed, **self.model_dump(include=set(options_of(kind))))
 
     @model_validator(mode="after")
     def _pruner_agrees(self) -> "PruningArgs":
-        if self.pruner is None:
-            if self.retain_ratio is not None or self.pruner_options:
-                raise ValueError(f"retain_ratio, {', '.join(sorted(pruner_option_names()))} need pruner=NAME")
-            return self
-        from lmms_awares.pruning import PRUNERS
-
-        if self.pruner not in PRUNERS:
-            raise ValueError(f"unknown pruner {self.pruner!r}; known: {', '.join(PRUNERS)}")
-        if self.retain_ratio is None:
+        if self.pruner is None and self.retain_ratio is not None:
+            raise ValueError("retain_ratio needs pruner=NAME")
+        if self.pruner is not None and self.retain_ratio is None:
             raise ValueError(f"pruner={self.pruner} needs retain_ratio=..., above 0 and at most 1")
-        for option in self.pruner_options:
-            if option not in PRUNERS[self.pruner].options:
-                raise ValueError(f"{option} is no option of pruner={self.pruner}")
+        self.make_pruner()
         return self
 
 
-def pruner_option_names() -> set[str]:
-    """Fields of `PruningArgs` that belong to a single method."""
-    return set(PruningArgs.model_fields) - set(CommonArgs.model_fields) - {"pruner", "retain_ratio"}
+def with_options(schema: type[CommonArgs], kind: "type[Pruner]") -> type[CommonArgs]:
+    """`schema` with the options of one pruner as further arguments, of the same names, types and defaults.
+
+    Raises:
+        ConfigError: an option is named like another argument of the model.
+    """
+    from lmms_awares.pruning import options_of
+
+    options, types = options_of(kind), get_type_hints(kind, include_extras=True)
+    for name in options:
+        if name in schema.model_fields:
+            raise ConfigError(f"option {name} of pruner {kind.__name__} is a model argument already; rename it")
+    made: dict[str, Any] = {name: (types[name], own) for name, own in options.items()}
+    return create_model(schema.__name__, __base__=schema, __doc__=schema.__doc__, **made)
 
 
 class PrunedArgs(PruningArgs):
@@ -179,9 +187,9 @@ class AwaresArgs(PruningArgs):
     @model_validator(mode="after")
     def _second_turn_can_be_pruned(self) -> "AwaresArgs":
         if self.pruner is not None:
-            from lmms_awares.pruning import PRUNERS
+            from lmms_awares.pruning import PRUNERS, find_pruner
 
-            if not PRUNERS[self.pruner].second_prefill:
+            if not find_pruner(self.pruner).second_prefill:
                 able = ", ".join(name for name, kind in PRUNERS.items() if kind.second_prefill)
                 raise ValueError(
                     f"pruner={self.pruner} prunes inside the language model and cannot prune the crops of a second "
@@ -228,9 +236,10 @@ def parse_args(model: str, arguments: dict[str, Any]) -> CommonArgs:
     Raises:
         ConfigError: an unknown argument (lists the known ones), a missing or an ill-typed one.
     """
-    schema = ARGS[model]
+    schema = schema_of(model, arguments)
     unknown = sorted(set(arguments) - set(schema.model_fields))
     if unknown:
+        _refuse_foreign_options(model, unknown, arguments)
         known = ", ".join(schema.model_fields)
         raise ConfigError(f"unknown model argument {', '.join(unknown)} for {model}; known: {known}")
     try:
@@ -243,3 +252,44 @@ def parse_args(model: str, arguments: dict[str, Any]) -> CommonArgs:
         if not name:  # several arguments together
             raise ConfigError(f"model arguments of {model}: {first['ctx']['error']}") from None
         raise ConfigError(f"model argument {name} of {model}: {first['msg']} (got {first['input']!r})") from None
+
+
+def schema_of(model: str, arguments: dict[str, Any]) -> type[CommonArgs]:
+    """The class that validates `arguments` of a model: `ARGS[model]`, with the options of the pruner that they name.
+
+    Raises:
+        ConfigError: a pruner that there is not.
+    """
+    schema = ARGS[model]
+    if not issubclass(schema, PruningArgs):
+        return schema
+    pruner = arguments.get("pruner", schema.model_fields["pruner"].default)
+    if pruner is None or pruner is PydanticUndefined:
+        return schema
+    from lmms_awares.pruning import PruningError, find_pruner
+
+    try:
+        return with_options(schema, find_pruner(str(pruner)))
+    except PruningError as error:
+        raise ConfigError(f"model arguments of {model}: {error}") from None
+
+
+def _refuse_foreign_options(model: str, unknown: list[str], arguments: dict[str, Any]) -> None:
+    """Say of an option that it belongs to a pruner that was not asked for.
+
+    Raises:
+        ConfigError: one of `unknown` is such an option.
+    """
+    if not issubclass(ARGS[model], PruningArgs):
+        return
+    from lmms_awares.pruning import PRUNERS, options_of
+
+    asked = arguments.get("pruner", model if model in PRUNERS else None)
+    for name in unknown:
+        owners = [pruner for pruner, kind in PRUNERS.items() if name in options_of(kind)]
+        if owners and asked is None:
+            raise ConfigError(f"model arguments of {model}: {name} needs pruner={' or '.join(owners)}")
+        if owners:
+            raise ConfigError(
+                f"model arguments of {model}: {name} is no option of pruner={asked} but of {' and '.join(owners)}"
+            )

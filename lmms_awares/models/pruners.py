@@ -11,7 +11,7 @@ from lmms_awares.errors import ConfigError
 from lmms_awares.families import Model
 from lmms_awares.models.config import CommonArgs, PruningArgs
 from lmms_awares.models.sample import check_grids
-from lmms_awares.pruning import PRUNERS, Pruner, PruningError
+from lmms_awares.pruning import Pruner, PruningError
 from lmms_awares.tokens import VisualTokens, grid_size
 from lmms_awares.trace import PruningTrace
 
@@ -22,11 +22,12 @@ def build_pruner(args: CommonArgs, model: Model) -> Pruner | None:
     Raises:
         ConfigError: the pruner cannot serve the model.
     """
-    if not isinstance(args, PruningArgs) or args.pruner is None or args.retain_ratio is None:
+    if not isinstance(args, PruningArgs):
         return None
     try:
-        pruner = PRUNERS[args.pruner](args.retain_ratio, seed=args.seed, **args.pruner_options)
-        pruner.check(model)
+        pruner = args.make_pruner()
+        if pruner is not None:
+            pruner.check(model)
     except PruningError as error:
         raise ConfigError(str(error)) from None
     return pruner

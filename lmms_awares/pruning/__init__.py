@@ -1,16 +1,17 @@
 """Pruners: fewer visual tokens from the same image. One file per method; this registry is all that knows them."""
 
-from lmms_awares.pruning.base import Pruner, PruningError
+from lmms_awares.pruning.base import Pruner, PruningError, options_of
 from lmms_awares.pruning.cdpruner import CDPruner
 from lmms_awares.pruning.divprune import DivPrune
 from lmms_awares.pruning.downsample import Downsample
 from lmms_awares.pruning.fastv import FastV
 from lmms_awares.pruning.holov import HoloV
+from lmms_awares.pruning.outside import load_pruner
 from lmms_awares.pruning.random import Random
 from lmms_awares.pruning.sparsevlm import SparseVLM
 from lmms_awares.pruning.visionzip import VisionZip
 
-__all__ = ["PRUNERS", "Pruner", "PruningError"]
+__all__ = ["PRUNERS", "Pruner", "PruningError", "find_pruner", "options_of"]
 
 PRUNERS: dict[str, type[Pruner]] = {
     "visionzip": VisionZip,
@@ -22,3 +23,16 @@ PRUNERS: dict[str, type[Pruner]] = {
     "random": Random,
     "downsample": Downsample,
 }
+
+
+def find_pruner(name: str) -> type[Pruner]:
+    """The pruner that an argument names: one of `PRUNERS`, or `module:Class` from outside.
+
+    Raises:
+        PruningError: there is none, or none that can be used.
+    """
+    if ":" in name:
+        return load_pruner(name)
+    if name not in PRUNERS:
+        raise PruningError(f"unknown pruner {name!r}; known: {', '.join(PRUNERS)}; your own: MODULE:CLASS")
+    return PRUNERS[name]

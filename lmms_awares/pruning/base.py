@@ -6,73 +6,26 @@ A pruner acts at one of three places, and overrides one method for it: `grid` (p
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, Field, dataclass, field, fields
 from fractions import Fraction
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from lmms_awares.errors import UserError
 from lmms_awares.families import Model, family_of
+from lmms_awares.pruning.encoded import EncodedImage, Kept, PruningError, check_count
 from lmms_awares.pruning.tower import Received, capture
 from lmms_awares.tokens import VisualTokens
 
-
-class PruningError(UserError):
-    """A pruner that cannot work so; the message is one line that names the reason and the fix."""
+__all__ = ["EncodedImage", "Kept", "Pruner", "PruningError", "check_count", "options_of"]
 
 
-@dataclass(frozen=True)
-class EncodedImage:
-    """One image as the vision tower leaves it.
-
-    Attributes:
-        embeds: [N, D] visual tokens in raster order.
-        pixels: [4N, 3 * 2 * patch²] float32 patches that they were made of.
-        before: [D] embedding of the token in front of the image, `<|vision_start|>`.
-        grid: (rows, columns) of visual tokens; their product is N.
-        received: attention that the tokens received in the tower; None unless the pruner `reads_attention`.
-        question: [t, D] input embeddings of the question's tokens, t = 0 where there is none; None unless the pruner
-            `reads_question`.
-        levels: [N, D] each: what DeepStack adds to these tokens behind the first layers; none in Qwen2.5-VL.
-    """
-
-    embeds: torch.Tensor
-    pixels: torch.Tensor
-    before: torch.Tensor
-    grid: tuple[int, int]
-    received: Received | None = None
-    question: torch.Tensor | None = None
-    levels: tuple[torch.Tensor, ...] = ()
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What is left of one image.
-
-    Attributes:
-        index: [K] int64 in the order of the new sequence: raster index of each token, whose M-RoPE position it keeps.
-        embeds: [K, D] the tokens themselves.
-        lead: tokens in front of the image that `index` decides on too, as -1, ..; their embeddings are the text's own,
-            so `embeds` has rows for the non-negative entries of `index` only.
-        levels: [K, D] each, rows as in `embeds`.
-    """
-
-    index: torch.Tensor
-    embeds: torch.Tensor
-    lead: int = 0
-    levels: tuple[torch.Tensor, ...] = ()
-
-
-def check_count(keep: int, tokens: int) -> None:
-    """Raises PruningError: `keep` outside 1..`tokens`."""
-    if not 1 <= keep <= tokens:
-        raise PruningError(f"{keep} tokens cannot be kept of {tokens}")
-
-
+@dataclass
 class Pruner:
     """Base of all pruners; itself keeps everything. Used as `with pruner(model): ...`.
+
+    A dataclass: the fields that a subclass adds are its options, and each is a model argument of the same name.
 
     Args:
         retain_ratio: nominal share of the visual tokens to keep, in (0, 1].
@@ -83,18 +36,20 @@ class Pruner:
     """
 
     name: ClassVar[str]
-    options: ClassVar[tuple[str, ...]] = ()  # further arguments, as model arguments name them
     reads_attention: ClassVar[bool] = False  # needs `EncodedImage.received`
     reads_question: ClassVar[bool] = False  # needs `EncodedImage.question`
     second_prefill: ClassVar[bool] = True  # can prune what is appended to a filled KV cache
     attention: ClassVar[tuple[str, ...]] = ("sdpa", "eager", "flash_attention_2")
 
-    def __init__(self, retain_ratio: float, *, seed: int = 0) -> None:
-        if not 0 < retain_ratio <= 1:
-            raise PruningError(f"retain_ratio must be above 0 and at most 1, got {retain_ratio}")
-        self.retain_ratio = retain_ratio
-        self.seed = seed
-        self._received: list[Received] = []
+    retain_ratio: float
+    _: KW_ONLY
+    seed: int = 0
+    _received: list[Received] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check the arguments; a pruner with options of its own checks those after `super().__post_init__()`."""
+        if not 0 < self.retain_ratio <= 1:
+            raise PruningError(f"retain_ratio must be above 0 and at most 1, got {self.retain_ratio}")
 
     @property
     def exact_ratio(self) -> Fraction:
@@ -135,7 +90,7 @@ class Pruner:
 
     def keep(self, image: EncodedImage) -> Kept:
         """What is left of an image when it enters the language model."""
-        return Kept(torch.arange(len(image.embeds), device=image.embeds.device), image.embeds, levels=image.levels)
+        return Kept.of(image, torch.arange(len(image.embeds), device=image.embeds.device))
 
     def hooks(self, model: Model) -> Iterator[RemovableHandle]:
         """Hooks to have in place during encoding, prefill and decoding, each yielded as soon as it is in."""
@@ -192,3 +147,15 @@ class Pruner:
         ]
         self._received.clear()
         return kept
+
+
+def options_of(kind: type[Pruner]) -> dict[str, Field[Any]]:
+    """What a pruner takes besides ratio and seed: the dataclass fields that it adds to `Pruner`, by name.
+
+    Example:
+        >>> from lmms_awares.pruning.holov import HoloV
+        >>> list(options_of(HoloV))
+        ['official_wiring']
+    """
+    shared = {own.name for own in fields(Pruner)}
+    return {own.name: own for own in fields(kind) if own.init and own.name not in shared}

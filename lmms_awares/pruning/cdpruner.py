@@ -1,5 +1,6 @@
 """CDPruner (arXiv 2506.10967), carried over to Qwen2.5-VL: tokens that differ, and that the question is about."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -56,6 +57,7 @@ def select(embeds: torch.Tensor, relevance: torch.Tensor, keep: int) -> torch.Te
     return torch.cat(order)
 
 
+@dataclass
 class CDPruner(Pruner):
     """Text-guided, once, between the tower and the language model.
 
@@ -64,12 +66,9 @@ class CDPruner(Pruner):
     """
 
     name: ClassVar[str] = "cdpruner"
-    options: ClassVar[tuple[str, ...]] = ("negate_relevance",)
     reads_question: ClassVar[bool] = True
 
-    def __init__(self, retain_ratio: float, *, seed: int = 0, negate_relevance: bool = False) -> None:
-        super().__init__(retain_ratio, seed=seed)
-        self.negate_relevance = negate_relevance
+    negate_relevance: bool = False
 
     def keep(self, image: EncodedImage) -> Kept:
         """`select` of `budget` tokens, in raster order; without a question, by diversity alone."""
@@ -79,4 +78,4 @@ class CDPruner(Pruner):
             likeness = mean_cosine(image.embeds, image.question)
             relevance = normalised(-likeness if self.negate_relevance else likeness)
         index = select(image.embeds, relevance, self.budget(len(image.embeds))).sort().values
-        return Kept(index, image.embeds[index])
+        return Kept.of(image, index)

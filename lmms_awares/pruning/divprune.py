@@ -52,4 +52,4 @@ class DivPrune(Pruner):
     def keep(self, image: EncodedImage) -> Kept:
         """`select` of `budget` tokens, in raster order."""
         index = select(image.embeds, self.budget(len(image.embeds))).sort().values
-        return Kept(index, image.embeds[index])
+        return Kept.of(image, index)

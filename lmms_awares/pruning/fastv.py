@@ -1,12 +1,14 @@
 """FastV (arXiv 2403.06764), carried over to Qwen2.5-VL: what the prompt's last token hardly attends to goes early."""
 
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import torch
 
-from lmms_awares.pruning.base import PruningError, check_count
-from lmms_awares.pruning.schedule import Schedule, Stage
+from lmms_awares.pruning.base import PruningError
+from lmms_awares.pruning.schedule import Schedule, Stage, check_schedule
+from lmms_awares.pruning.scored import highest
 from lmms_awares.pruning.stages import Reduced, StagedPruner
 
 
@@ -20,8 +22,7 @@ def select(scores: torch.Tensor, keep: int) -> torch.Tensor:
     Raises:
         PruningError: `keep` outside 1..N.
     """
-    check_count(keep, len(scores))
-    return scores.argsort(descending=True, stable=True)[:keep].sort().values
+    return highest(scores, keep)
 
 
 def share_behind(ratio: Fraction, depth: int, whole_layers: int) -> Fraction:
@@ -34,6 +35,7 @@ def share_behind(ratio: Fraction, depth: int, whole_layers: int) -> Fraction:
     return (ratio * depth - before) / (depth - before)
 
 
+@dataclass
 class FastV(StagedPruner):
     """Text-guided, once, inside the language model; all visual tokens enter it.
 
@@ -48,18 +50,16 @@ class FastV(StagedPruner):
     """
 
     name: ClassVar[str] = "fastv"
-    options: ClassVar[tuple[str, ...]] = ("schedule", "whole_layers")
 
-    def __init__(
-        self, retain_ratio: float, *, seed: int = 0, schedule: Schedule = "layer_mean", whole_layers: int = 2
-    ) -> None:
-        super().__init__(retain_ratio, seed=seed)
-        if schedule not in get_args(Schedule):
-            raise PruningError(f"schedule must be {' or '.join(get_args(Schedule))}, got {schedule!r}")
-        if whole_layers < 1:
-            raise PruningError(f"whole_layers must be at least 1, got {whole_layers}")
-        self.schedule = schedule
-        self.whole_layers = whole_layers
+    schedule: Schedule = "layer_mean"
+    whole_layers: int = 2
+
+    def __post_init__(self) -> None:
+        """Also: a schedule that there is, and a layer to take scores from."""
+        super().__post_init__()
+        check_schedule(self.schedule)
+        if self.whole_layers < 1:
+            raise PruningError(f"whole_layers must be at least 1, got {self.whole_layers}")
 
     def stages(self, depth: int, levels: int = 0) -> tuple[Stage, ...]:
         """One, at the last whole layer's output; none where everything is kept.

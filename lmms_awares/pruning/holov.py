@@ -1,5 +1,6 @@
 """HoloV (arXiv 2510.02912) as released for Qwen2.5-VL: the budget is shared among crops, tokens win by attention."""
 
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -72,6 +73,7 @@ def _allocate(weights: torch.Tensor, keep: int) -> list[int]:
     return quotas.tolist()
 
 
+@dataclass
 class HoloV(Pruner):
     """Text-agnostic, once, between the tower and the language model.
 
@@ -83,23 +85,24 @@ class HoloV(Pruner):
     """
 
     name: ClassVar[str] = "holov"
-    options: ClassVar[tuple[str, ...]] = ("official_wiring",)
     reads_attention: ClassVar[bool] = True
 
-    def __init__(self, retain_ratio: float, *, seed: int = 0, official_wiring: bool = False) -> None:
-        super().__init__(retain_ratio, seed=seed)
-        self.official_wiring = official_wiring
+    official_wiring: bool = False
+
+    def budget(self, tokens: int) -> int:
+        """The release's `int(ratio * N)` in binary floating point, at least 1."""
+        return max(1, int(self.retain_ratio * tokens))
 
     def keep(self, image: EncodedImage) -> Kept:
-        """`select` in the wiring asked for; the budget is the release's `int(ratio * N)`, at least 1."""
+        """`select` in the wiring asked for."""
         assert image.received is not None
         tokens = len(image.embeds)
-        budget = max(1, int(self.retain_ratio * tokens))
+        budget = self.budget(tokens)
         scores = image.received.scores / len(image.pixels)
         if self.official_wiring and self.retain_ratio < 1:
             return _official(scores[image.received.order], image, budget)
         index = _filled(select(scores, image.embeds, budget), scores)
-        return Kept(index, image.embeds[index])
+        return Kept.of(image, index)
 
 
 def _filled(index: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -123,5 +126,6 @@ def _official(scores: torch.Tensor, image: EncodedImage, keep: int) -> Kept:
     padded = chosen == PAD
     index = torch.where(padded, tokens - 2, chosen - 1)
     rows = torch.where(padded[:, None], torch.zeros_like(image.before), region[chosen])[index >= 0]
-    last = torch.tensor([tokens - 1], device=index.device)
-    return Kept(torch.cat([index, last]), torch.cat([rows, image.embeds[-1:]]), lead=1)
+    index = torch.cat([index, torch.tensor([tokens - 1], device=index.device)])
+    kept = Kept.of(image, index[index >= 0])
+    return replace(kept, index=index, embeds=torch.cat([rows, image.embeds[-1:]]), lead=1)

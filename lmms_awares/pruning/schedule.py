@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
-from lmms_awares.pruning.base import PruningError
+from lmms_awares.pruning.encoded import PruningError
 
 Schedule = Literal["layer_mean", "single"]
 
@@ -14,6 +14,16 @@ PROFILE = (309 / 576, 204 / 576, 113 / 576)
 REFERENCE_DEPTH = 32
 MIN_DEPTH = 24  # shallower models get the layers in proportion
 _STEPS = 60
+
+
+def check_schedule(schedule: str) -> None:
+    """Refuse a schedule that there is not.
+
+    Raises:
+        PruningError: names the known ones.
+    """
+    if schedule not in get_args(Schedule):
+        raise PruningError(f"schedule must be {' or '.join(get_args(Schedule))}, got {schedule!r}")
 
 
 @dataclass(frozen=True)

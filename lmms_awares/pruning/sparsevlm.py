@@ -3,12 +3,12 @@
 Pure functions for one sample, and the pruner that `lmms_awares.pruning.stages` drives through the layers.
 """
 
-from typing import ClassVar, get_args
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
-from lmms_awares.pruning.base import PruningError
-from lmms_awares.pruning.schedule import Schedule, Stage, plan_stages
+from lmms_awares.pruning.schedule import Schedule, Stage, check_schedule, plan_stages
 from lmms_awares.pruning.stages import Reduced, StagedPruner
 
 NOISE = 1e-6  # breaks ties of the density
@@ -93,6 +93,7 @@ def merge(pruned_hidden: torch.Tensor, clusters: int, noise: torch.Tensor | None
     return centers, (sums / (counts + MERGE_EPSILON)).to(pruned_hidden.dtype)
 
 
+@dataclass
 class SparseVLM(StagedPruner):
     """Text-guided, in three stages inside the language model; all visual tokens enter it.
 
@@ -102,13 +103,13 @@ class SparseVLM(StagedPruner):
     """
 
     name: ClassVar[str] = "sparsevlm"
-    options: ClassVar[tuple[str, ...]] = ("schedule",)
 
-    def __init__(self, retain_ratio: float, *, seed: int = 0, schedule: Schedule = "layer_mean") -> None:
-        super().__init__(retain_ratio, seed=seed)
-        if schedule not in get_args(Schedule):
-            raise PruningError(f"schedule must be {' or '.join(get_args(Schedule))}, got {schedule!r}")
-        self.schedule = schedule
+    schedule: Schedule = "layer_mean"
+
+    def __post_init__(self) -> None:
+        """Also: a schedule that there is."""
+        super().__post_init__()
+        check_schedule(self.schedule)
 
     def stages(self, depth: int, levels: int = 0) -> tuple[Stage, ...]:
         """The schedule at this depth."""

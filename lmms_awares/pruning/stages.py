@@ -7,7 +7,7 @@ come from, and each layer behind a stage gets the mask of its own cache.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -55,20 +55,20 @@ class _Layout:
     rope: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
+@dataclass
 class StagedPruner(Pruner, ABC):
     """Base of pruners that act at the output of some layers, guided by the text behind the images."""
 
     second_prefill: ClassVar[bool] = False
     attention: ClassVar[tuple[str, ...]] = ("sdpa", "eager")
 
-    def __init__(self, retain_ratio: float, *, seed: int = 0) -> None:
-        super().__init__(retain_ratio, seed=seed)
-        self._layouts: list[_Layout] = []
-        self._plan: tuple[Stage, ...] = ()
-        self._raters: list[torch.Tensor] = []  # per row, columns counted from the right end: -1 is the last
-        self._generators: list[torch.Generator] = []
-        self._prefilling = False
-        self._family: Family
+    _layouts: list[_Layout] = field(default_factory=list, init=False, repr=False, compare=False)
+    _plan: tuple[Stage, ...] = field(default=(), init=False, repr=False, compare=False)
+    # Per row, columns counted from the right end: -1 is the last.
+    _raters: list[torch.Tensor] = field(default_factory=list, init=False, repr=False, compare=False)
+    _generators: list[torch.Generator] = field(default_factory=list, init=False, repr=False, compare=False)
+    _prefilling: bool = field(default=False, init=False, repr=False, compare=False)
+    _family: Family = field(init=False, repr=False, compare=False)
 
     @abstractmethod
     def stages(self, depth: int, levels: int = 0) -> tuple[Stage, ...]:

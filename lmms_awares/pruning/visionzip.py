@@ -1,5 +1,6 @@
 """VisionZip (arXiv 2412.04467) as released for Qwen2.5-VL: dominant tokens stay, others merge into contextual ones."""
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import ClassVar
 
@@ -79,8 +80,9 @@ class VisionZip(Pruner):
     reads_attention: ClassVar[bool] = True
 
     def keep(self, image: EncodedImage) -> Kept:
-        """`select` at the release's budget."""
+        """`select` at the release's budget; a merged token keeps its own DeepStack levels."""
         assert image.received is not None
         received = image.received
         counts = budget(len(image.embeds), self.exact_ratio)
-        return Kept(*select(received.scores, received.keys, image.embeds, *counts))
+        index, merged = select(received.scores, received.keys, image.embeds, *counts)
+        return replace(Kept.of(image, index), embeds=merged)

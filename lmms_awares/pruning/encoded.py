@@ -1,0 +1,69 @@
+"""What a pruner gets and what it gives: an encoded image, and what is left of it."""
+
+from dataclasses import dataclass
+
+import torch
+
+from lmms_awares.errors import UserError
+from lmms_awares.pruning.tower import Received
+
+
+class PruningError(UserError):
+    """A pruner that cannot work so; the message is one line that names the reason and the fix."""
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """One image as the vision tower leaves it.
+
+    Attributes:
+        embeds: [N, D] visual tokens in raster order.
+        pixels: [4N, 3 * 2 * patch²] float32 patches that they were made of.
+        before: [D] embedding of the token in front of the image, `<|vision_start|>`.
+        grid: (rows, columns) of visual tokens; their product is N.
+        received: attention that the tokens received in the tower; None unless the pruner `reads_attention`.
+        question: [t, D] input embeddings of the question's tokens, t = 0 where there is none; None unless the pruner
+            `reads_question`.
+        levels: [N, D] each: what DeepStack adds to these tokens behind the first layers; none in Qwen2.5-VL.
+    """
+
+    embeds: torch.Tensor
+    pixels: torch.Tensor
+    before: torch.Tensor
+    grid: tuple[int, int]
+    received: Received | None = None
+    question: torch.Tensor | None = None
+    levels: tuple[torch.Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is left of one image.
+
+    Attributes:
+        index: [K] int64 in the order of the new sequence: raster index of each token, whose M-RoPE position it keeps.
+        embeds: [K, D] the tokens themselves.
+        lead: tokens in front of the image that `index` decides on too, as -1, ..; their embeddings are the text's own,
+            so `embeds` has rows for the non-negative entries of `index` only.
+        levels: [K, D] each, rows as in `embeds`.
+    """
+
+    index: torch.Tensor
+    embeds: torch.Tensor
+    lead: int = 0
+    levels: tuple[torch.Tensor, ...] = ()
+
+    @classmethod
+    def of(cls, image: EncodedImage, index: torch.Tensor) -> "Kept":
+        """The tokens of `image` that `index` names ([K] int64), as they are, with what DeepStack adds to them."""
+        return cls(index, image.embeds[index], levels=tuple(level[index] for level in image.levels))
+
+
+def check_count(keep: int, tokens: int) -> None:
+    """Refuse an impossible number of tokens.
+
+    Raises:
+        PruningError: `keep` outside 1..`tokens`.
+    """
+    if not 1 <= keep <= tokens:
+        raise PruningError(f"{keep} tokens cannot be kept of {tokens}")
