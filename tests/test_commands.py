@@ -168,9 +168,7 @@ def test_a_terminal_keeps_what_it_has(monkeypatch):
 
 
 def test_every_subcommand_has_a_file_of_its_name():
-    from typer.main import get_command
-
     from lmms_awares import cli
 
     files = {file.stem for file in Path(cli.__file__).parent.glob("*.py")}
-    assert files == {*get_command(app).commands} | {"__init__", "awares", "options"}
+    assert files == {*typer.main.get_command(app).commands} | {"__init__", "awares", "options"}
