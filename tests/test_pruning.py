@@ -122,7 +122,7 @@ def prune_images(engine, segment, pruner, **changed):
     """What `pruner` keeps of the segment's images; `changed`: fields of the segment to replace."""
     model, chat = engine
     own = replace(segment, **changed)
-    with pruner(model):
+    with pruner.attached(model):
         features = model.model.get_image_features(own.pixels, own.grids, return_dict=True).pooler_output
         asked = [question_of([segment], chat.end_ids[0])] * len(own.grids)
         return pruner.prune(model, features, own.pixels, own.grids, asked, levels=[()] * len(own.grids))

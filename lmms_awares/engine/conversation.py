@@ -132,7 +132,7 @@ class Conversation:
             keep: tokens of a turn that stay in the conversation; what a row generates beyond is a hole.
         """
         started = self._clock()
-        with self._pruner(self._model):
+        with self._pruner.attached(self._model):
             images = self._encode()
             self._pack(images)
             ids, mask = self._shown()
