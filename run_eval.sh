@@ -14,7 +14,7 @@ Usage: ./run_eval.sh [--model ID --pretrained CHECKPOINT [--tasks NAMES] [any ar
                   on the CPU, without a hub, and prints one table; table.md and table.csv are in results/runs/demo,
                   which git ignores (results/runs/mini holds the committed ones).
                   A demonstration, not a result.
-  --model ID      any registered model: `awares`, its baselines (see README.md), or any model of lmms-eval
+  --model ID      any registered model: `awares`, its baselines (see docs/evaluating.md), or any model of lmms-eval
   --pretrained P  folder or hub id of the checkpoint; put into --model_args
   --tasks NAMES   default: awares_suite
   --help          this text

@@ -10,7 +10,7 @@ from collections import Counter
 
 import numpy as np
 
-from lmms_awares.report.paired import Values, compare_pairs
+from lmms_awares.report.gate.paired import Values, compare_pairs
 
 ACCURACY = 0.7  # of the baseline
 VERDICTS = ("same", "ok", "undecided", "worse")

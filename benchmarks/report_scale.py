@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lmms_awares import __version__
 from lmms_awares.protocol import format_call
 from lmms_awares.trace import Conditions, CropTrace, ToolCallTrace, Trace, TurnTrace, seal
 
@@ -37,7 +38,7 @@ CONDITIONS = Conditions(
     max_pixels=12845056,
     lowres_base="processed",
     device="synthetic",
-    lmms_awares="0.1.0",
+    lmms_awares=__version__,
     code="0123456789ab",
     lmms_eval="0.7.3",
     transformers="5.23.0",
@@ -56,6 +57,8 @@ def row(index: int, generator: random.Random, called_share: float, accuracy: flo
     trace = Trace(
         model="awares",
         policy="model",
+        method="awares",
+        view="lowres",
         prompt="own",
         image_size=(sides.randrange(300, 2000), sides.randrange(300, 2000)),
         images=1,

@@ -1,3 +1,3 @@
 """lmms-awares: how much does a vision-language model really need to see?"""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

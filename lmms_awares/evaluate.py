@@ -21,6 +21,7 @@ from lmms_awares import host_arguments
 from lmms_awares.engine.machine import check_machine
 from lmms_awares.errors import ConfigError, UserError
 from lmms_awares.journal import check_journal
+from lmms_awares.labels import EVIDENCE
 from lmms_awares.models import MODELS
 from lmms_awares.models.config import AwaresArgs, CommonArgs, parse_args
 from lmms_awares.plan import LISTINGS, Plan, plan_of
@@ -127,7 +128,7 @@ def _check_data(plan: Plan, *, oracle: bool) -> None:
             data.check_hub(data.TASKS[task])
             continue
         if oracle:
-            data.require_column(files, data.EVIDENCE, "policy=oracle")
+            data.require_column(files, EVIDENCE, "policy=oracle")
         values.check_files((data.TASKS | data.MINI_TASKS)[task], files, oracle=oracle)
 
 
@@ -224,8 +225,9 @@ def _is_first() -> bool:
 
 def _report(folder: Path, started: float) -> int:
     """Print the summary of what was just written."""
-    from lmms_awares.report.runs import find_runs, summarize
-    from lmms_awares.report.terminal import print_summary
+    from lmms_awares.report.read.folders import find_runs
+    from lmms_awares.report.read.summary import summarize
+    from lmms_awares.report.tables.run_summary import print_summary
 
     runs = find_runs(folder, newer_than=started - 1)
     if not runs:

@@ -1,14 +1,18 @@
 """The per-sample trace: one versioned schema, and the envelope that carries it through lmms-eval."""
 
 import json
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lmms_awares.errors import UserError
 from lmms_awares.protocol.get_crops import Status
 
-SCHEMA_VERSION = 2
-READABLE = (1, 2)  # version 1 had no `code`, `image_digest` and `reused`
+SCHEMA_VERSION = 3
+# Version 1 had no `code`, `image_digest` and `reused`; version 2 no `method`, `nominal`, `view`, `family` and `engine`.
+READABLE = (1, 2, 3)
+EXECUTABLE: tuple[Status, ...] = ("valid", "recovered")  # status of a call that could be executed
+View = Literal["full", "lowres"]  # what the first turn shows of an image
 REASON_CHARS = 200  # an error may quote a whole answer or a whole file
 _OPEN = "<|awares-trace|>"
 _CLOSE = "<|/awares-trace|>"
@@ -72,9 +76,13 @@ class Conditions(_Strict):
     Attributes:
         revision: first 12 hex digits of the content hash of checkpoint and adapter.
         code: first 12 hex digits of the hash of the sources that answers depend on; None in older files.
+        family: the checkpoint's `model_type`; older files do not say it, and are of the one that there was.
+        engine: what ran the checkpoint, `local` for this process; likewise.
     """
 
     revision: str
+    family: str = "qwen2_5_vl"
+    engine: str = "local"
     dtype: str
     attention: str
     min_pixels: int
@@ -92,6 +100,11 @@ class Trace(_Strict):
     """What one sample cost and did. Counts come from image grids; times are wall clock in seconds.
 
     Attributes:
+        model: the lmms-eval model id.
+        policy: who decides on crops: `model` or a control policy; None where the method has no policies.
+        method: the method's name, see `method_name`.
+        nominal: the retained share of N_full where the method fixes it, in (0, 1]; None where the model decides.
+        view: what the first turn shows.
         image_size: (width, height) in px of the first image.
         images: number of images in the sample.
         image_digest: tells them apart by their RGB pixels (`lmms_awares.images.digest`); None where none could be read,
@@ -117,6 +130,9 @@ class Trace(_Strict):
     schema_version: int = SCHEMA_VERSION
     model: str
     policy: str | None = None
+    method: str
+    nominal: float | None = None
+    view: View
     prompt: str
     image_size: tuple[int, int] | None = None
     images: int = 0
@@ -140,18 +156,32 @@ class Trace(_Strict):
     conditions: Conditions
 
     @property
-    def method(self) -> str:
-        """Model id, with `:policy` for a control of awares, `+pruner` where the id does not name it, `@ratio`."""
-        name = self.model + (f":{self.policy}" if self.policy not in (None, "model") else "")
-        if self.pruning is None:
-            return name
-        named = "" if self.pruning.pruner == self.model else f"+{self.pruning.pruner}"
-        return f"{name}{named}@{self.pruning.retain_ratio:g}"
-
-    @property
     def called(self) -> bool:
         """True where the reply held a tool call that could be executed."""
-        return self.tool_call is not None and self.tool_call.status != "invalid"
+        return self.tool_call is not None and self.tool_call.status in EXECUTABLE
+
+
+def method_name(model: str, policy: str | None, pruner: str | None, retain_ratio: float | None) -> str:
+    """Model id, with `:policy` for a control of awares, `+pruner` where the id does not name it, `@ratio`.
+
+    Example:
+        >>> method_name("awares", "oracle", "holov", 0.7)
+        'awares:oracle+holov@0.7'
+    """
+    name = model if policy in (None, "model") else f"{model}:{policy}"
+    if pruner not in (None, model):
+        name += f"+{pruner}"
+    return name if retain_ratio is None else f"{name}@{retain_ratio:g}"
+
+
+def older_fields(model: str, policy: str | None, pruner: str | None, retain_ratio: float | None) -> dict[str, Any]:
+    """`method`, `nominal` and `view` of a trace before schema 3, which does not say them."""
+    fixed = {"qwen2_5_vl_full": 1.0, "qwen2_5_vl_lowres": 0.25}  # RTR of the methods without a retain ratio
+    return {
+        "method": method_name(model, policy, pruner, retain_ratio),
+        "nominal": fixed.get(model) if retain_ratio is None else retain_ratio,
+        "view": "lowres" if model in ("qwen2_5_vl_lowres", "awares", "visionthink") else "full",
+    }
 
 
 class TraceError(UserError):
@@ -165,7 +195,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def parse_trace(payload: str | dict[str, object]) -> Trace:
-    """Validate a stored trace.
+    """Validate a stored trace; an older one comes back under the current schema.
 
     Raises:
         TraceError: not JSON, another schema version, or missing and unknown fields.
@@ -177,10 +207,19 @@ def parse_trace(payload: str | dict[str, object]) -> Trace:
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version not in READABLE or isinstance(version, bool):
         raise TraceError(f"trace schema version {version!r} is not one of {READABLE}; update lmms-awares")
+    older = {} if version == SCHEMA_VERSION else {"method": "", "view": "full"}  # until what they are is known
     try:
-        return Trace.model_validate(data)
+        trace = Trace.model_validate(older | data)
     except ValidationError as error:
         raise TraceError(f"the trace does not fit schema {version}: {error.errors()[0]}") from error
+    return _completed(trace) if older else trace
+
+
+def _completed(trace: Trace) -> Trace:
+    """An older trace with what it did not say, under the current schema."""
+    pruner, ratio = (trace.pruning.pruner, trace.pruning.retain_ratio) if trace.pruning else (None, None)
+    fields = older_fields(trace.model, trace.policy, pruner, ratio)
+    return trace.model_copy(update=fields | {"schema_version": SCHEMA_VERSION})
 
 
 def seal(answer: str, trace: Trace) -> str:

@@ -15,9 +15,6 @@ from lmms_awares.errors import UserError
 DATA_ROOT = "AWARES_DATA_ROOT"
 PREFIX = "awares_"
 MINI_PREFIX = "awares_mini_"
-# Optional columns, for policy=oracle.
-EVIDENCE = "evidence_box"  # left, top, right, bottom in px; null where no region is needed
-SUFFICES = "lowres_suffices"  # the low-res view is enough
 
 
 class DataError(UserError):

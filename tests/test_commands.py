@@ -165,3 +165,12 @@ def test_a_terminal_keeps_what_it_has(monkeypatch):
         assert not tqdm(range(3), file=shown, disable=False).disable
         assert tqdm(range(3), file=shown, disable=True).disable
     assert not tqdm(range(3), file=stream, disable=False).disable
+
+
+def test_every_subcommand_has_a_file_of_its_name():
+    from typer.main import get_command
+
+    from lmms_awares import cli
+
+    files = {file.stem for file in Path(cli.__file__).parent.glob("*.py")}
+    assert files == {*get_command(app).commands} | {"__init__", "awares", "options"}

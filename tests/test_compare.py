@@ -14,11 +14,15 @@ from report_runs import CHART, POPE, awares, cells, failed, pope, sample, write
 from scipy import stats
 from test_report import ROWS, answered, trace, write_run
 
-from lmms_awares.report import kinds, render, tables
-from lmms_awares.report.collect import collect, in_order
-from lmms_awares.report.intervals import interval
-from lmms_awares.report.runs import find_runs, newest_run, summarize
-from lmms_awares.report.tables import main_table
+from lmms_awares.report.read.benchmarks import in_order
+from lmms_awares.report.read.folders import find_runs, newest_run
+from lmms_awares.report.read.lineup import collect
+from lmms_awares.report.read.samples import RunError
+from lmms_awares.report.read.summary import summarize
+from lmms_awares.report.tables import calls, per_benchmark, render
+from lmms_awares.report.tables.intervals import interval
+from lmms_awares.report.tables.main import main_table
+from lmms_awares.report.tables.table import Table, frame_of
 
 LONG = ["method", "nominal", "benchmark", "score", "rtr", "call_rate", "latency_s", "n"]
 
@@ -110,13 +114,13 @@ def test_runs_of_one_method_over_other_tasks_share_a_row(tmp_path):
 
 
 def test_latency_length_calls_and_form_by_hand(pair):
-    sources = collect(pair)
-    assert cells(kinds.latency_table(sources), "awares")["ChartQA latency s"] == "3.000"
-    row = cells(kinds.length_table(sources), "ChartQA", "benchmark")
+    lineup = collect(pair)
+    assert cells(per_benchmark.latency_table(lineup), "awares")["ChartQA latency s"] == "3.000"
+    row = cells(per_benchmark.length_table(lineup), "ChartQA", "benchmark")
     assert row["awares chars"] == "4.0 ± 0.0"
     assert row["awares tokens"] == "3.3"  # two calls of two turns, one answer of one, 2 tokens each
     assert row["ratio"] == "1.0"
-    row = cells(kinds.calls_table(sources), "awares")
+    row = cells(calls.calls_table(lineup), "awares")
     assert row == {
         "average score": "83.33",
         "average RTR": "0.375",
@@ -129,7 +133,7 @@ def test_form_of_calls_by_hand(tmp_path):
     """Forced calls are nobody's handwriting and do not count."""
     rows = [sample(ids=["0"], status=status) for status in ("valid", "valid", "recovered", "invalid")]
     rows += [sample(ids=["0"], forced=True), sample()]
-    row = cells(kinds.format_table(collect([write(tmp_path / "a", {POPE: rows})])), "awares")
+    row = cells(calls.format_table(collect([write(tmp_path / "a", {POPE: rows})])), "awares")
     assert row == {
         "calls": "4",
         "valid": "50.00",
@@ -141,7 +145,7 @@ def test_form_of_calls_by_hand(tmp_path):
 
 def test_hard_split_by_hand(pair, tmp_path):
     """ChartQA documents 0 and 2, POPE document 1, which awares failed to answer."""
-    table = kinds.hard_table(collect(pair))
+    table = per_benchmark.hard_table(collect(pair))
     row = cells(table, "awares")
     assert (row["ChartQA score"], row["ChartQA RTR"], row["POPE score"]) == ("50.00", "0.625", "-")
     assert cells(table, "qwen2_5_vl_lowres")["ChartQA score"] == "20.00"  # the mean of 0 and 0.4
@@ -156,10 +160,44 @@ def test_hard_split_of_a_run_per_benchmark(pair, tmp_path):
         for row in next(iter(tasks.values())):
             row["awares"] |= {"model": "qwen2_5_vl_lowres", "policy": None}
         halves.append(write(tmp_path / str(index), tasks, model="qwen2_5_vl_lowres"))
-    table = kinds.hard_table(collect([*halves, pair[1]]))
+    table = per_benchmark.hard_table(collect([*halves, pair[1]]))
     row = cells(table, "awares")
     assert (row["ChartQA score"], row["POPE score"]) == ("50.00", "100.00")
     assert table.notes == ["hard samples, where qwen2_5_vl_lowres scores below 0.5: ChartQA 2 of 3, POPE 1 of 2"]
+
+
+LOWRES = {
+    "baseline": ({"method": "other_lowres", "policy": None, "nominal": 0.25}, "other_lowres"),
+    "control": ({"method": "awares:never", "policy": "never", "nominal": None}, "awares:never"),
+    "pruned control": ({"method": "awares:never+holov@0.7", "policy": "never", "nominal": 0.7}, None),
+    "may call": ({"method": "visionthink", "policy": None, "nominal": None}, None),
+    "full view": ({"method": "holov@0.25", "policy": None, "nominal": 0.25, "view": "full"}, None),
+}
+
+
+@pytest.mark.parametrize(("fields", "reference"), LOWRES.values(), ids=LOWRES)
+def test_the_hard_split_needs_a_run_of_the_lowres_view_alone(tmp_path, fields, reference):
+    """By what its traces say, whatever the model is called."""
+    said = {"schema_version": 3, "view": "lowres"} | fields
+    run = write(tmp_path / "low", {POPE: [sample(0.0, **said), sample(1.0, **said)]}, model="other")
+    lineup = collect([run])
+    if reference is None:
+        with pytest.raises(RunError, match="needs a low-res run"):
+            per_benchmark.hard_table(lineup)
+    else:
+        assert f"where {reference} scores below 0.5: POPE 1 of 2" in per_benchmark.hard_table(lineup).notes[0]
+
+
+def test_family_and_engine_are_told_where_they_are_not_the_usual_ones(tmp_path):
+    said = {"schema_version": 3, "method": "a", "view": "lowres"}
+    one = write(tmp_path / "one", {POPE: [sample(**said)]}, conditions={"family": "qwen3_vl", "engine": "server"})
+    other = [sample(**said | {"method": "b"})]
+    two = write(tmp_path / "two", {POPE: other}, conditions={"family": "qwen2_5_vl", "engine": "local"})
+    assert "family qwen3_vl, engine server" in awares("compare", one).stdout
+    shown = awares("compare", one, two).stdout
+    assert not any(word in awares("compare", two).stdout for word in ("family", "engine"))
+    assert "family: qwen3_vl (a); qwen2_5_vl (b)" in shown
+    assert "warning: rows differ in engine, so scores and RTR do not compare: server (a); local (b)" in shown
 
 
 def test_interval_against_independent_computation():
@@ -276,8 +314,8 @@ def test_nothing_in_latex_is_left_unescaped(arguments, pair, tmp_path):
 
 
 def test_latex_escapes_what_a_folder_is_called():
-    frame = tables.frame_of([{("", "a_b"): "50% & #1 ~ \\x {y} ^ $", ("IoU", "IoU>=0.25"): "1 ± 2"}])
-    shown = render.latex(tables.Table("100% of a_b & c", frame, []))
+    frame = frame_of([{("", "a_b"): "50% & #1 ~ \\x {y} ^ $", ("IoU", "IoU>=0.25"): "1 ± 2"}])
+    shown = render.latex(Table("100% of a_b & c", frame, []))
     assert r"\caption{100\% of a\_b \& c}" in shown
     assert r"a\_b & IoU$\ge$0.25" in shown
     assert r"50\% \& \#1 \textasciitilde{} \textbackslash{}x \{y\} \textasciicircum{} \$ & 1 $\pm$ 2" in shown
@@ -317,7 +355,7 @@ def test_a_results_file_is_a_run_too(pair):
 
 def test_light_imports():
     """No torch or lmms-eval behind a table or figure; nothing heavy at all behind the help, which is quick."""
-    code = "import sys, lmms_awares.report.compare, lmms_awares.report.plots; print(*sys.modules)"
+    code = "import sys, lmms_awares.report.tables.comparison, lmms_awares.report.figures.plots; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "transformers", "lmms_eval", "datasets"} & set(loaded)
     seconds = []

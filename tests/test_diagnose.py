@@ -10,10 +10,9 @@ from report_runs import awares, exit_of, failed, sample, write
 from sklearn.metrics import precision_recall_fscore_support
 
 from lmms_awares.crops import region_iou
-from lmms_awares.report.cdp import diagnose, overlap
-from lmms_awares.report.collect import read_source
-from lmms_awares.report.kinds import crop_shares
-from lmms_awares.report.labels import labelled, mini_labels, read_labels
+from lmms_awares.report.read.lineup import read_source
+from lmms_awares.report.read.resolution_labels import labelled, mini_labels, read_labels
+from lmms_awares.report.tables.cdp import crop_shares, diagnose, overlap
 
 POPE = "awares_pope"
 # call (ids joined by commas; None: no call), label HR, targets

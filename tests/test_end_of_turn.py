@@ -14,7 +14,8 @@ from lmms_awares.engine.checkpoint import end_ids, load
 from lmms_awares.engine.conversation import Conversation
 from lmms_awares.mini.demo import checkpoint as trained
 from lmms_awares.models.config import CommonArgs
-from lmms_awares.report.runs import find_runs, summarize
+from lmms_awares.report.read.folders import find_runs
+from lmms_awares.report.read.summary import summarize
 from lmms_awares.views import plan_views, render_crop, render_lowres
 
 
@@ -148,7 +149,7 @@ def test_a_checkpoint_that_ends_otherwise_scores_the_same(other_end, tmp_path, c
 def test_answers_at_the_limit_are_told(tmp_path, capsys):
     from report_runs import CHART, sample, write
 
-    from lmms_awares.report.terminal import print_summary
+    from lmms_awares.report.tables.run_summary import print_summary
 
     cut = sample(0.0)
     cut["awares"]["truncated"] = True

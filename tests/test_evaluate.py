@@ -16,7 +16,9 @@ import pytest
 
 from lmms_awares.mini import smoke_data
 from lmms_awares.plugin import tasks_dir
-from lmms_awares.report.runs import RunError, find_runs, summarize
+from lmms_awares.report.read.folders import find_runs
+from lmms_awares.report.read.samples import RunError
+from lmms_awares.report.read.summary import summarize
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -387,6 +389,7 @@ def test_wheel_resolves_model_and_tasks(tmp_path, environment, small_checkpoint)
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)]
     subprocess.run(build, capture_output=True, check=True)
     (wheel,) = tmp_path.glob("lmms_awares-*.whl")
+    subprocess.run([sys.executable, str(ROOT / ".ci" / "release.py"), "wheel", str(wheel)], check=True)
     site = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(install, capture_output=True, check=True)
@@ -399,7 +402,7 @@ def test_wheel_resolves_model_and_tasks(tmp_path, environment, small_checkpoint)
         "from lmms_eval.tasks import TaskManager\n"
         "assert tasks_dir().startswith(sys.argv[1])\n"
         "assert 'im_start' in chat_template()\n"
-        "from lmms_awares.report.paper import paper_table\n"
+        "from lmms_awares.report.tables.paper import paper_table\n"
         "assert len(paper_table(1).frame) == 10\n"
         "print(MODEL_REGISTRY_V2.get_model_class('awares').__name__)\n"
         "manager = TaskManager('ERROR', include_path=tasks_dir(), include_defaults=False)\n"

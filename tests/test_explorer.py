@@ -285,7 +285,7 @@ def test_no_heavy_imports():
     """Reading and writing reports must start fast."""
     import subprocess
 
-    modules = ("regress", "regress_output", "baseline", "explorer.site")
+    modules = ("gate.verdict", "gate.output", "gate.baseline", "explorer.site")
     code = "import sys; " + "; ".join(f"import lmms_awares.report.{name}" for name in modules)
     code += "; print({'torch', 'transformers', 'lmms_eval', 'scipy', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)

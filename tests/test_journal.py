@@ -23,6 +23,8 @@ def make_entry(key: str, answer: str = "5", failed: str | None = None) -> Entry:
         output_tokens=3,
         trace=Trace(
             model="awares",
+            method="awares",
+            view="lowres",
             prompt="own",
             turns=[TurnTrace(text=answer, new_tokens=3, seconds=0.1)],
             failed=failed,

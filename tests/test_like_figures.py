@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from report_runs import CHART, POPE, exit_of, failed, sample, write
 
-from lmms_awares.report import plots
-from lmms_awares.report.collect import collect
-from lmms_awares.report.runs import is_control
+from lmms_awares.report.figures import plots
+from lmms_awares.report.read.lineup import collect
+from lmms_awares.report.read.summary import is_control
 
 SIX = [f"awares_{name}" for name in ("chartqa", "docvqa_val", "ocrbench", "pope", "realworldqa", "vstar_bench")]
 
@@ -64,10 +64,10 @@ def test_benchmarks_and_n_stand_on_the_axes(tmp_path):
     one = write(tmp_path / "one", {POPE: policy("model", 1.0, 0.5, ids=["0"]), CHART: [sample(ids=["1"]), failed()]})
     other = [sample(ids=["0"], model="visionzip", policy=None) for _ in range(2)]
     two = write(tmp_path / "two", {POPE: other, CHART: other}, model="visionzip")
-    sources = collect([one, two])
-    for figure in (plots.pareto(sources), plots.latency(sources)):
+    lineup = collect([one, two])
+    for figure in (plots.pareto(lineup), plots.latency(lineup)):
         assert "averages over ChartQA, POPE; n = 3 to 4 samples" in figure.axes[0].get_xlabel()
-    assert plots.crops(sources).axes[0].get_xlabel() == "the same 3 samples for all, of ChartQA, POPE"
+    assert plots.crops(lineup).axes[0].get_xlabel() == "the same 3 samples for all, of ChartQA, POPE"
 
 
 def test_published_averages_only_beside_the_same_six(tmp_path, monkeypatch, capsys):
@@ -124,9 +124,9 @@ def test_rows_that_mix_conditions_are_no_point_and_no_average_bar(tmp_path, monk
         write(tmp_path / "low", {POPE: low, CHART: low}, model="qwen2_5_vl_lowres"),
         write(tmp_path / "half", {POPE: [sample(model="holov", policy=None)]}, model="holov"),
     ]
-    sources = collect(runs)
-    assert plots.averages(sources).index.tolist() == ["qwen2_5_vl_lowres"]
-    bars = {bar.get_label(): [patch.get_height() for patch in bar] for bar in plots.latency(sources).axes[0].containers}
+    lineup = collect(runs)
+    assert plots.averages(lineup).index.tolist() == ["qwen2_5_vl_lowres"]
+    bars = {bar.get_label(): [patch.get_height() for patch in bar] for bar in plots.latency(lineup).axes[0].containers}
     assert bars["qwen2_5_vl_lowres"] == [1, 1, 1]
     assert bars["awares"][:2] == [1, 1] and pd.isna(bars["awares"][2])
     code, err = exit_of(monkeypatch, capsys, "plot", *runs, "-o", tmp_path / "out")

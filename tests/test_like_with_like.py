@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 from report_runs import CHART, POPE, awares, cells, exit_of, failed, sample, write
 
-from lmms_awares.report import kinds
-from lmms_awares.report.baseline import SCHEMA_VERSION, load, save
-from lmms_awares.report.collect import collect
-from lmms_awares.report.content import changed, same_documents
-from lmms_awares.report.runs import newest_run, summarize
-from lmms_awares.report.tables import main_table
-from lmms_awares.report.terminal import print_summary
+from lmms_awares.report.gate.baseline import SCHEMA_VERSION, load, save
+from lmms_awares.report.read.content import changed, same_documents
+from lmms_awares.report.read.folders import newest_run
+from lmms_awares.report.read.lineup import collect
+from lmms_awares.report.read.summary import summarize
+from lmms_awares.report.tables import per_benchmark
+from lmms_awares.report.tables.main import main_table
+from lmms_awares.report.tables.run_summary import print_summary
 
 ROOT = Path(__file__).parents[1]
 DIGESTS = ("a" * 16, "b" * 16, "c" * 16)
@@ -36,7 +37,7 @@ def other(kind):
 
 
 def frames(*folders):
-    return {source.name: source.frames[POPE] for source in collect(folders)}
+    return {source.name: source.frames[POPE] for source in collect(folders).sources}
 
 
 # --- documents
@@ -129,7 +130,7 @@ def test_hard_split_leaves_out_other_documents(tmp_path):
         write(tmp_path / "a", {POPE: rows(1.0)}),
         write(tmp_path / "b", {POPE: other("image")}, model="visionzip"),
     ]
-    table = kinds.hard_table(collect(runs))
+    table = per_benchmark.hard_table(collect(runs))
     assert cells(table, "awares")["POPE score"] == "100.00"
     assert cells(table, "visionzip")["POPE score"] == "-"
     assert "no cell where the documents are others than those of qwen2_5_vl_lowres: POPE of visionzip" in table.notes

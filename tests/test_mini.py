@@ -16,11 +16,12 @@ from sklearn.preprocessing import StandardScaler
 from test_tasks import Scripted, run_tasks
 
 from lmms_awares.crops import CROPS, IOU_THRESHOLD, box_iou
+from lmms_awares.labels import ORACLE_CROPS
 from lmms_awares.mini.drawing import CHOICES, DIGITS, LETTERS, SLOT, Item, Scene, draw
 from lmms_awares.mini.gallery import gallery
 from lmms_awares.mini.questions import BENCHMARKS
-from lmms_awares.mini.suite import ORACLE, TEST_HASHES, build, document
 from lmms_awares.mini.suite import PARTS as SUITE_PARTS
+from lmms_awares.mini.suite import TEST_HASHES, build, document
 from lmms_awares.mini.suite import test_file as suite_file
 from lmms_awares.models.awares import Awares
 from lmms_awares.tasks.data import DATA_ROOT, DataError
@@ -84,12 +85,12 @@ def test_evidence_lies_in_the_image_and_in_its_crops(name):
                 assert left <= box[0] and top <= box[1] and box[2] <= right and box[3] <= bottom
     for index in range(40):
         row = document(name, "train", index)
-        assert bool(row[ORACLE]) == (not row["lowres_suffices"])
-        assert set(row[ORACLE]) <= set(CROPS)
-        for id in row[ORACLE]:  # a target crop meets the box; by the rule `contains` it holds all of it
+        assert bool(row[ORACLE_CROPS]) == (not row["lowres_suffices"])
+        assert set(row[ORACLE_CROPS]) <= set(CROPS)
+        for id in row[ORACLE_CROPS]:  # a target crop meets the box; by the rule `contains` it holds all of it
             box, crop = row["evidence_box"], CROPS[id].box(*row["image"].size)
             assert crop[0] < box[2] and box[0] < crop[2] and crop[1] < box[3] and box[1] < crop[3]
-        if len(row[ORACLE]) == 1 and box_iou(crop, box) < IOU_THRESHOLD:
+        if len(row[ORACLE_CROPS]) == 1 and box_iou(crop, box) < IOU_THRESHOLD:
             assert crop[0] <= box[0] and crop[1] <= box[1] and crop[2] >= box[2] and crop[3] >= box[3]
 
 
@@ -226,7 +227,7 @@ def test_oracle_asks_for_crops_where_low_res_does_not_suffice(suite, small_check
             known = document(name, "test", row["doc_id"])
             call = row["awares"]["tool_call"]
             assert (call is None) == known["lowres_suffices"]
-            assert call is None or set(call["ids"]) <= set(known[ORACLE])
+            assert call is None or set(call["ids"]) <= set(known[ORACLE_CROPS])
             assert row["awares"]["image_size"] == list(known["image"].size)
 
 

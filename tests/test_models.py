@@ -15,7 +15,9 @@ from lmms_awares.crops import CROPS
 from lmms_awares.errors import ConfigError
 from lmms_awares.models import awares as awares_module
 from lmms_awares.models.awares import Awares
+from lmms_awares.models.pruned import Pruned, VisionZip
 from lmms_awares.models.resolution import FullResolution, LowResolution
+from lmms_awares.models.visionthink import VisionThink
 from lmms_awares.protocol import CALL_BUDGET, ToolCall
 from lmms_awares.trace import parse_trace
 
@@ -80,6 +82,33 @@ def test_tokens_equal_the_real_processors(build, docs, policy, base, calling):
             assert crop.tokens == real_tokens(image, size if crop.id != "all" else None)
         assert trace.visual_tokens == trace.lowres_tokens + sum(crop.tokens for crop in trace.crops)
         assert trace.rtr == trace.visual_tokens / trace.full_tokens
+
+
+TOLD = {
+    "full": (FullResolution, {}, ("qwen2_5_vl_full", 1.0, "full", None)),
+    "lowres": (LowResolution, {}, ("qwen2_5_vl_lowres", 0.25, "lowres", None)),
+    "model": (Awares, {}, ("awares", None, "lowres", "model")),
+    "control": (Awares, {"policy": "never"}, ("awares:never", None, "lowres", "never")),
+    "pruned": (Pruned, {"pruner": "random", "retain_ratio": 0.5}, ("pruned+random@0.5", 0.5, "full", None)),
+    "named": (VisionZip, {"retain_ratio": 0.7}, ("visionzip@0.7", 0.7, "full", None)),
+    "both": (
+        Awares,
+        {"policy": "random", "pruner": "visionzip", "retain_ratio": 0.7},
+        ("awares:random+visionzip@0.7", 0.7, "lowres", "random"),
+    ),
+    "visionthink": (VisionThink, {}, ("visionthink", None, "lowres", None)),
+}
+
+
+@pytest.mark.parametrize(("kind", "arguments", "told"), TOLD.values(), ids=TOLD)
+def test_traces_tell_the_method(build, kind, arguments, told):
+    """Of a sample that failed, too."""
+    lost = document((300, 200)) | {"question": None}
+    for _, trace in answers(build(kind, **arguments), [document((300, 200)), lost]):
+        assert (trace.method, trace.nominal, trace.view, trace.policy) == told
+        assert (trace.conditions.family, trace.conditions.engine) == ("qwen2_5_vl", "local")
+        assert trace.schema_version == 3
+    assert trace.failed
 
 
 def test_full_and_lowres_baselines(build, docs):

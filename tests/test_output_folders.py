@@ -9,9 +9,10 @@ from report_runs import CHART, POPE, awares, exit_of, sample
 from typer.testing import CliRunner
 
 from lmms_awares.cli import app
-from lmms_awares.report.baseline import load
-from lmms_awares.report.collect import collect
-from lmms_awares.report.runs import newest_run, summarize
+from lmms_awares.report.gate.baseline import load
+from lmms_awares.report.read.folders import newest_run
+from lmms_awares.report.read.lineup import collect
+from lmms_awares.report.read.summary import summarize
 
 METRIC = {"metric_list": [{"metric": "accuracy"}], "metadata": {"awares_envelope": True}}
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from report_runs import awares
 
-from lmms_awares.report.paper import paper_table
+from lmms_awares.report.tables.paper import paper_table
 
 # The paper's own lines, to hold against what is printed.
 TABLE_1 = """
@@ -91,7 +91,7 @@ def test_published_shares_fit_together():
 
 
 def test_figure_5_of_the_text():
-    from lmms_awares.report.paper import FOLDER
+    from lmms_awares.report.tables.paper import FOLDER
 
     frame = pd.read_csv(FOLDER / "fig5.csv").set_index("Stage")
     assert frame.loc["GRPO"].tolist() == [72.2, 4.9]

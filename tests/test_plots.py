@@ -13,10 +13,10 @@ from matplotlib.text import Text
 from PIL import Image
 from report_runs import CHART, POPE, awares, exit_of, sample, write
 
-from lmms_awares.report import looks, plots
-from lmms_awares.report.collect import collect
-from lmms_awares.report.labelling import place_labels
-from lmms_awares.report.paper import paper_table
+from lmms_awares.report.figures import looks, plots
+from lmms_awares.report.figures.point_labels import place_labels
+from lmms_awares.report.read.lineup import collect
+from lmms_awares.report.tables.paper import paper_table
 
 
 @pytest.fixture
@@ -184,8 +184,8 @@ def test_names_of_folders_are_drawn_as_they_are(tmp_path, name):
     """In every figure and file type; matplotlib would take `$x$` for mathematics."""
     given, shown = ODD_NAMES.get(name, (NAMES.get(name), NAMES.get(name)))
     rows = [sample(0.5, ids=["0"], image_size=[90, 50])]
-    sources = collect([write(tmp_path / folder, {POPE: rows, CHART: rows}) for folder in ("plain", given)])
-    figures, _ = plots.draw(sources)
+    lineup = collect([write(tmp_path / folder, {POPE: rows, CHART: rows}) for folder in ("plain", given)])
+    figures, _ = plots.draw(lineup)
     looks.save(figures, tmp_path / "figures")
     assert len(list((tmp_path / "figures").iterdir())) == 4 * len(looks.FILE_TYPES)
     texts = [text for text in figures["pareto"].findobj(Text) if text.get_text().endswith(f"{shown})")]

@@ -89,8 +89,8 @@ def package_hash():
         ("views.py", True),
         ("images.py", True),
         ("models/awares.py", True),
-        ("report/tables.py", False),
-        ("cli.py", False),
+        ("report/tables/main.py", False),
+        ("cli/compare.py", False),
         ("mini/drawing.py", False),
     ],
 )

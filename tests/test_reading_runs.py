@@ -9,10 +9,11 @@ import pytest
 from report_runs import CHART, POPE, cells, exit_of, failed, sample, write
 
 from lmms_awares.cli import main
-from lmms_awares.report import samples
-from lmms_awares.report.collect import collect
-from lmms_awares.report.runs import newest_run, summarize
-from lmms_awares.report.tables import main_table
+from lmms_awares.report.read import samples
+from lmms_awares.report.read.folders import newest_run
+from lmms_awares.report.read.lineup import collect
+from lmms_awares.report.read.summary import summarize
+from lmms_awares.report.tables.main import main_table
 
 
 def spoil(folder, change):
@@ -167,9 +168,9 @@ def test_both_ways_of_reading_agree(tmp_path):
     ]
     rows += [{"score": 0.25, "token_counts": [{"input_tokens": 3}]}, {"score": 1.0, "token_counts": [None]}]
     file = write(tmp_path / "a", {POPE: rows}) / f"1_samples_{POPE}.jsonl"
-    quick = samples.read_samples(file, scored=True)
+    quick = samples.read_samples(file, scored=True, model_args={})
     schema = pa.schema(samples._ROW | {"score": pa.float64()})
-    slow = samples._flatten(samples._line_by_line(file, schema))
+    slow = samples._flatten(samples._line_by_line(file, schema), {})
     pd.testing.assert_frame_equal(quick, slow)
     assert quick["ids"].fillna("").tolist() == ["", "0,5", "", "", "", ""]
     assert quick["new_tokens"].tolist() == [2, 4, 0, 4, 0, 0]

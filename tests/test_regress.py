@@ -15,10 +15,10 @@ from synthetic import SIZES, paired_scores, rows, write_run
 from typer.testing import CliRunner
 
 from lmms_awares.cli import app
-from lmms_awares.report.baseline import Baseline, BaselineError, TaskSamples, load, reduce_run, save
-from lmms_awares.report.paired import adjusted_mean, compare_pairs, p_not_worse
-from lmms_awares.report.regress import Rules, compare
-from lmms_awares.report.runs import newest_run
+from lmms_awares.report.gate.baseline import Baseline, BaselineError, TaskSamples, load, reduce_run, save
+from lmms_awares.report.gate.paired import adjusted_mean, compare_pairs, p_not_worse
+from lmms_awares.report.gate.verdict import Rules, compare_runs
+from lmms_awares.report.read.folders import newest_run
 
 TASK = "awares_chartqa"
 
@@ -162,7 +162,7 @@ def test_equal_runs_of_six_benchmarks_pass(many_repeats):
     generator = np.random.default_rng(1)
     rules = Rules(max_drop=0, max_rtr_rise=0)
     outcomes = [
-        compare(*(mini_baseline(generator, changed=True) for _ in range(2)), rules, ("a", "b")).outcome
+        compare_runs(*(mini_baseline(generator, changed=True) for _ in range(2)), rules, ("a", "b")).outcome
         for _ in range(200)
     ]
     # at most 2 * alpha are expected; 3 standard deviations above that
@@ -385,6 +385,9 @@ def test_latency_only_on_one_device_and_batch_size(tmp_path):
     result = gate(tmp_path, before=before, after={TASK: rows(GOOD, device="NVIDIA H100")})
     assert "×" not in result.output
     assert "device differs: cpu in the baseline, NVIDIA H100 in the candidate" in result.output
+    result = gate(tmp_path / "engine", before=before, after={TASK: rows(GOOD, engine="server")})
+    assert "×" not in result.output
+    assert "engine differs: local in the baseline, server in the candidate" in result.output
     write_run(tmp_path / "after", before, batch_size="8")
     assert "×" not in run_gate(tmp_path / "before", tmp_path / "after").output
 
@@ -463,7 +466,7 @@ def test_a_bug_is_no_regression(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("lmms_awares.report.regress_output.as_text", fail)
+    monkeypatch.setattr("lmms_awares.report.gate.output.as_text", fail)
     result = gate(tmp_path, before={TASK: rows(GOOD)}, after={TASK: rows(GOOD)})
     assert result.exit_code == 2
     assert "RuntimeError: a bug" in result.stderr

@@ -5,8 +5,10 @@ import json
 import pandas as pd
 import pytest
 
-from lmms_awares.report.runs import RunError, find_runs, newest_run, summarize
-from lmms_awares.report.terminal import print_summary
+from lmms_awares.report.read.folders import find_runs, newest_run
+from lmms_awares.report.read.samples import RunError
+from lmms_awares.report.read.summary import summarize
+from lmms_awares.report.tables.run_summary import print_summary
 from lmms_awares.trace import TraceError
 
 CONDITIONS = dict.fromkeys(
@@ -95,8 +97,21 @@ def test_printed_tables(tmp_path, capsys):
     shown = capsys.readouterr().out
     for words in ("pope", "66.67", "0.500", "0.625", "0.333", "1 of 4 samples of awares_pope failed", "names no crop"):
         assert words in " ".join(shown.split())
-    print_summary(table.assign(method="visionthink"), tmp_path)
-    assert "an error and no image" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("crops", "words"),
+    [
+        ({"crops": []}, "could not be run; they got an error and no image"),
+        ({"crops": [{"id": "all", "tokens": 100}]}, "names no crop; they got the whole image"),
+        ({}, "names no crop; they got the whole image"),  # older files
+    ],
+)
+def test_what_a_call_that_cannot_be_run_got_is_told_by_its_trace(tmp_path, capsys, crops, words):
+    row = answered(50, 100, 1.0, status="invalid")
+    row["awares"] |= crops
+    print_summary(summarize(newest_run(write_run(tmp_path, [row]))), tmp_path)
+    assert words in " ".join(capsys.readouterr().out.split())
 
 
 def test_stock_tasks_count_samples_without_input(tmp_path):
@@ -127,25 +142,39 @@ def test_broken_folders_are_named(tmp_path):
         summarize(newest_run(tmp_path))
 
 
-def test_method_names_agree_with_the_traces(tmp_path):
-    """Once from the run's arguments, once from the trace of a sample."""
+PRUNED = {
+    "visionzip@0.5": ({"model": "visionzip", "policy": None}, "visionzip", ""),
+    "pruned+random@0.7": ({"model": "pruned", "policy": None}, "random", ",pruner=random"),
+    "awares:oracle+holov@0.7": ({"model": "awares", "policy": "oracle"}, "holov", ",pruner=holov"),
+}
+
+
+@pytest.mark.parametrize("name", PRUNED)
+def test_methods_of_older_runs(tmp_path, name):
+    """Before schema 3 the run's arguments tell the method, which a sample that failed does not; traces tell it too."""
     from lmms_awares.trace import parse_trace
 
     counts = dict.fromkeys(("encoded_tokens", "entering_tokens", "mean_post", "mean_input", "final_tokens"), 1)
-    cases = {
-        "visionzip@0.5": ({"model": "visionzip", "policy": None}, "visionzip", ""),
-        "pruned+random@0.7": ({"model": "pruned", "policy": None}, "random", ",pruner=random"),
-        "awares:oracle+holov@0.7": ({"model": "awares", "policy": "oracle"}, "holov", ",pruner=holov"),
-    }
-    for number, (name, (fields, pruner, argument)) in enumerate(cases.items()):
-        ratio = float(name.rpartition("@")[2])
-        pruning = {"pruner": pruner, "retain_ratio": ratio, "kv_lengths": [], **counts}
-        row = answered(1, 2, 1.0)
-        row["awares"] |= fields | {"pruning": pruning}
-        folder = write_run(tmp_path / str(number), [row], model=fields["model"])
-        file = folder / "1_results.json"
-        results = json.loads(file.read_text())
-        results["config"]["model_args"] = f"pretrained=x,retain_ratio={ratio}{argument}"
-        file.write_text(json.dumps(results))
-        assert list(summarize(newest_run(folder))["method"]) == [name]
-        assert parse_trace(row["awares"]).method == name
+    fields, pruner, argument = PRUNED[name]
+    ratio = float(name.rpartition("@")[2])
+    row = answered(1, 2, 1.0)
+    row["awares"] |= fields | {"pruning": {"pruner": pruner, "retain_ratio": ratio, "kv_lengths": [], **counts}}
+    lost = {"awares": trace(failed="OSError: no", **fields)}
+    folder = write_run(tmp_path, [lost, row], model=fields["model"])
+    file = folder / "1_results.json"
+    results = json.loads(file.read_text())
+    results["config"]["model_args"] = f"pretrained=x,retain_ratio={ratio}{argument}"
+    file.write_text(json.dumps(results))
+    (found,) = summarize(newest_run(folder)).to_dict("records")
+    assert (found["method"], found["nominal"]) == (name, ratio)
+    told = parse_trace(row["awares"])
+    assert (told.method, told.nominal) == (name, ratio)
+
+
+def test_methods_are_what_the_traces_say(tmp_path):
+    """Since schema 3: nothing is read from the model id or its arguments, which here say something else."""
+    said = {"schema_version": 3, "method": "other@0.3", "nominal": 0.3, "view": "lowres"}
+    rows = [row | {"awares": row["awares"] | said} for row in ROWS]
+    folder = write_run(tmp_path, rows, model="qwen2_5_vl_full")
+    (row,) = summarize(newest_run(folder)).to_dict("records")
+    assert (row["method"], row["nominal"]) == ("other@0.3", 0.3)

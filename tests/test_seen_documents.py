@@ -13,8 +13,8 @@ from test_explorer import DOCUMENTS, FIRST, data_file, page_data, questions, siz
 
 from lmms_awares import images
 from lmms_awares.mini import smoke_data
-from lmms_awares.report.collect import collect
-from lmms_awares.report.labels import labelled, mini_labels
+from lmms_awares.report.read.lineup import collect
+from lmms_awares.report.read.resolution_labels import labelled, mini_labels
 
 POPE = "awares_pope"
 ANSWERS = {POPE: FIRST[POPE]}
@@ -128,7 +128,7 @@ def labelled_data(root, data_root):
 def test_labels_of_other_documents_are_refused(column, data_root, tmp_path, monkeypatch, capsys):
     file = labelled_data(tmp_path / "labels", data_root)
     run = traced(tmp_path / "run", data_root)
-    (source,) = collect([run])
+    (source,) = collect([run]).sources
     assert len(labelled(source, mini_labels(source, tmp_path / "labels"))) == DOCUMENTS - 1  # one failed
     frame = pd.read_parquet(file)
     size = sizes(data_root, POPE)[1]
@@ -148,6 +148,6 @@ def test_an_empty_question_is_no_other_one(tmp_path):
     folder.mkdir()
     columns = {"question": [""], "evidence_box": [None], "lowres_suffices": [True], "oracle_crops": [None]}
     pd.DataFrame(columns).to_parquet(folder / "test-0.parquet")
-    (source,) = collect([write(tmp_path / "run", {POPE: [sample()]})])
+    (source,) = collect([write(tmp_path / "run", {POPE: [sample()]})]).sources
     assert mini_labels(source, tmp_path)["hr"].tolist() == [False]
     shutil.rmtree(folder)

@@ -9,7 +9,7 @@ import pytest
 from report_runs import CHART, POPE, sample, write
 
 from lmms_awares.mini import smoke_data
-from lmms_awares.report.runs import find_runs
+from lmms_awares.report.read.folders import find_runs
 
 AWARES = [sys.executable, "-m", "lmms_awares"]
 ASCII = os.environ | {"PYTHONIOENCODING": "ascii", "COLUMNS": "20"}

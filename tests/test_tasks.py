@@ -253,7 +253,16 @@ def test_reasoning_tags_do_not_reach_the_trace(local_data, said):
         ),
         "</think>",
     ) | {"min_pixels": 1, "max_pixels": 2}
-    trace = Trace(model="m", prompt="<think>", rtr=0.5, full_tokens=4, visual_tokens=2, conditions=conditions)
+    trace = Trace(
+        model="m",
+        method="m",
+        view="full",
+        prompt="<think>",
+        rtr=0.5,
+        full_tokens=4,
+        visual_tokens=2,
+        conditions=conditions,
+    )
     response = strip_reasoning_tags(seal(said, trace), [["<think>", "</think>"]])
     task = build_task()
     scores = task.process_results(task.eval_docs_no_media[0], [response])

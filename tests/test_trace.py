@@ -29,6 +29,8 @@ def make_trace(text: str = "GET_CROPS: ['0', '5']", **changes: object) -> Trace:
     fields: dict = {
         "model": "awares",
         "policy": "model",
+        "method": "awares",
+        "view": "lowres",
         "prompt": "own",
         "image_size": (640, 480),
         "images": 1,
@@ -207,6 +209,7 @@ UNREADABLE = {
     "newer version": (json.dumps(stored(schema_version=SCHEMA_VERSION + 1)), f"version {SCHEMA_VERSION + 1} is not"),
     "version as text": (json.dumps(stored(schema_version="1")), "version '1' is not"),
     "missing model": (json.dumps(without("model")), "model"),
+    "missing method": (json.dumps(without("method")), "method"),
     "missing prompt": (json.dumps(without("prompt")), "prompt"),
     "extra field": (json.dumps(stored(colour="red")), "colour"),
     "wrong type": (json.dumps(stored(full_tokens="many")), "full_tokens"),
@@ -257,3 +260,42 @@ def test_row_has_the_keys_that_reports_rely_on() -> None:
 def test_called_means_that_the_call_could_be_executed(status: str | None, called: bool) -> None:
     call = status and ToolCallTrace(status=status, ids=[] if status == "invalid" else ["0"], text="")
     assert make_trace(tool_call=call).called is called
+
+
+# ---------------------------------------------------------------- older schemas
+
+
+PRUNED = {
+    "pruner": "holov",
+    "retain_ratio": 0.7,
+    "kv_lengths": [],
+    **dict.fromkeys(("encoded_tokens", "entering_tokens", "mean_post", "mean_input", "final_tokens"), 1),
+}
+OLDER = {
+    "full": ({"model": "qwen2_5_vl_full", "policy": None}, ("qwen2_5_vl_full", 1.0, "full")),
+    "lowres": ({"model": "qwen2_5_vl_lowres", "policy": None}, ("qwen2_5_vl_lowres", 0.25, "lowres")),
+    "awares": ({}, ("awares", None, "lowres")),
+    "control": ({"policy": "oracle"}, ("awares:oracle", None, "lowres")),
+    "pruned": ({"model": "holov", "policy": None, "pruning": PRUNED}, ("holov@0.7", 0.7, "full")),
+    "any pruner": ({"model": "pruned", "policy": None, "pruning": PRUNED}, ("pruned+holov@0.7", 0.7, "full")),
+    "both": ({"policy": "never", "pruning": PRUNED}, ("awares:never+holov@0.7", 0.7, "lowres")),
+    "visionthink": ({"model": "visionthink", "policy": None}, ("visionthink", None, "lowres")),
+}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(("fields", "told"), OLDER.values(), ids=OLDER)
+def test_what_older_traces_do_not_say_follows_from_what_they_do(version: int, fields: dict, told: tuple) -> None:
+    older = without("method", "nominal", "view") | fields | {"schema_version": version}
+    older["conditions"] = {key: value for key, value in older["conditions"].items() if key not in ("family", "engine")}
+    trace = parse_trace(older)
+    assert (trace.method, trace.nominal, trace.view) == told
+    assert (trace.conditions.family, trace.conditions.engine) == ("qwen2_5_vl", "local")
+    assert trace.schema_version == SCHEMA_VERSION
+    assert parse_trace(trace.model_dump(mode="json")) == trace
+
+
+def test_what_a_trace_says_is_not_derived_again() -> None:
+    """A model that nobody here knows of: the trace is believed."""
+    trace = make_trace(model="other", method="other@0.3", nominal=0.3, view="full")
+    assert parse_trace(trace.model_dump(mode="json")) == trace

@@ -213,7 +213,8 @@ def test_models_without_traces_too(root, tmp_path):
     """lmms-eval's own model on a document that cannot be scored: the run is read, and says that one failed."""
     from report_runs import write
 
-    from lmms_awares.report.runs import newest_run, summarize
+    from lmms_awares.report.read.folders import newest_run
+    from lmms_awares.report.read.summary import summarize
 
     rows = [
         {"doc_id": 0, "score": 1.0, "token_counts": [{"input_tokens": 9}]},

@@ -11,7 +11,7 @@ import yaml
 from synthetic import paired_scores, rows, write_run
 
 from lmms_awares.mini.demo import checkpoint
-from lmms_awares.report.baseline import load, save
+from lmms_awares.report.gate.baseline import load, save
 
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = ROOT / ".github" / "workflows"

@@ -84,7 +84,7 @@ def run_all(pretrained: Path, root: Path) -> list[Path]:
         ConfigError: a method failed; the message names its log.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"
-    # Said by torchvision when a worker starts; see `lmms_awares.cli.main`.
+    # Said by torchvision when a worker starts; see `lmms_awares.cli.awares.main`.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:Failed to load image Python extension")
     root.mkdir(parents=True, exist_ok=True)
     cores = torch.get_num_threads()

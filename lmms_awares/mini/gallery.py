@@ -6,8 +6,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from lmms_awares.labels import SUFFICES
 from lmms_awares.mini.suite import document
-from lmms_awares.tasks.data import BENCHMARKS, SUFFICES
+from lmms_awares.tasks.data import BENCHMARKS
 from lmms_awares.views import plan_views, render_lowres
 
 SAMPLES = 10

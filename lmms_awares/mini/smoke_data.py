@@ -12,6 +12,7 @@ from typing import Any
 import datasets
 from PIL import Image, ImageDraw, ImageFont
 
+from lmms_awares.labels import EVIDENCE, SUFFICES
 from lmms_awares.tasks.data import BENCHMARKS
 
 Document = dict[str, Any]
@@ -97,7 +98,7 @@ def write(root: Path, documents: int = 6, seed: int = 0) -> Path:
         for index in range(documents):
             word = "".join(generator.choices("ABCDEFGHKLMNPRSTUVWXYZ23456789", k=4))
             image, box = _picture(word, _SIZES[index % len(_SIZES)], generator)
-            rows.append({**make(word, image, index), "evidence_box": box, "lowres_suffices": index % 3 == 0})
+            rows.append({**make(word, image, index), EVIDENCE: box, SUFFICES: index % 3 == 0})
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
         data = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())

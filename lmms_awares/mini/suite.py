@@ -18,13 +18,13 @@ from PIL import __version__ as pillow_version
 
 from lmms_awares.cache import cache_home
 from lmms_awares.crops import target_crops
+from lmms_awares.labels import EVIDENCE, ORACLE_CROPS, SUFFICES
 from lmms_awares.mini.drawing import draw
 from lmms_awares.mini.questions import BENCHMARKS, Question
 from lmms_awares.tasks.data import BENCHMARKS as FORMATS
-from lmms_awares.tasks.data import EVIDENCE, SUFFICES, DataError
+from lmms_awares.tasks.data import DataError
 
 Document = dict[str, Any]
-ORACLE = "oracle_crops"  # ids of the target crops; empty where the low-res view suffices
 TEST_HASHES = {  # of `digest`
     "chartqa": "d227af16f40e07a23ccbbebf9528c831957c607244a40860c49738a13acec1bd",
     "docvqa_val": "d35c21c5a0b13defc5ce434d11e5ccc1735197dbf1d13bd87aaa3b4f00eb1f33",
@@ -86,7 +86,7 @@ def document(benchmark: str, part: str, index: int) -> Document:
         **COLUMNS[benchmark](question, index),
         EVIDENCE: box,
         SUFFICES: question.suffices,
-        ORACLE: list(crops),
+        ORACLE_CROPS: list(crops),
     }
 
 
@@ -154,7 +154,7 @@ def _write(rows: list[Document], file: Path) -> Path:
 
     data = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())
     data = data.cast_column(EVIDENCE, datasets.List(datasets.Value("int64")))
-    data = data.cast_column(ORACLE, datasets.List(datasets.Value("string")))
+    data = data.cast_column(ORACLE_CROPS, datasets.List(datasets.Value("string")))
     unfinished = file.with_name(f"{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

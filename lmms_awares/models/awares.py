@@ -31,6 +31,7 @@ class Awares(QwenVL):
     """
 
     model_id = "awares"
+    view = "lowres"
     args: AwaresArgs
 
     def first_view(self, image: Image.Image, plan: ViewPlan) -> Image.Image:
@@ -40,6 +41,11 @@ class Awares(QwenVL):
     def first_tokens(self, plan: ViewPlan) -> int:
         """N_low."""
         return plan.lowres_tokens
+
+    @property
+    def policy(self) -> str:
+        """The argument of that name."""
+        return self.args.policy
 
     @property
     def min_crop_side(self) -> int:
@@ -178,9 +184,6 @@ class Awares(QwenVL):
             tool_call=ToolCallTrace(status=call.status, ids=list(call.ids), text=call.text, forced=forced),
             crops=crops,
         )
-
-    def _identity(self) -> dict[str, Any]:
-        return {**super()._identity(), "policy": self.args.policy}
 
     def _elapsed(self, started: float) -> float:
         if self._model.device.type == "cuda":

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from accelerate import Accelerator
@@ -33,7 +33,7 @@ from lmms_awares.models.recovery import Answered, answer_within_memory, is_of_on
 from lmms_awares.models.sample import Address, Decoding, Outcome, Sample, check_context, read_images
 from lmms_awares.protocol.prompts import published_prompt_for
 from lmms_awares.provenance import code_hash
-from lmms_awares.trace import Conditions, TurnTrace, seal
+from lmms_awares.trace import Conditions, TurnTrace, View, method_name, seal
 from lmms_awares.views import ViewPlan, plan_views
 
 
@@ -52,6 +52,8 @@ class QwenVL(lmms):
 
     is_simple = False  # lmms-eval: requests carry chat messages
     model_id: str
+    view: ClassVar[View]  # what `first_view` shows
+    nominal: ClassVar[float | None] = None  # RTR that the method fixes without a pruner; None where the model decides
 
     def __init__(
         self,
@@ -96,6 +98,11 @@ class QwenVL(lmms):
     @abstractmethod
     def first_tokens(self, plan: ViewPlan) -> int:
         """Visual tokens of that view."""
+
+    @property
+    def policy(self) -> str | None:
+        """Who decides on crops; None for methods without a choice of policies."""
+        return None
 
     @property
     def min_crop_side(self) -> int:
@@ -328,7 +335,16 @@ class QwenVL(lmms):
         return entry
 
     def _identity(self) -> dict[str, Any]:
-        return {"model": self.model_id, "prompt": self._prompt.label, "conditions": self._conditions}
+        pruner, ratio = (self._pruner.name, self._pruner.retain_ratio) if self._pruner else (None, None)
+        return {
+            "model": self.model_id,
+            "policy": self.policy,
+            "method": method_name(self.model_id, self.policy, pruner, ratio),
+            "nominal": self.nominal if ratio is None else ratio,
+            "view": self.view,
+            "prompt": self._prompt.label,
+            "conditions": self._conditions,
+        }
 
     @cached_property
     def _conditions(self) -> Conditions:

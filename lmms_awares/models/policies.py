@@ -6,7 +6,7 @@ from typing import Any
 
 from lmms_awares.crops import CROPS, target_crops
 from lmms_awares.errors import ConfigError, SampleError
-from lmms_awares.tasks.data import EVIDENCE, SUFFICES
+from lmms_awares.labels import EVIDENCE, SUFFICES
 from lmms_awares.views import ViewPlan
 
 # (document, views of its image, seed of the sample) -> crop ids to ask for, or () for a direct answer

@@ -23,6 +23,8 @@ def conditions(
     on_gpu = model.device.type == "cuda"
     return Conditions(
         revision=revision[:12],
+        family=model.config.model_type,
+        engine="local",
         dtype=str(model.dtype).removeprefix("torch."),
         attention=model.config._attn_implementation,
         min_pixels=pixel_limits[0],

@@ -1,5 +1,7 @@
 """The two single-turn baselines: the full view, and the low-res view."""
 
+from typing import ClassVar
+
 from PIL import Image
 
 from lmms_awares.models.base import QwenVL
@@ -10,6 +12,8 @@ class FullResolution(QwenVL):
     """`qwen2_5_vl_full`: every image at full resolution; RTR 1 by definition."""
 
     model_id = "qwen2_5_vl_full"
+    view = "full"
+    nominal = 1.0
 
     def first_view(self, image: Image.Image, plan: ViewPlan) -> Image.Image:
         """The full view."""
@@ -24,6 +28,8 @@ class LowResolution(QwenVL):
     """`qwen2_5_vl_lowres`: every image at half its width and height (the paper's LR baseline)."""
 
     model_id = "qwen2_5_vl_lowres"
+    view = "lowres"
+    nominal: ClassVar[float | None] = 0.25
 
     def first_view(self, image: Image.Image, plan: ViewPlan) -> Image.Image:
         """The low-res view."""

@@ -32,6 +32,7 @@ class VisionThink(LowResolution):
     """
 
     model_id = "visionthink"
+    nominal = None
 
     def plan(self, image: Image.Image) -> ViewPlan:
         """Views of an image; the authors enlarge a halved image whose side is below one visual token."""

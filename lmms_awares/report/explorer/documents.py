@@ -10,12 +10,12 @@ from PIL import Image
 
 from lmms_awares import images
 from lmms_awares.crops import Box, target_crops
-from lmms_awares.report.content import Content, question_column, target_column, target_text
-from lmms_awares.tasks.data import EVIDENCE, MINI_TASKS, SUFFICES, TASKS, DataError, task_files
+from lmms_awares.labels import EVIDENCE, ORACLE_CROPS, SUFFICES
+from lmms_awares.report.read.content import Content, question_column, target_column, target_text
+from lmms_awares.tasks.data import MINI_TASKS, TASKS, DataError, task_files
 from lmms_awares.tasks.values import image_file
 
-_ORACLE = "oracle_crops"
-_COLUMNS = ("image", EVIDENCE, SUFFICES, _ORACLE)  # beside those with question and target
+_COLUMNS = ("image", EVIDENCE, SUFFICES, ORACLE_CROPS)  # beside those with question and target
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def read(config: dict[str, Any]) -> Iterator[Document]:
         DataError: neither local files nor the hub have them.
     """
     for row, folder in _rows(config):
-        box, oracle = row.get(EVIDENCE), row.get(_ORACLE)
+        box, oracle = row.get(EVIDENCE), row.get(ORACLE_CROPS)
         yield Document(
             image=_bytes(row["image"], folder),
             question=row.get(question_column(config.get("task", ""))),

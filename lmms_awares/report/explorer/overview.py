@@ -9,39 +9,40 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from lmms_awares.report.collect import Source, labels
-from lmms_awares.report.conditions import conditions_of, footer
-from lmms_awares.report.render import html_table
-from lmms_awares.report.tables import Table, main_table
+from lmms_awares.report.read.lineup import Lineup, Source
+from lmms_awares.report.tables.conditions import conditions_of, footer
+from lmms_awares.report.tables.main import main_table
+from lmms_awares.report.tables.render import html_table
+from lmms_awares.report.tables.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write(out: Path, sources: list[Source]) -> None:
+def write(out: Path, lineup: Lineup) -> None:
     """Write `index.html` and `samples.html`.
 
     Args:
         out: folder of the site.
-        sources: the runs; their names are the labels that the site shows.
+        lineup: the runs; their names are the labels that the site shows.
     """
     pages = Environment(loader=PackageLoader("lmms_awares.report.explorer"), autoescape=True, trim_blocks=True)
-    rows = _by_label(sources)
+    labels = {row: ", ".join(run.name for run in runs) for row, runs in _by_row(lineup).items()}
     content = {
         "version": version("lmms-awares"),
-        "table": Markup(html_table(_table(sources))),
-        "lines": footer(sources, [", ".join(run.name for run in rows[row]) for row in labels(sources)]),
-        "conditions": [_conditions(source) for source in sources],
-        "plots": [Markup(svg) for svg in plots(sources)],
+        "table": Markup(html_table(_table(lineup))),
+        "lines": footer(lineup.renamed(labels)),
+        "conditions": [_conditions(source) for source in lineup.sources],
+        "plots": [Markup(svg) for svg in plots(lineup)],
     }
     for name in ("index.html", "samples.html"):
         (out / name).write_text(pages.get_template(f"{name}.jinja").render(content), encoding="utf-8")
 
 
-def _table(sources: list[Source]) -> Table:
+def _table(lineup: Lineup) -> Table:
     """`awares compare`'s table with the labels of each row's runs in front, then the averages: what is read first."""
-    table = main_table(sources)
-    rows = _by_label(sources)
+    table = main_table(lineup)
+    rows = _by_row(lineup)
     of_row = [rows[row] for row in table.frame["", "method"]]
     frame = table.frame.copy()
     frame["", "method"] = [runs[0].method for runs in of_row]
@@ -50,19 +51,19 @@ def _table(sources: list[Source]) -> Table:
     return replace(table, frame=frame[[*first, *frame.columns.difference(first, sort=False)]])
 
 
-def _by_label(sources: list[Source]) -> dict[str, list[Source]]:
+def _by_row(lineup: Lineup) -> dict[str, list[Source]]:
     """The runs that make up each row of the table."""
     rows: dict[str, list[Source]] = {}
-    for row, source in zip(labels(sources), sources, strict=True):
+    for row, source in lineup.named:
         rows.setdefault(row, []).append(source)
     return rows
 
 
-def plots(sources: list[Source]) -> list[str]:
+def plots(lineup: Lineup) -> list[str]:
     """The figures of `awares plot` as inline SVGs."""
-    from lmms_awares.report.plots import draw
+    from lmms_awares.report.figures.plots import draw
 
-    figures, _ = draw(sources)
+    figures, _ = draw(lineup)
     return [_inline(figure) for figure in figures.values()]
 
 

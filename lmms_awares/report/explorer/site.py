@@ -18,11 +18,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from lmms_awares.errors import UserError
-from lmms_awares.report.collect import collect_runs
-from lmms_awares.report.content import seen_by
-from lmms_awares.report.explorer import documents, overview, records
+from lmms_awares.report.explorer import documents, overview, page_data
 from lmms_awares.report.explorer.pictures import Gallery
-from lmms_awares.report.runs import Run
+from lmms_awares.report.read.content import seen_by
+from lmms_awares.report.read.lineup import collect_runs
+from lmms_awares.report.read.results import Run
 from lmms_awares.tasks.data import DataError
 
 PAGE = 50  # documents in one data file: what the browser loads at a time
@@ -55,13 +55,12 @@ def build(runs: dict[str, Run], out: Path) -> list[str]:
         TraceError: a trace of another schema version.
     """
     # Before anything is written, so that a broken run leaves no half of a site.
-    sources = collect_runs(runs)
-    table = pd.concat([source.summary for source in sources], ignore_index=True)
-    tasks = list(dict.fromkeys(table["task"]))
+    lineup = collect_runs(runs)
+    tasks = list(dict.fromkeys(lineup.summary["task"]))
     try:
         _prepare(out)
-        problems = _write_samples(out, list(runs), tasks, _all_records(table, runs, out))
-        overview.write(out, sources)
+        problems = _write_samples(out, list(runs), tasks, _all_records(lineup.summary, runs, out))
+        overview.write(out, lineup)
     except OSError as error:
         raise ReportError(f"{out} cannot be written: {error.strerror}; give another folder") from None
     return [f"{reason} ({count} documents without a picture)" for reason, count in problems.items()]
@@ -81,7 +80,7 @@ def _prepare(out: Path) -> None:
         (out / name).write_text(content, encoding="utf-8")
 
 
-def _write_samples(out: Path, labels: list[str], tasks: list[str], found: Iterator[records.Record]) -> Counter[str]:
+def _write_samples(out: Path, labels: list[str], tasks: list[str], found: Iterator[page_data.Record]) -> Counter[str]:
     """Write every document's record, in files of `PAGE`, and the index of all; returns what kept pictures away."""
     index: list[Any] = []
     problems: Counter[str] = Counter()
@@ -94,8 +93,8 @@ def _write_samples(out: Path, labels: list[str], tasks: list[str], found: Iterat
     head = {
         "runs": labels,
         "tasks": [task.removeprefix("awares_") for task in tasks],
-        "statuses": records.STATUSES,
-        "right": records.RIGHT,
+        "statuses": page_data.STATUSES,
+        "right": page_data.RIGHT,
         "page": PAGE,
         "documents": index,
     }
@@ -103,8 +102,8 @@ def _write_samples(out: Path, labels: list[str], tasks: list[str], found: Iterat
     return problems
 
 
-def _summary(answer: records.Record | None) -> list[Any] | None:
-    return None if answer is None else [answer["score"], records.STATUSES.index(answer["status"])]
+def _summary(answer: page_data.Record | None) -> list[Any] | None:
+    return None if answer is None else [answer["score"], page_data.STATUSES.index(answer["status"])]
 
 
 def _write_data(file: Path, call: str, data: Any) -> None:
@@ -112,7 +111,7 @@ def _write_data(file: Path, call: str, data: Any) -> None:
     file.write_text(f"{call}{json.dumps(data, separators=(',', ':'))});\n", encoding="ascii")
 
 
-def _all_records(table: pd.DataFrame, named: dict[str, Run], out: Path) -> Iterator[records.Record]:
+def _all_records(table: pd.DataFrame, named: dict[str, Run], out: Path) -> Iterator[page_data.Record]:
     """Every document of every task that at least one run was asked about."""
     labels, runs = list(named), list(named.values())
     sizes = {str(task): int(n) for task, n in table.groupby("task", sort=False)["n"].max().items()}
@@ -125,7 +124,7 @@ def _all_records(table: pd.DataFrame, named: dict[str, Run], out: Path) -> Itera
         for doc_id in tqdm(sorted(set().union(*answers)), desc=task, unit="document", disable=None):
             document = next((document for position, document in stream if position == doc_id), None)
             samples = [run.get(doc_id) for run in answers]
-            record = records.document_record(task, doc_id, samples)
+            record = page_data.document_record(task, doc_id, samples)
             asked_by = dict(zip(labels, samples, strict=True))
             yield record | {"view": {"missing": missing} if missing else _view(document, asked_by, gallery)}
 
@@ -141,12 +140,12 @@ def _survey(run: Run, task: str, n: int) -> tuple[int, str | None]:
 
 
 def _view(
-    document: documents.Document | None, asked_by: dict[str, records.Sample | None], gallery: Gallery
-) -> records.Record:
+    document: documents.Document | None, asked_by: dict[str, page_data.Sample | None], gallery: Gallery
+) -> page_data.Record:
     """Pictures and boxes of a document, or why there are none. `asked_by`: each run's row of it."""
     if document is None:
         return {"missing": "the data hold fewer documents than the run"}
-    seen = {label: (row, records.trace_of(row)) for label, row in asked_by.items() if row is not None}
+    seen = {label: (row, page_data.trace_of(row)) for label, row in asked_by.items() if row is not None}
     try:
         image = document.picture()
         found = document.content(image)
@@ -155,6 +154,6 @@ def _view(
                 return {"missing": f"the data are not what {label} saw: {other}"}
         traces = [trace for _, trace in seen.values() if trace is not None]
         picture = gallery.add(document.digest, image, traces[0].conditions if traces else None)
-        return records.view_record(document, picture, traces)
+        return page_data.view_record(document, picture, traces)
     except (OSError, ValueError) as error:  # an image or an evidence box that cannot be used
         return {"missing": str(error).splitlines()[0]}

@@ -1,0 +1,49 @@
+"""`awares mini`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmms_awares.cli.compare import compare
+
+app = typer.Typer(help="The mini suite: six small synthetic benchmarks.", no_args_is_help=True)
+
+
+@app.command("build")
+def mini_build(
+    root: Annotated[Path, typer.Argument(help="folder to write; AWARES_DATA_ROOT=FOLDER/test then evaluates on it")],
+) -> None:
+    """Draw the train, validation and test sets of the mini suite as parquet files; always the same bytes."""
+    from lmms_awares.mini.suite import build
+
+    for file in build(root):
+        typer.echo(file)
+
+
+@app.command("train")
+def mini_train(
+    root: Annotated[Path, typer.Argument(help="folder for the checkpoint")],
+    seed: Annotated[int, typer.Option(help="of weights and pictures; 1 made the one that ships")] = 1,
+) -> None:
+    """Train the tiny checkpoint from nothing; one to two hours on two CPU cores."""
+    from lmms_awares.mini.training.recipe import train
+
+    for report in train(root, seed=seed):
+        typer.echo(
+            "  ".join(
+                f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in report.items()
+            )
+        )
+
+
+@app.command("run")
+def mini_run(
+    root: Annotated[Path, typer.Argument(help="folder for runs, logs, table.md and table.csv")],
+    pretrained: Annotated[Path | None, typer.Option(help="checkpoint folder (the one that ships)")] = None,
+) -> None:
+    """Run every registered method on the mini suite, on the CPU, and compare them."""
+    from lmms_awares.mini.demo import checkpoint, run_all
+
+    compare(run_all(pretrained or checkpoint(), root), output=root)
+    typer.echo("Synthetic pictures and a tiny checkpoint: a demonstration, not a result.")

@@ -1,0 +1,88 @@
+"""How the figures look: colours, hatches, markers, legends, files.
+
+Colours are Okabe and Ito's, which colour-blind eyes tell apart; markers, hatches and labels say the same in grey.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lmms_awares.report.read.benchmarks import is_mini, title_of
+from lmms_awares.report.read.lineup import Lineup
+from lmms_awares.report.read.samples import RunError
+
+# In this order neighbours differ in brightness too.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#F0E442", "#CC79A7", "#333333")
+HATCHES = ("", "///", "...", "\\\\\\", "xx", "---", "++", "oo")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+FILE_TYPES = ("png", "svg", "pdf")
+# A decorator: names of runs are folders' names, in which $ and backslashes mean nothing.
+literally = rc_context({"text.usetex": False, "text.parse_math": False})
+
+
+@literally
+def save(figures: dict[str, Figure], folder: Path) -> list[Path]:
+    """Write each figure as PNG, SVG and PDF; the same figures give the same bytes.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with rc_context({"svg.hashsalt": "lmms-awares"}):
+            for name, figure in figures.items():
+                for kind in FILE_TYPES:
+                    figure.savefig(folder / f"{name}.{kind}", dpi=150, metadata=undated[kind])
+                    written.append(folder / f"{name}.{kind}")
+    except OSError as error:
+        raise RunError(f"{folder} cannot be written: {error.strerror}; give another folder") from None
+    return written
+
+
+def new_figure(lineup: Lineup, width: float, height: float) -> tuple[Figure, Axes]:
+    """One empty diagram; says what runs of the mini suite are. `width`, `height`: in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="0.9", zorder=0)
+    axes.set_axisbelow(True)
+    if any(map(is_mini, lineup.tasks)):
+        axes.set_title("mini suite: a demonstration, not a result", fontsize=9, loc="left")
+    return figure, axes
+
+
+def grouped_bars(axes: Axes, bars: dict[str, list[float]], rows: list[str], names: list[str]) -> None:
+    """Bars of each row beside each other; a row has the same looks in every figure."""
+    places, width = np.arange(len(names)), 0.84 / len(bars)
+    for index, (row, heights) in enumerate(bars.items()):
+        offset = (index - (len(bars) - 1) / 2) * width
+        colour, hatch = looks_of(rows.index(row), HATCHES) if row in rows else ("w", "")
+        name, at = drawable(row), places + offset
+        axes.bar(at, heights, width, label=name, color=colour, hatch=hatch, edgecolor="k", linewidth=0.6)
+    axes.set_xticks(places, names)
+
+
+def drawable(name: str) -> str:
+    """`name` with what no font draws, line breaks among it, written as an escape."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)
+
+
+def looks_of(index: int, shapes: tuple[str, ...]) -> tuple[str, str]:
+    """Colour and hatch or marker of a row: every 8 rows the shapes move on by one, so that 64 rows differ."""
+    return COLOURS[index % 8], shapes[(index + index // 8) % 8]
+
+
+def legend_above(figure: Figure, axes: Axes) -> None:
+    """A legend above the diagram, in rows of up to four."""
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=min(4, len(names)), frameon=False, fontsize=9)
+
+
+def plain_title(task: str) -> str:
+    """A benchmark's title without the remark that it is the mini suite's, which a figure says once."""
+    return title_of(task).removesuffix(" (mini)")

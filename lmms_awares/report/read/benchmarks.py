@@ -1,0 +1,43 @@
+"""Benchmarks of tasks: their names, titles and order."""
+
+from collections.abc import Iterable
+
+from lmms_awares.tasks.data import BENCHMARKS, MINI_TASKS, TASKS
+
+_BENCHMARK_OF = TASKS | MINI_TASKS
+TITLES = {  # as the paper's Table 1 heads its columns
+    "chartqa": "ChartQA",
+    "docvqa_val": "DocVQA",
+    "ocrbench": "OCRBench",
+    "pope": "POPE",
+    "realworldqa": "RealWorld",
+    "vstar_bench": "V* Bench",
+}
+
+
+def is_mini(task: str) -> bool:
+    """True for the mini suite's tasks."""
+    return task in MINI_TASKS
+
+
+def benchmark_of(task: str) -> str:
+    """`docvqa_val` for `awares_docvqa_val` and `awares_mini_docvqa`; a stock task's own name."""
+    return _BENCHMARK_OF.get(task, task)
+
+
+def title_of(task: str) -> str:
+    """A column heading."""
+    if task not in _BENCHMARK_OF:
+        return task
+    return TITLES[_BENCHMARK_OF[task]] + (" (mini)" if is_mini(task) else "")
+
+
+def in_order(tasks: Iterable[str]) -> list[str]:
+    """Tasks as the paper orders them, real before mini before others."""
+    order = list(BENCHMARKS)
+
+    def rank(task: str) -> tuple[bool, bool, int]:
+        known = task in _BENCHMARK_OF
+        return not known, is_mini(task), order.index(_BENCHMARK_OF[task]) if known else 0
+
+    return sorted(dict.fromkeys(tasks), key=rank)

@@ -1,0 +1,1 @@
+"""The tables of `awares compare` and `awares diagnose`, and how they are printed."""

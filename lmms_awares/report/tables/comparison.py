@@ -1,0 +1,93 @@
+"""`awares compare`: from what was asked to tables."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from lmms_awares.report.read.benchmarks import is_mini
+from lmms_awares.report.read.lineup import Lineup, Source
+from lmms_awares.report.read.resolution_labels import MINI, mini_labels, read_labels
+from lmms_awares.report.read.samples import RunError
+from lmms_awares.report.tables import calls, per_benchmark
+from lmms_awares.report.tables.ablation import lay_out
+from lmms_awares.report.tables.conditions import footer
+from lmms_awares.report.tables.main import main_table
+from lmms_awares.report.tables.paper import NUMBERS, paper_table, with_published
+from lmms_awares.report.tables.table import Table
+
+KINDS = ("main", "latency", "length", "cdp", "calls", "format", "hard", "split")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a comparison is to show.
+
+    Attributes:
+        kind: one of `KINDS`.
+        intervals: bootstrap intervals in the main table.
+        paper: the published rows too.
+        settings: of an ablation, see `lmms_awares.report.tables.ablation.read_settings`.
+        labels: file of labels or `mini`, for `cdp` and `split`.
+        data: folder with the mini suite's documents.
+    """
+
+    kind: str = "main"
+    intervals: bool = False
+    paper: bool = False
+    settings: pd.DataFrame | None = None
+    labels: str | None = None
+    data: Path | None = None
+
+
+def tables_of(lineup: Lineup, request: Request) -> list[Table]:
+    """The table that was asked for, conditions in its notes; the published one behind it where rows cannot be mixed.
+
+    Raises:
+        RunError: what the table needs is missing.
+    """
+    table = _measured(lineup, request)
+    table = Table(table.title, table.frame, [*table.notes, *footer(lineup)])
+    extra = []
+    if request.paper:
+        if request.kind == "main" and not any(map(is_mini, lineup.tasks)):
+            table = with_published(table)
+        elif request.kind in NUMBERS:
+            extra = [paper_table(NUMBERS[request.kind])]
+    if request.settings is not None:
+        if request.kind == "length":
+            raise RunError("--group needs a table with a row per method; --table length has a row per benchmark")
+        table = lay_out(table, lineup, request.settings)
+    return [table, *extra]
+
+
+def _measured(lineup: Lineup, request: Request) -> Table:
+    plain: dict[str, Callable[[Lineup], Table]] = {
+        "latency": per_benchmark.latency_table,
+        "length": per_benchmark.length_table,
+        "calls": calls.calls_table,
+        "format": calls.format_table,
+        "hard": per_benchmark.hard_table,
+    }
+    if request.kind == "main":
+        return main_table(lineup, intervals=request.intervals)
+    if request.kind == "cdp":
+        return calls.cdp_table(lineup, labels_from(request.labels, request.data))
+    if request.kind == "split":
+        return per_benchmark.split_table(lineup, labels_from(request.labels, request.data))
+    return plain[request.kind](lineup)
+
+
+def labels_from(given: str | None, data: Path | None) -> Callable[[Source], pd.DataFrame]:
+    """Where a run's labels come from: a file for all runs, or `mini`, i.e. each run's own documents.
+
+    Raises:
+        RunError: no labels, or a file that cannot be read.
+    """
+    if given is None:
+        raise RunError("CDP diagnostics and scores by label need --labels FILE (.jsonl or .parquet), or --labels mini")
+    if given == MINI:
+        return lambda source: mini_labels(source, data)
+    found = read_labels(Path(given))
+    return lambda source: found

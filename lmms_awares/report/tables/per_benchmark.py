@@ -1,0 +1,142 @@
+"""Tables with a measure per benchmark: latency, response length, the hard split, scores by label."""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from lmms_awares.report.read.benchmarks import in_order, title_of
+from lmms_awares.report.read.content import changed
+from lmms_awares.report.read.lineup import Lineup, Source
+from lmms_awares.report.read.samples import RunError, answered
+from lmms_awares.report.tables.conditions import Mixtures, marked, mixtures
+from lmms_awares.report.tables.table import Table, cell, frame_of
+
+Frames = dict[str, dict[str, pd.DataFrame]]
+_LATENCY = "latency s"
+_WRONG = 0.5  # a score below it; only DocVQA's ANLS is graded, and it is 0 where it would be below
+
+
+def latency_table(lineup: Lineup) -> Table:
+    """Table 5: score and mean wall clock per sample."""
+    mixed = mixtures(lineup)
+    frame = _per_benchmark(
+        lineup.rows,
+        lineup.tasks,
+        mixed,
+        {
+            "score": (lambda frame: 100 * frame["score"].mean(), 2),
+            _LATENCY: (lambda frame: frame["latency_s"].mean(), 3),
+        },
+    )
+    note = "latency: start of the first turn to the end of the last, mean; compares on one machine, at one batch size"
+    return Table("Score (0-100) and latency per benchmark", frame, [note, *mixed.notes()])
+
+
+def length_table(lineup: Lineup) -> Table:
+    """Table 6: characters of all assistant text, mean and standard deviation; new tokens beside them."""
+    rows, table = lineup.rows, []
+    for task in lineup.tasks:
+        found = {row: answered(frames[task]) for row, frames in rows.items() if task in frames}
+        cells = {("", "benchmark"): title_of(task), ("", "samples"): str(max(map(len, found.values())))}
+        for row in rows:
+            chars = found[row]["response_chars"] if row in found else pd.Series(dtype=float)
+            cells[row, "chars"] = f"{cell(chars.mean(), 1)} ± {cell(chars.std(), 1)}"
+            cells[row, "tokens"] = cell(found[row]["new_tokens"].mean(), 1) if row in found else "-"
+        if len(rows) == 2:
+            first, second = (found[row]["response_chars"].mean() if row in found else float("nan") for row in rows)
+            cells["", "ratio"] = cell(first / second if second else float("nan"), 1)
+        table.append(cells)
+    return Table("Response length, characters and tokens of all turns", frame_of(table), ["mean ± standard deviation"])
+
+
+def hard_table(lineup: Lineup) -> Table:
+    """Scores on the samples alone that the low-res view gets wrong.
+
+    Raises:
+        RunError: no low-res run among the sources.
+    """
+    rows = lineup.rows
+    named = [(row, source) for row, source in lineup.named if source.lowres_only]
+    if not named:
+        raise RunError("the hard split needs a low-res run beside the others: qwen2_5_vl_lowres or awares:never")
+    # A baseline of its own goes before a control policy, which has no nominal budget.
+    lowres, _ = min(named, key=lambda pair: bool(pd.isna(pair[1].summary["nominal"].iloc[0])))
+    reference = rows[lowres]  # of all its benchmarks, also where each has a run of its own
+    hard = {task: _wrong(frame) for task, frame in reference.items()}
+
+    def _shares(task: str, frame: pd.DataFrame) -> bool:
+        """Numbers of documents say nothing where the documents are others."""
+        return task in hard and not changed(reference[task], frame)
+
+    kept: Frames = {
+        row: {task: frame[frame["doc_id"].isin(hard[task])] for task, frame in frames.items() if _shares(task, frame)}
+        for row, frames in rows.items()
+    }
+    mixed = mixtures(lineup)
+    frame = _per_benchmark(
+        kept,
+        in_order(hard),
+        mixed,
+        {"score": (lambda frame: 100 * frame["score"].mean(), 2), "RTR": (lambda frame: frame["rtr"].mean(), 3)},
+    )
+    counts = [f"{title_of(task)} {len(hard[task])} of {len(reference[task])}" for task in in_order(hard)]
+    notes = [f"hard samples, where {lowres} scores below {_WRONG}: {', '.join(counts)}"]
+    apart = [
+        f"{title_of(task)} of {row}"
+        for row, frames in rows.items()
+        for task in hard
+        if task in frames.keys() - kept[row].keys()
+    ]
+    notes += [f"no cell where the documents are others than those of {lowres}: {', '.join(apart)}"] if apart else []
+    return Table(
+        "Hard split: score (0-100) and RTR on the samples that low-res gets wrong", frame, [*notes, *mixed.notes()]
+    )
+
+
+def split_table(lineup: Lineup, labels_of: Callable[[Source], pd.DataFrame]) -> Table:
+    """Scores on the samples for which the low-res view is said to suffice (LR), and on the others (HR).
+
+    Args:
+        lineup, labels_of: as for `cdp_table`.
+    """
+    rows: Frames = {}
+    for row, source in lineup.named:
+        known = labels_of(source)
+        for task, frame in source.frames.items():
+            rows.setdefault(row, {})[task] = frame.merge(known[known["task"] == task], on="doc_id")
+    measures: dict[str, tuple[Callable[[pd.DataFrame], float], int]] = {
+        "LR": (lambda frame: 100 * frame.loc[~frame["hr"].astype(bool), "score"].mean(), 2),
+        "HR": (lambda frame: 100 * frame.loc[frame["hr"].astype(bool), "score"].mean(), 2),
+    }
+    note = "LR: samples whose label says that the low-res view suffices; HR: the others; unlabelled ones are left out"
+    mixed = mixtures(lineup)
+    frame = _per_benchmark(rows, lineup.tasks, mixed, measures)
+    return Table("Score (0-100) by label", frame, [note, *mixed.notes()])
+
+
+def _wrong(frame: pd.DataFrame) -> pd.Series:
+    return frame.loc[frame["failed"].isna() & (frame["score"] < _WRONG), "doc_id"]
+
+
+def _per_benchmark(
+    rows: Frames, tasks: list[str], mixed: Mixtures, measures: dict[str, tuple[Callable[[pd.DataFrame], float], int]]
+) -> pd.DataFrame:
+    """Each measure (function and digits) per benchmark, and its average where a row has all benchmarks.
+
+    The average of a row in `mixed` is marked.
+    """
+    table = []
+    for row, frames in rows.items():
+        values = {
+            (task, name): measure(answered(frames[task])) if task in frames else float("nan")
+            for task in tasks
+            for name, (measure, _) in measures.items()
+        }
+        cells = {("", "method"): row}
+        cells |= {(title_of(task), name): cell(value, measures[name][1]) for (task, name), value in values.items()}
+        for name, (_, digits) in measures.items():
+            column = pd.Series([values[task, name] for task in tasks])
+            star = row in (mixed.times if name == _LATENCY else mixed.scores)
+            cells["average", name] = marked(cell(column.mean(skipna=False), digits), mixed=star)
+        table.append(cells)
+    return frame_of(table)
