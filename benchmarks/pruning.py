@@ -125,7 +125,7 @@ def timings(arguments: argparse.Namespace) -> None:
         """Encoding and choosing, without the language model."""
         pixels, grids = segment.pixels.to(model.device), segment.grids.to(model.device)
         started = clock(model.device)
-        with pruner(model):
+        with pruner.attached(model):
             features = model.model.get_image_features(pixels, grids, return_dict=True).pooler_output
             pruner.prune(model, features, segment.pixels, segment.grids, [question])
         return clock(model.device) - started

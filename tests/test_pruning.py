@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from lmms_awares.engine.checkpoint import load
 from lmms_awares.engine.conversation import Conversation, question_of
 from lmms_awares.families import QWEN2_5_VL
 from lmms_awares.models.config import CommonArgs
-from lmms_awares.pruning import PRUNERS, PruningError, sparsevlm, tower
+from lmms_awares.pruning import PRUNERS, PruningError, options_of, sparsevlm, tower
 from lmms_awares.pruning.base import Pruner
+from lmms_awares.pruning.schedule import Schedule
 from lmms_awares.pruning.stages import StagedPruner, rater_attention
 from lmms_awares.tokens import TOKEN_SIDE
 
@@ -23,9 +25,14 @@ TOLERANCE = 1e-5
 STEPS = 6
 # In visual tokens. Text-only, one token, two images, and ordinary ones: every row of a batch is something else.
 PROMPTS = {"wide": [(12, 9)], "tall": [(7, 15)], "two": [(8, 6), (5, 9)], "one token": [(1, 1)], "text": []}
-BEFORE = ["visionzip", "holov", "divprune", "cdpruner", "random"]  # act between the tower and the language model
-STAGED = ["sparsevlm", "fastv"]  # act inside it
-INSIDE = [*BEFORE, *STAGED]  # what the engine drives; downsample acts on pixels
+INSIDE = [name for name in PRUNERS if not PRUNERS[name](0.5).resizes]  # what the engine drives; others act on pixels
+STAGED = [name for name in INSIDE if issubclass(PRUNERS[name], StagedPruner)]  # act inside the language model
+BEFORE = [name for name in INSIDE if name not in STAGED]  # act between the tower and the language model
+SCHEDULES = [  # staged pruners, with each schedule where they have several
+    (name, {"schedule": schedule} if schedule else {})
+    for name in STAGED
+    for schedule in (get_args(Schedule) if "schedule" in options_of(PRUNERS[name]) else [None])
+]
 
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
@@ -122,7 +129,7 @@ def prune_images(engine, segment, pruner, **changed):
     """What `pruner` keeps of the segment's images; `changed`: fields of the segment to replace."""
     model, chat = engine
     own = replace(segment, **changed)
-    with pruner(model):
+    with pruner.attached(model):
         features = model.model.get_image_features(own.pixels, own.grids, return_dict=True).pooler_output
         asked = [question_of([segment], chat.end_ids[0])] * len(own.grids)
         return pruner.prune(model, features, own.pixels, own.grids, asked, levels=[()] * len(own.grids))
@@ -168,7 +175,7 @@ def test_generation_equals_a_loop_without_cache(engine, name, prompted):
         positions = torch.cat([positions, positions.max().expand(3, 1) + 1], 1)
 
 
-# Whose attention scores the visual tokens, of the text behind them.
+# Whose attention scores the visual tokens, of the text behind them: written out again where it is known.
 RATERS = {"sparsevlm": sparsevlm.raters_of, "fastv": lambda visual, text: torch.tensor([len(text) - 1])}
 
 
@@ -179,7 +186,7 @@ def staged_step(model, embeds, positions, is_image, pruner):
     """
     hidden, length, spoken = embeds, len(is_image), len(embeds) - len(is_image)
     visual = is_image.nonzero().flatten()
-    raters = RATERS[pruner.name](embeds[visual], embeds[int(visual[-1]) + 1 : length])
+    raters = RATERS.get(pruner.name, pruner.raters)(embeds[visual], embeds[int(visual[-1]) + 1 : length])
     stages = {stage.layer: stage for stage in pruner.stages(len(model.model.language_model.layers))}
     total, counts, generator = len(visual), [], torch.Generator().manual_seed(pruner.seed)
     for index, layer in enumerate(model.model.language_model.layers):
@@ -204,15 +211,14 @@ def staged_step(model, embeds, positions, is_image, pruner):
     return model.lm_head(model.model.language_model.norm(hidden[-1])), counts
 
 
-@pytest.mark.parametrize("schedule", ["layer_mean", "single"])
 @pytest.mark.parametrize("prompted", ["wide", "two"])
-@pytest.mark.parametrize("name", STAGED)
+@pytest.mark.parametrize(("name", "options"), SCHEDULES, ids=str)
 @torch.no_grad()
-def test_staged_pruning_equals_a_loop_without_cache(small_checkpoint, name, prompted, schedule):
+def test_staged_pruning_equals_a_loop_without_cache(small_checkpoint, name, prompted, options):
     """Scores from whole attention maps, no hooks, no cache: the same logits, and the same length at every layer."""
     model, chat = eager = build(small_checkpoint, "eager")
     segment = prompt(chat, prompted)
-    pruner = PRUNERS[name](0.5, schedule=schedule)
+    pruner = PRUNERS[name](0.5, **options)
     (reply,) = answer(eager, [segment], pruner)
     embeds, positions = kept_inputs(eager, segment, Pruner(1))
     for step, said in enumerate(reply.ids):
@@ -353,7 +359,7 @@ def test_each_image_is_pruned_for_itself(sdpa, name):
         assert (a.embeds - b.embeds).abs().max() < TOLERANCE
 
 
-@pytest.mark.parametrize("name", STAGED)
+@pytest.mark.parametrize("name", [name for name, options in SCHEDULES if options.get("schedule") == "single"])
 def test_staged_pruning_takes_all_images_together(sdpa, name):
     """Its rule: one budget over all visual tokens of the prompt; text between the images stays."""
     segment = prompt(sdpa[1], "two")
@@ -362,7 +368,7 @@ def test_staged_pruning_takes_all_images_together(sdpa, name):
     assert reply.visual.leaving[-1] == round(0.5 * 93)
 
 
-@pytest.mark.parametrize("name", [n for n in PRUNERS if PRUNERS[n].second_prefill and n != "downsample"])
+@pytest.mark.parametrize("name", [n for n in INSIDE if PRUNERS[n].second_prefill])
 def test_a_second_turn_is_pruned_on_the_same_cache(engine, name):
     """As in AwaRes: both turns' images lose tokens; equal to prefilling the whole conversation again."""
     crop = picture((TOKEN_SIDE * 6, TOKEN_SIDE * 5), 3)

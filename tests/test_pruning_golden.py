@@ -17,10 +17,10 @@ from golden import CASES, GOLDEN, close, load, names
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
-from lmms_awares.engine.conversation import _without_pruned
 from lmms_awares.families import QWEN2_5_VL, window_order
 from lmms_awares.pruning import holov, sparsevlm, visionzip
 from lmms_awares.pruning.base import EncodedImage
+from lmms_awares.pruning.prefill import without_pruned
 from lmms_awares.pruning.tower import capture
 
 
@@ -73,7 +73,7 @@ def language_inputs(data, image, kept):
     ids = data["input_ids"][0]
     columns = torch.arange(len(ids))
     full = data["embed_tokens"][ids].clone()
-    source = _without_pruned(columns, [(columns[ids == 60], kept)])
+    source = without_pruned(columns, [(columns[ids == 60], kept)])
     embeds = full[source]
     embeds[ids[source] == 60] = kept.embeds
     return embeds, data["position_ids_full"][:, 0, source]

@@ -20,6 +20,7 @@ from transformers import DynamicCache, GenerationConfig
 from lmms_awares.engine.turns import Reply
 from lmms_awares.families import Family, Model, family_of
 from lmms_awares.pruning.base import Kept, Pruner
+from lmms_awares.pruning.prefill import without_pruned
 from lmms_awares.tokens import VisualTokens
 
 
@@ -111,7 +112,7 @@ class Conversation:
             keep: tokens of a turn that stay in the conversation; what a row generates beyond is a hole.
         """
         started = self._clock()
-        with self._pruner(self._model):
+        with self._pruner.attached(self._model):
             images = self._encode()
             self._pack(images)
             ids, mask = self._shown()
@@ -190,7 +191,7 @@ class Conversation:
             columns = self._mask[row, self._packed :].nonzero().flatten() + self._packed
             sizes = [size for segment in self._fresh(segments) for size in segment.visual_tokens]
             of_images = columns[self._is_image[row, columns]].split(sizes)
-            rows.append(_without_pruned(columns, [(own, next(waiting)) for own in of_images]))
+            rows.append(without_pruned(columns, [(own, next(waiting)) for own in of_images]))
         new = pad_sequence(rows, batch_first=True, padding_value=-1, padding_side="left")
         self._columns = torch.cat([self._columns, new], 1)
         self._packed = self._ids.shape[1]
@@ -251,16 +252,6 @@ def question_of(segments: Sequence[Segment], closing_id: int) -> torch.Tensor:
     first = next(segment for segment in segments if segment.is_image.any())
     behind = first.ids[int(first.is_image.nonzero().amax()) + 2 :]
     return behind[(behind == closing_id).cumsum(0) == 0]
-
-
-def _without_pruned(columns: torch.Tensor, images: Sequence[tuple[torch.Tensor, Kept]]) -> torch.Tensor:
-    """`columns` of a row with those of each image replaced by the kept ones, in the order that the pruner gave."""
-    parts = []
-    for own, kept in images:
-        first, last = int(own[0]), int(own[-1])
-        parts += [columns[columns < first - kept.lead], first + kept.index.to(columns.device)]
-        columns = columns[columns > last]
-    return torch.cat([*parts, columns])
 
 
 def _as_features(family: Family, images: Sequence[Kept]) -> dict[str, object]:

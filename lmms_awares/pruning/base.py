@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lmms_awares.families import Model, family_of
 from lmms_awares.pruning.encoded import EncodedImage, Kept, PruningError, check_count
+from lmms_awares.pruning.prefill import PlainPrefill
 from lmms_awares.pruning.tower import Received, capture
 from lmms_awares.tokens import VisualTokens
 
@@ -23,7 +24,7 @@ __all__ = ["EncodedImage", "Kept", "Pruner", "PruningError", "check_count", "opt
 
 @dataclass
 class Pruner:
-    """Base of all pruners; itself keeps everything. Used as `with pruner(model): ...`.
+    """Base of all pruners; itself keeps everything. Used as `with pruner(model): model.generate(...)`.
 
     A dataclass: the fields that a subclass adds are its options, and each is a model argument of the same name.
 
@@ -35,7 +36,7 @@ class Pruner:
         PruningError: a ratio outside (0, 1].
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = "none"
     reads_attention: ClassVar[bool] = False  # needs `EncodedImage.received`
     reads_question: ClassVar[bool] = False  # needs `EncodedImage.question`
     second_prefill: ClassVar[bool] = True  # can prune what is appended to a filled KV cache
@@ -107,7 +108,40 @@ class Pruner:
 
     @contextmanager
     def __call__(self, model: Model) -> Iterator["Pruner"]:
-        """Hooks in; on the way out, error or not, hooks out."""
+        """Inside, a plain `model.generate(**inputs)` or `model(**inputs)` of transformers is pruned.
+
+        A prompt with its images is prefilled at the length that is left; what is decoded continues on the shorter KV
+        cache. One prefill at a time: a further turn on the same cache takes
+        `lmms_awares.engine.conversation.Conversation`, and so do images that the pruner resizes.
+
+        Raises:
+            PruningError: the model, or a pruner that acts on pixels; inside, inputs that it cannot prune.
+
+        Example:
+            with VisionZip(0.5)(model):
+                out = model.generate(**processor(text=text, images=images, return_tensors="pt"), max_new_tokens=64)
+        """
+        self.check(model)
+        if self.resizes:
+            raise PruningError(
+                f"{self.name} makes images smaller before the processor sees them, so it cannot act inside generate; "
+                f"resize them yourself ({type(self).__name__}.grid), or run it through lmms_awares"
+            )
+        prefill = PlainPrefill(
+            model, self.name, self.prune, reads_question=self.reads_question, once=not self.second_prefill
+        )
+        with ExitStack() as stack:
+            for handle in prefill.hooks():
+                stack.callback(handle.remove)
+            stack.enter_context(self.attached(model))
+            yield self
+
+    @contextmanager
+    def attached(self, model: Model) -> Iterator["Pruner"]:
+        """Hooks in; on the way out, error or not, hooks out. Who drives the model calls `prune` and packs what is left.
+
+        `hooks` alone act by themselves.
+        """
         with ExitStack() as stack:
             stack.callback(self.reset)
             for handle in self.hooks(model):

@@ -28,7 +28,7 @@ def load_pruner(place: str) -> type[Pruner]:
     if inspect.isabstract(kind):
         missing = ", ".join(sorted(vars(kind)["__abstractmethods__"]))
         raise PruningError(f"pruner={place}: {class_name} is abstract; it must define {missing}")
-    if not any("name" in vars(base) for base in kind.__mro__):
+    if not any("name" in vars(base) for base in kind.__mro__ if base is not Pruner):
         raise PruningError(f'pruner={place}: {class_name} has no name; give it one, such as name = "{class_name}"')
     return kind
 

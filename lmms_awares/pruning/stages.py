@@ -15,15 +15,14 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.hooks import RemovableHandle
-from transformers import DynamicCache
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import rotate_half
 
 from lmms_awares.families import Family, Model, family_of
 from lmms_awares.pruning.base import Pruner, PruningError
+from lmms_awares.pruning.prefill import Keywords, cache_of, is_prefill
 from lmms_awares.pruning.schedule import Stage
 from lmms_awares.tokens import VisualTokens
 
-Keywords = dict[str, Any]
 Rope = Sequence[torch.Tensor]  # cos and sin
 
 
@@ -140,13 +139,8 @@ class StagedPruner(Pruner, ABC):
 
     def _begin(self, module: Any, args: tuple[Any, ...], kwargs: Keywords) -> None:
         """At the model's entry: is this the prefill, and where are the visual tokens?"""
-        ids, cache = kwargs["input_ids"], cache_of(kwargs)
-        filled = cache.get_seq_length() if cache is not None else 0
-        if filled and ids.shape[1] > 1:
-            raise PruningError(f"{self.name} prunes one prefill only; this is a second one on a filled cache")
-        if cache is not None and type(cache) is not DynamicCache:
-            raise PruningError(f"{self.name} needs a DynamicCache, not {type(cache).__name__}")
-        self._prefilling = not filled
+        ids = kwargs["input_ids"]
+        self._prefilling = is_prefill(self.name, ids.shape[1], cache_of(kwargs))
         if self._prefilling:
             self.reset()
             mask = kwargs["attention_mask"]
@@ -235,11 +229,6 @@ class StagedPruner(Pruner, ABC):
         needed = eager or layout.padded
         mask = causal_mask(valid, hidden.shape[1], hidden.dtype if eager else None) if needed else None
         return args, {**kwargs, **changed, "attention_mask": mask}
-
-
-def cache_of(kwargs: Keywords) -> DynamicCache | None:
-    """The KV cache among a layer's or a model's arguments; transformers 5.24 renamed `past_key_values` to `cache`."""
-    return kwargs["cache"] if "cache" in kwargs else kwargs["past_key_values"]
 
 
 def rater_attention(
