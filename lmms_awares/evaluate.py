@@ -53,7 +53,7 @@ def preflight(plan: Plan, rest: Sequence[str]) -> None:
     _check_offset(plan, found.offset)
     _check_writable(host_arguments.results_folder(found), "--output_path")
     if args is not None:
-        from lmms_awares.models.sample import Decoding
+        from lmms_awares.engine.turns import Decoding
 
         Decoding.from_task(host_arguments.pairs(found.gen_kwargs, "--gen_kwargs"))
         check_machine(args, found.device)

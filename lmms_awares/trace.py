@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lmms_awares.errors import UserError
-from lmms_awares.protocol.get_crops import Status
+from lmms_awares.protocol.base import Status
 
 SCHEMA_VERSION = 3
 # Version 1 had no `code`, `image_digest` and `reused`; version 2 no `method`, `nominal`, `view`, `family` and `engine`.

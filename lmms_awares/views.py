@@ -10,6 +10,7 @@ from lmms_awares.tokens import LOADER_TOKENS, TOKEN_SIDE, count_visual_tokens, g
 
 LowresBase = Literal["processed", "raw"]
 Size = tuple[int, int]  # width, height in px
+FULL, LOWRES = "full", "lowres"  # names of views that are no crops
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,37 @@ def plan_views(
         plan.crop_tokens(id)
     plan.lowres_tokens  # noqa: B018
     return plan
+
+
+@dataclass(frozen=True)
+class View:
+    """One view, ready to be shown.
+
+    Attributes:
+        image: RGB pixels for the image processor.
+        tokens: visual tokens that it costs by the plan.
+    """
+
+    image: Image.Image
+    tokens: int
+
+
+def show(image: Image.Image, plan: ViewPlan, name: str) -> View:
+    """The view that is called `full`, `lowres`, or as a crop; pixels and planned tokens together.
+
+    Raises:
+        ValueError: an unknown crop id.
+
+    Example:
+        >>> photo = Image.new("RGB", (640, 480))
+        >>> show(photo, plan_views(*photo.size), "lowres").tokens
+        99
+    """
+    if name == FULL:
+        return View(render_full(image, plan), plan.full_tokens)
+    if name == LOWRES:
+        return View(render_lowres(image, plan), plan.lowres_tokens)
+    return View(render_crop(image, plan, name), plan.crop_tokens(name))
 
 
 def render_full(image: Image.Image, plan: ViewPlan) -> Image.Image:

@@ -3,11 +3,10 @@
 import pytest
 from harness import SPLIT, TASK, answers, document, requests
 
-from lmms_awares.models import awares as awares_module
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.resolution import FullResolution
 from lmms_awares.models.visionthink import VisionThink
-from lmms_awares.protocol import ToolCall
+from lmms_awares.protocol import ToolCall, get_crops
 from lmms_awares.protocol import visionthink as visionthink_protocol
 
 SMALL, LARGE = (200, 160), (840, 840)
@@ -17,7 +16,7 @@ SMALL, LARGE = (200, 160), (840, 840)
 def build(small_checkpoint):
     def make(kind, context, **arguments):
         model = kind(pretrained=str(small_checkpoint), device="cpu", batch_size=2, **arguments)
-        model._model.config.text_config.max_position_embeddings = context
+        model.engine.model.config.text_config.max_position_embeddings = context
         return model
 
     return make
@@ -40,7 +39,7 @@ def test_the_last_token_that_fits(build):
     model = build(FullResolution, 10_000)
     ((_, counts),) = _raw(model)
     for context, failed in ((counts["input_tokens"], False), (counts["input_tokens"] - 1, True)):
-        model._model.config.text_config.max_position_embeddings = context
+        model.engine.model.config.text_config.max_position_embeddings = context
         ((_, trace),) = answers(model, [document(SMALL)])
         assert (trace.failed is not None) is failed
 
@@ -52,7 +51,7 @@ def _raw(model):
 
 @pytest.mark.parametrize("policy", ["model", "always_full"])
 def test_a_second_turn_that_does_not_fit_fails_alone(build, policy, monkeypatch):
-    monkeypatch.setattr(awares_module, "parse_reply", lambda text: ToolCall(("all",), "valid", "GET_CROPS: ['all']"))
+    monkeypatch.setattr(get_crops, "parse_reply", lambda text: ToolCall(("all",), "valid", "GET_CROPS: ['all']"))
     (_, fits), (_, fails) = answers(build(Awares, 1200, policy=policy), docs())
     assert fits.failed is None
     assert len(fits.turns) == 2

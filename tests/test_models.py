@@ -13,12 +13,11 @@ from transformers import Qwen2VLImageProcessor
 
 from lmms_awares.crops import CROPS
 from lmms_awares.errors import ConfigError
-from lmms_awares.models import awares as awares_module
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.pruned import Pruned, VisionZip
 from lmms_awares.models.resolution import FullResolution, LowResolution
 from lmms_awares.models.visionthink import VisionThink
-from lmms_awares.protocol import CALL_BUDGET, ToolCall
+from lmms_awares.protocol import CALL_BUDGET, ToolCall, get_crops
 from lmms_awares.trace import parse_trace
 
 SIZES = [(640, 480), (300, 500), (850, 600), (96, 64), (420, 336)]
@@ -50,7 +49,7 @@ def call_sometimes(text):
 
 @pytest.fixture
 def calling(monkeypatch):
-    monkeypatch.setattr(awares_module, "parse_reply", call_sometimes)
+    monkeypatch.setattr(get_crops, "parse_reply", call_sometimes)
 
 
 def real_grid(image):
@@ -204,7 +203,7 @@ def test_reprefilling_changes_nothing_but_the_work(build, docs, calling):
 
 
 def test_unusable_call_gets_the_whole_image_and_is_no_call(build, monkeypatch):
-    monkeypatch.setattr(awares_module, "parse_reply", lambda text: ToolCall((), "invalid", "GET_CROPS: []"))
+    monkeypatch.setattr(get_crops, "parse_reply", lambda text: ToolCall((), "invalid", "GET_CROPS: []"))
     ((_, trace),) = answers(build(), [document((640, 480))])
     assert [crop.id for crop in trace.crops] == ["all"]
     assert trace.tool_call.status == "invalid"
@@ -219,7 +218,7 @@ def test_answers_and_calls_have_their_own_limits(build, monkeypatch):
         seen.append(text)
         return call_sometimes(text)
 
-    monkeypatch.setattr(awares_module, "parse_reply", spy)
+    monkeypatch.setattr(get_crops, "parse_reply", spy)
     model = build()
     docs = [document(size, seed) for seed, size in enumerate(SIZES * 2)]
     for answer, trace in answers(model, docs, max_new_tokens=5):
@@ -228,7 +227,7 @@ def test_answers_and_calls_have_their_own_limits(build, monkeypatch):
         assert trace.truncated
         if trace.tool_call:
             assert trace.turns[0].new_tokens == CALL_BUDGET  # the random model never ends a turn by itself
-    decoded = model._chat.tokenizer
+    decoded = model.engine.chat.tokenizer
     assert max(len(decoded.encode(text)) for text in seen) > 5, "the parser must see more than the task's limit"
 
 
@@ -342,7 +341,7 @@ def test_stock_tasks_get_clean_answers(build, docs):
 @pytest.mark.parametrize("said", ["a</think>b", "x <|awares-trace|>{}<|/awares-trace|> y", "1 < 2 <think>"])
 def test_model_text_cannot_break_the_envelope(build, docs, said, monkeypatch):
     model = build(FullResolution)
-    monkeypatch.setattr(model._chat, "decode", lambda ids: said)
+    monkeypatch.setattr(model.engine.chat, "decode", lambda ids: said)
     for answer, trace in answers(model, docs):
         assert answer == said
         assert trace.turns[0].text == said
@@ -434,7 +433,7 @@ def retrain(folder):
 
 
 def test_rev_pins_the_content(build, small_checkpoint):
-    revision = build()._revision
+    revision = build().engine.revision
     build(rev=f"sha-{revision[:12]}")
     with pytest.raises(ConfigError, match="rev=sha-0123 was expected, but this is rev=sha-"):
         build(rev="sha-0123")
@@ -458,7 +457,7 @@ def test_adapter_is_merged(build, docs, small_checkpoint, tmp_path):
     with_adapter = build(FullResolution, adapter=str(tmp_path / "adapter"))
     assert texts(answers(with_adapter, docs)) == texts(answers(build(FullResolution, pretrained=str(merged)), docs))
     assert texts(answers(with_adapter, docs)) != texts(answers(build(FullResolution), docs))
-    assert with_adapter._revision != build(FullResolution)._revision
+    assert with_adapter.engine.revision != build(FullResolution).engine.revision
 
 
 def test_trace_is_complete(build, docs):
@@ -520,7 +519,7 @@ def test_published_processor_layout(build, docs, small_checkpoint, tmp_path):
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     options = {"min_pixels": None, "max_pixels": None}
     old, new = (build(FullResolution, pretrained=str(path), **options) for path in (folder, small_checkpoint))
-    assert old._chat.pixel_limits == (3136, 12845056)
+    assert old.engine.chat.pixel_limits == (3136, 12845056)
     assert texts(answers(old, docs)) == texts(answers(new, docs))
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from lmms_awares.cache import cache_home
 from lmms_awares.crops import CROPS
-from lmms_awares.protocol import parse_reply, prompts
+from lmms_awares.protocol import parse_reply
+from lmms_awares.protocol.get_crops import OWN_PROMPT, prompts
 from lmms_awares.protocol.prompts import PromptError, Source
 from lmms_awares.protocol.published import LiteralError, extract_constant, first_python_block
 
@@ -334,7 +335,7 @@ def test_load_a_file(tmp_path: Path) -> None:
 
 
 def test_load_builtin_and_unknown(tmp_path: Path, module: Path) -> None:
-    assert prompts.load_prompt("own") == prompts.Prompt("own", prompts.OWN_PROMPT)
+    assert prompts.load_prompt("own") == prompts.Prompt("own", OWN_PROMPT)
     assert prompts.load_prompt("default") == prompts.Prompt("default", None)
     for spec in ("nothing", str(tmp_path), "You are\n" + "a long text given by mistake " * 50, "~nobody/x"):
         with pytest.raises(PromptError, match=r"own, default, made-up, made-up-readme, .*file") as error:
@@ -378,10 +379,10 @@ def test_list_prompts(module: Path) -> None:
 
 
 def test_own_prompt_states_the_protocol() -> None:
-    regions = prompts.OWN_PROMPT.rpartition("Regions")[2]
+    regions = OWN_PROMPT.rpartition("Regions")[2]
     for crop in CROPS.values():
         assert re.search(rf"\b{crop.id} {'the whole image' if crop.id == 'all' else crop.name}\b", regions)
-    call = parse_reply(prompts.OWN_PROMPT.splitlines()[1])
+    call = parse_reply(OWN_PROMPT.splitlines()[1])
     assert call is not None
     assert (call.status, call.ids) == ("valid", ("0", "5"))
 

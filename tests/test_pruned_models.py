@@ -13,18 +13,16 @@ from harness import answers, document, picture
 
 from lmms_awares.errors import ConfigError
 from lmms_awares.models import MODELS
-from lmms_awares.models import awares as awares_module
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.config import ARGS
 from lmms_awares.models.pruned import HoloV, Pruned, SparseVLM, VisionZip
-from lmms_awares.models.pruners import segment_of
 from lmms_awares.models.resolution import FullResolution, LowResolution
-from lmms_awares.protocol import ToolCall
+from lmms_awares.protocol import ToolCall, get_crops
 from lmms_awares.pruning import PRUNERS
 from lmms_awares.pruning.base import EncodedImage, Kept, Pruner
 from lmms_awares.pruning.downsample import select as small_grid
 from lmms_awares.pruning.stages import StagedPruner
-from lmms_awares.views import plan_views, render_full, render_lowres
+from lmms_awares.views import render_lowres, show
 
 # 108 to 300 visual tokens, and one image of 6.
 SIZES = [(336, 252), (560, 420), (300, 500), (392, 364), (448, 308), (64, 96)]
@@ -146,18 +144,17 @@ def test_downsampling_distorts_no_more_than_documented(ratio):
 
 
 @pytest.mark.parametrize(("size", "equal"), [((560, 448), True), ((1120, 896), True), ((336, 252), False)])
-def test_downsampling_to_a_quarter_is_the_low_resolution(size, equal):
+def test_downsampling_to_a_quarter_is_the_low_resolution(build, size, equal):
     """Pixel by pixel, where the full view has an even number of tokens a side; else the two round differently."""
-    image, plan = picture(size), plan_views(*size)
-    views = []
+    model, image, views = build(pruner="downsample", retain_ratio=0.25, max_pixels=16384 * 784), picture(size), []
+    plan = model.plan(image)
 
     def make(small, *, at_grid):
         assert at_grid
         views.extend(small)
-        return SimpleNamespace(grids=torch.tensor([[1, view.height // 14, view.width // 14] for view in small]))
+        return SimpleNamespace(visual_tokens=[view.height * view.width // 784 for view in small])
 
-    limits = (plan.min_pixels, plan.max_pixels)
-    segment_of(make, [render_full(image, plan)], [plan.full_tokens], PRUNERS["downsample"](0.25), limits)
+    model.engine.segment(make, [show(image, plan, "full")])
     low = render_lowres(image, plan)
     assert (views[0].size == low.size) == equal
     assert (views[0].tobytes() == low.tobytes()) == equal
@@ -202,7 +199,7 @@ def call_always(text):
 @pytest.mark.parametrize("policy", ["model", "always_full"])
 @pytest.mark.parametrize("name", COMPOSABLE)
 def test_awares_prunes_every_view_of_both_turns(build, docs, name, policy, monkeypatch):
-    monkeypatch.setattr(awares_module, "parse_reply", call_always)
+    monkeypatch.setattr(get_crops, "parse_reply", call_always)
     arguments = {"policy": policy, "batch_size": 3}
     plain = traces(answers(build(Awares, **arguments), docs[:3]))
     pruned = traces(answers(build(Awares, pruner=name, retain_ratio=0.7, **arguments), docs[:3]))
@@ -220,7 +217,7 @@ def test_awares_prunes_every_view_of_both_turns(build, docs, name, policy, monke
 
 @pytest.mark.parametrize("name", COMPOSABLE)
 def test_awares_with_a_pruner_equals_prefilling_again(build, docs, name, monkeypatch):
-    monkeypatch.setattr(awares_module, "parse_reply", call_always)
+    monkeypatch.setattr(get_crops, "parse_reply", call_always)
     arguments = {"pruner": name, "retain_ratio": 0.6, "batch_size": 3}
     cached = answers(build(Awares, **arguments), docs[:3])
     again = answers(build(Awares, reuse_cache=False, **arguments), docs[:3])

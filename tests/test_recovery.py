@@ -41,14 +41,14 @@ def docs():
 
 def short_of_memory(model, monkeypatch, fits, error=OUT_OF_MEMORY["cuda"]):
     """Let the language model fail behind the vision tower, wherever `fits` says no to its [B, P] ids."""
-    forward = model._model.model.language_model.forward
+    forward = model.engine.model.model.language_model.forward
 
     def limited(*args, inputs_embeds, **kwargs):
         if not fits(*inputs_embeds.shape[:2]):
             raise error
         return forward(*args, inputs_embeds=inputs_embeds, **kwargs)
 
-    monkeypatch.setattr(model._model.model.language_model, "forward", limited)
+    monkeypatch.setattr(model.engine.model.model.language_model, "forward", limited)
 
 
 def texts(pairs):
@@ -79,7 +79,7 @@ def test_only_what_does_not_fit_alone_fails(build, docs, monkeypatch, kind, tmp_
     options = {} if kind is FullResolution else {"retain_ratio": 0.5}
     alone = answers(build(kind, **options), docs)
     model = build(kind, batch_size=6, journal=tmp_path / "journal.jsonl", **options)
-    hooks = {name: len(module._forward_hooks) for name, module in model._model.named_modules()}
+    hooks = {name: len(module._forward_hooks) for name, module in model.engine.model.named_modules()}
     # Visual tokens of the largest sample, which has text besides.
     limit = max(trace.pruning.entering_tokens if trace.pruning else trace.visual_tokens for _, trace in alone)
     short_of_memory(model, monkeypatch, lambda _, tokens: tokens < limit)
@@ -91,7 +91,7 @@ def test_only_what_does_not_fit_alone_fails(build, docs, monkeypatch, kind, tmp_
     assert "CUDA out of memory" in reasons[2]
     assert "\n" not in reasons[2]
     assert len(reasons[2]) <= REASON_CHARS
-    assert {name: len(module._forward_hooks) for name, module in model._model.named_modules()} == hooks
+    assert {name: len(module._forward_hooks) for name, module in model.engine.model.named_modules()} == hooks
     monkeypatch.undo()
     again = answers(model, docs)
     assert texts(again) == texts(alone), "a rerun tries it again, and the model is as it was"

@@ -6,15 +6,17 @@ from loguru import logger
 from PIL import Image
 from transformers import Qwen2VLImageProcessor
 
-from lmms_awares import prompts, visionthink_protocol
-from lmms_awares.engine.conversation import Conversation, Reply
+from lmms_awares.engine import local
+from lmms_awares.engine.conversation import Conversation
+from lmms_awares.engine.turns import Decoding, Reply
 from lmms_awares.errors import ConfigError
-from lmms_awares.models import base
-from lmms_awares.models.sample import Decoding
 from lmms_awares.models.visionthink import VisionThink
+from lmms_awares.protocol import prompts
+from lmms_awares.protocol import visionthink as visionthink_protocol
 from lmms_awares.protocol.prompts import PromptError, Source
 from lmms_awares.protocol.visionthink import OWN_ERROR_PROMPT, OWN_SYSTEM_PROMPT, OWN_TURN2_PROMPT, format_call
 from lmms_awares.tokens import VisualTokens
+from lmms_awares.views import show
 
 TOLERANCE = 1e-5
 LIMITS = {"min_pixels": 4 * 784, "max_pixels": 600 * 784}
@@ -102,14 +104,16 @@ def play(build, monkeypatch):
         model = build(**arguments)
 
         def line(reply):
-            end = model._chat.tokenizer.eos_token_id
-            return [*[None] * reply, end] if isinstance(reply, int) else model._chat.encode_reply(reply)
+            end = model.engine.chat.tokenizer.eos_token_id
+            return [*[None] * reply, end] if isinstance(reply, int) else model.engine.chat.encode_reply(reply)
 
         lines = [[line(reply) for reply in replies] for replies in script]
         kind = type("Scripted", (Script,), {"lines": lines, "made": [], "quick": quick})
-        converse = type(model)._converse
-        monkeypatch.setattr(base, "Conversation", kind)
-        monkeypatch.setattr(model, "_converse", lambda samples: converse(model, samples, reuse_cache=reuse_cache))
+        start = type(model.engine).start
+        monkeypatch.setattr(local, "Conversation", kind)
+        monkeypatch.setattr(
+            model.engine, "start", lambda openings, **_: start(model.engine, openings, reuse_cache=reuse_cache)
+        )
         monkeypatch.setattr(model, "batch_size", batch_size)
         return answers(model, docs, max_new_tokens=5), kind.made
 
@@ -125,7 +129,7 @@ def real(checkpoint):
 @pytest.fixture(scope="module")
 def tokenizer(real, build):
     """The real tokenizer."""
-    return build(pretrained=real)._chat.tokenizer
+    return build(pretrained=real).engine.chat.tokenizer
 
 
 def grid(size):
@@ -317,7 +321,7 @@ def test_batch_equals_singles(play):
 @pytest.mark.parametrize("tail", [" and on and on", ""], ids=["cut", "just done"])
 def test_a_first_round_at_its_limit(play, build, tail):
     """As in the release, the last token gives way to the end of turn, whether it was one or not."""
-    tokenizer = build()._chat.tokenizer
+    tokenizer = build().engine.chat.tokenizer
     limit = len(tokenizer.encode(CALL + tail[:3])) + 1
     ((_, trace),), (conversation,) = play([document((336, 280))], [[CALL + tail, 6]], limit=limit, quick=False)
     first = conversation.said[0][0]
@@ -330,7 +334,7 @@ def test_a_first_round_at_its_limit(play, build, tail):
 
 
 def test_a_call_whose_last_token_is_cut_is_none(play, build):
-    limit = len(build()._chat.tokenizer.encode(CALL))
+    limit = len(build().engine.chat.tokenizer.encode(CALL))
     ((_, trace),), _ = play([document((336, 280))], [[CALL]], limit=limit, quick=False)
     assert trace.tool_call is None
     assert trace.truncated
@@ -362,7 +366,7 @@ def test_the_first_view_has_the_releases_pixels(build, size):
     model, image = build(lowres_base="raw"), picture(size)
     half = image.resize((size[0] // 2, size[1] // 2), Image.Resampling.LANCZOS)
     half = half.resize(release_half(size), Image.Resampling.LANCZOS)
-    shown = model.first_view(image, model.plan(image))
+    shown = show(image, model.plan(image), model.view).image
     assert shown.tobytes() == half.resize(grid(half.size), Image.Resampling.BICUBIC).tobytes()
 
 

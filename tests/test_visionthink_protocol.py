@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmms_awares.protocol import visionthink as protocol
-from lmms_awares.protocol.visionthink import Wording, final_answer, format_call, parse_reply
+from lmms_awares.protocol.visionthink import ToolCall, VisionThink, final_answer, format_call, parse_reply
 
 CALL = '<tool_call>\n{"name": "resize_image", "arguments": {"action": "resize"}}\n</tool_call>'
 OBJECT = '{"name": "resize_image", "arguments": {"action": "resize"}}'
@@ -149,18 +149,28 @@ def flat(content):
     return "".join("[image]" if part["type"] == "image" else part["text"] for part in content)
 
 
+SHOWN, FAILED = ToolCall("", None), ToolCall("", "No.")
+
+
 def test_own_wording_leaves_the_question_alone():
-    own = Wording("Again.", "\nSorry.")
-    assert own.question(CONTENT) == CONTENT
-    assert flat(own.original(2)) == "[image][image]Again."
-    assert flat(own.failure("No.")) == "No.\nSorry."
+    own = VisionThink({"turn2": "Again.", "error": "\nSorry."})
+    assert own.opening(CONTENT) == CONTENT
+    assert flat(own.respond(SHOWN, 2)) == "[image][image]Again."
+    assert flat(own.respond(FAILED, 0)) == "No.\nSorry."
     assert not own.adjacent
 
 
 def test_published_wording():
-    published = Wording("Again.", "Sorry.", "Use \\boxed{{}}.\n{Question}", "<|im_start|>user\n<tool_response>\nIt:\n")
-    assert flat(published.question(CONTENT)) == "Use \\boxed{}.\n[image]\nHow {many}?"
-    assert flat(published.question([IMAGE, *CONTENT])) == "Use \\boxed{}.\n[image]\n[image]\nHow {many}?"
-    assert flat(published.original(1)) == "<tool_response>\nIt:\n[image]\n</tool_response>\nAgain."
-    assert flat(published.failure("No.")) == "No.Sorry."
+    published = VisionThink(
+        {
+            "turn2": "Again.",
+            "error": "Sorry.",
+            "instruction": "Use \\boxed{{}}.\n{Question}",
+            "result": "<|im_start|>user\n<tool_response>\nIt:\n",
+        }
+    )
+    assert flat(published.opening(CONTENT)) == "Use \\boxed{}.\n[image]\nHow {many}?"
+    assert flat(published.opening([IMAGE, *CONTENT])) == "Use \\boxed{}.\n[image]\n[image]\nHow {many}?"
+    assert flat(published.respond(SHOWN, 1)) == "<tool_response>\nIt:\n[image]\n</tool_response>\nAgain."
+    assert flat(published.respond(FAILED, 0)) == "No.Sorry."
     assert published.adjacent

@@ -10,9 +10,8 @@ from transformers import Qwen2_5_VLProcessor, Qwen3VLProcessor
 
 from lmms_awares.engine.conversation import Segment
 from lmms_awares.engine.quoting import Quoting
+from lmms_awares.engine.turns import Message
 from lmms_awares.errors import ConfigError
-
-Message = dict[str, Any]  # {"role": ..., "content": [{"type": "text" | "image", ...}]}
 
 _QWENS_END = "<|im_end|>"
 _SENTINEL = "@@assistant-turn@@"
@@ -56,16 +55,6 @@ class ChatFormat:
     def quote(self, text: str) -> str:
         """`text` for a message's content, so that control tokens in it are read as text; else it is trusted."""
         return self._quoting.quote(text)
-
-    def quote_message(self, message: Message) -> Message:
-        """A task's message, its texts quoted."""
-        if isinstance(message["content"], str):
-            return {**message, "content": self.quote(message["content"])}
-        parts = [
-            {**part, "text": self.quote(part["text"])} if part["type"] == "text" else part
-            for part in message["content"]
-        ]
-        return {**message, "content": parts}
 
     def render(self, messages: Sequence[Message], system: str | None) -> str:
         """Text of the prompt, one placeholder per image, ready for the assistant's turn.

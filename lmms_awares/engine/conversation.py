@@ -17,6 +17,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, GenerationConfig
 
+from lmms_awares.engine.turns import Reply
 from lmms_awares.families import Family, Model, family_of
 from lmms_awares.pruning.base import Kept, Pruner
 from lmms_awares.tokens import VisualTokens
@@ -39,28 +40,6 @@ class Segment:
     pixels: torch.Tensor | None
     grids: torch.Tensor
     visual_tokens: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One assistant turn.
-
-    Attributes:
-        ids: generated ids up to and including the end of turn, where there is one.
-        ended: the turn ended by itself, not at the token limit.
-        closed: it ended with the token that the chat template writes there; any other end is left out of the
-            conversation, and the next segment brings the template's.
-        seconds: wall clock of the whole batch's turn, device synchronised.
-        visual: visual tokens of the row's whole conversation so far.
-        logits: [T, vocab] float32 logits of each generated step, on request.
-    """
-
-    ids: list[int]
-    ended: bool
-    closed: bool
-    seconds: float
-    visual: VisualTokens
-    logits: torch.Tensor | None = None
 
 
 class Conversation:

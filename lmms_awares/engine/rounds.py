@@ -1,11 +1,11 @@
-"""Two rounds on one KV cache, where the first reply decides whether there is a second."""
+"""Two rounds in one conversation, where the first reply decides whether there is a second."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from lmms_awares.engine.conversation import Conversation, Reply, Segment
+from lmms_awares.engine.turns import Decoding, Prepared, Reply, Talk, Turn
 from lmms_awares.errors import SampleError
 
 Call = TypeVar("Call")
@@ -16,7 +16,7 @@ class Second(Generic[Call]):
     """A second round: the call that led to it, the user turn that answered the call, and what was then said."""
 
     call: Call
-    turn: Segment
+    turn: Prepared
     reply: Reply
 
 
@@ -37,34 +37,37 @@ class Rounds(Generic[Call]):
 
 
 def two_rounds(
-    conversation: Conversation,
-    respond: Callable[[int, Reply], tuple[Call, Segment] | None],
+    talk: Talk,
+    respond: Callable[[int, Reply], tuple[Call, Turn] | None],
     *,
-    first: dict[str, Any],
-    second: dict[str, Any],
+    first: Decoding,
+    second: Decoding,
+    keep: int,
 ) -> list[Rounds[Call]]:
     """Generate a batch's first round; rows whose reply is a call go on to the second, the others are done.
 
     Args:
-        respond: the call in a row's reply and the user turn that it gets, or None. Where it raises SampleError, that
-            row ends there and the others go on.
-        first, second: arguments of `Conversation.generate`.
+        respond: the call in a row's reply and the user turn that it gets, or None. A turn that no longer fits the
+            context ends that row, and the others go on.
+        first, second: how to decode each round.
+        keep: tokens of a first reply that stay in the conversation.
     """
     started = time.perf_counter()
-    replies = conversation.generate(**first)
-    responses: dict[int, tuple[Call, Segment]] = {}
+    replies = talk.generate(first, keep=keep)
+    responses: dict[int, tuple[Call, Prepared]] = {}
     errors: dict[int, SampleError] = {}
     for row, reply in enumerate(replies):
+        response = respond(row, reply)
+        if response is None:
+            continue
         try:
-            response = respond(row, reply)
+            responses[row] = response[0], talk.prepare(row, response[1])
         except SampleError as error:
             errors[row] = error
-        else:
-            responses |= {} if response is None else {row: response}
     seconds: dict[int, Second[Call]] = {}
     if responses:
-        conversation.continue_rows(list(responses), [turn for _, turn in responses.values()])
-        finals = conversation.generate(**second)
+        talk.continue_rows(list(responses), [turn for _, turn in responses.values()])
+        finals = talk.generate(second)
         for (row, (call, turn)), final in zip(responses.items(), finals, strict=True):
             seconds[row] = Second(call, turn, final)
     elapsed = time.perf_counter() - started  # a reply is there when its device is done

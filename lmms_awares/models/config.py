@@ -209,7 +209,7 @@ class VisionThinkArgs(CommonArgs):
     default_prompt: ClassVar[str] = "own"
 
     def load_prompts(self) -> dict[str, Prompt]:
-        """The system prompt, and what the user turns say: fields of `visionthink_protocol.Wording`."""
+        """The system prompt, and what the user turns say: see `lmms_awares.protocol.VisionThink`."""
         published = self.prompt_spec in PUBLISHED
         parts, spec = (PUBLISHED["visionthink"], self.prompt_spec) if published else (OWN_PROMPTS, "own")
         turns = {part: load_prompt(spec, part, own=OWN_PROMPTS) for part in parts if part != "system"}

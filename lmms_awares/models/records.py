@@ -2,38 +2,41 @@
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
-import torch
 from PIL import Image
-from transformers import PreTrainedModel
 
 from lmms_awares import __version__
 from lmms_awares.images import digest as image_digest
 from lmms_awares.journal import Entry, digest
 from lmms_awares.models.sample import Address, Outcome, Sample
-from lmms_awares.trace import Conditions, Trace, reason_of
-from lmms_awares.views import LowresBase
+from lmms_awares.tokens import VisualTokens
+from lmms_awares.trace import PruningTrace, Trace, reason_of
+
+if TYPE_CHECKING:
+    from lmms_awares.pruning import Pruner
 
 
-def conditions(
-    model: PreTrainedModel, revision: str, code: str, pixel_limits: tuple[int, int], lowres_base: LowresBase
-) -> Conditions:
-    """What a run's numbers depend on besides the method."""
-    on_gpu = model.device.type == "cuda"
-    return Conditions(
-        revision=revision[:12],
-        family=model.config.model_type,
-        engine="local",
-        dtype=str(model.dtype).removeprefix("torch."),
-        attention=model.config._attn_implementation,
-        min_pixels=pixel_limits[0],
-        max_pixels=pixel_limits[1],
-        lowres_base=lowres_base,
-        device=torch.cuda.get_device_name(model.device) if on_gpu else model.device.type,
-        lmms_awares=__version__,
-        code=code[:12],
-        **{name: version(name.replace("_", "-")) for name in ("lmms_eval", "transformers", "torch")},
+def versions(code: str) -> dict[str, Any]:
+    """What answers depend on besides checkpoint and settings: `code`, the hash of our sources, and our libraries."""
+    libraries = {name: version(name.replace("_", "-")) for name in ("lmms_eval", "transformers", "torch")}
+    return {"lmms_awares": __version__, "code": code[:12], **libraries}
+
+
+def pruning_trace(pruner: "Pruner | None", visual: VisualTokens) -> PruningTrace | None:
+    """What the trace records about a sample that was answered with `pruner`."""
+    if pruner is None:
+        return None
+    return PruningTrace(
+        pruner=pruner.name,
+        retain_ratio=pruner.retain_ratio,
+        encoded_tokens=visual.encoded,
+        entering_tokens=visual.entering[0],
+        mean_post=fmean(visual.leaving),
+        mean_input=fmean(visual.entering),
+        final_tokens=visual.leaving[-1],
+        kv_lengths=list(visual.cached),
     )
 
 

@@ -1,17 +1,16 @@
-"""The tool call of the two-turn protocol: `GET_CROPS: ['0', '5']`, alone in the first assistant turn."""
+"""AwaRes' protocol, wording included. The tool call: `GET_CROPS: ['0', '5']`, alone in the first assistant turn."""
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar
 
 from lmms_awares.crops import CROPS, check_ids
+from lmms_awares.protocol.base import Part, Status, ToolProtocol
 
 TOOL_NAME = "GET_CROPS"
 CALL_BUDGET = 64  # new tokens within which a tool call must stand, whatever the task's limit
-
-Status = Literal["valid", "recovered", "invalid"]
 
 _QUOTED = "|".join(f"'{id}'" for id in CROPS)
 _CANONICAL = re.compile(rf"{TOOL_NAME}: \[(?:{_QUOTED})(?:, (?:{_QUOTED}))*\]")
@@ -73,6 +72,44 @@ def parse_reply(text: str) -> ToolCall | None:
             return call
         first = first or call
     return first
+
+
+_REGIONS = ", ".join("all the whole image" if c.id == "all" else f"{c.id} {c.name}" for c in CROPS.values())
+OWN_PROMPT: str = (
+    "The picture you are shown is a reduced-resolution view of a sharper original. "
+    "Where this view is enough, give the answer straight away. Where a detail that decides the answer is too small "
+    "to make out, let your whole reply be one tool call with nothing around it, written like this:\n"
+    f"{format_call(('0', '5'))}\nThe regions you list then arrive at full resolution, and you answer from them. "
+    "You may call at most once, so list every region you need, but as little of the picture as will do.\n"
+    f"Regions, each as id and name: {_REGIONS}."
+)
+
+
+class GetCrops(ToolProtocol[ToolCall]):
+    """AwaRes' protocol (paper section 3.1): the call is answered by a user turn that holds the crops and no word.
+
+    Example:
+        >>> call = GetCrops().read("GET_CROPS: ['0', '5']")
+        >>> call.ids
+        ('0', '5')
+        >>> GetCrops().respond(call, images=2)
+        [{'type': 'image'}, {'type': 'image'}]
+    """
+
+    own: ClassVar[Mapping[str, str]] = {"system": OWN_PROMPT}
+
+    @property
+    def keep(self) -> int:
+        """What a call may take, whatever the task's limit."""
+        return CALL_BUDGET
+
+    def read(self, reply: str) -> ToolCall | None:
+        """See `parse_reply`."""
+        return parse_reply(reply)
+
+    def respond(self, call: ToolCall, images: int) -> list[Part]:
+        """The crops, in the order asked."""
+        return [{"type": "image"}] * images
 
 
 def _fold(text: str) -> str:

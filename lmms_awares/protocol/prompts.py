@@ -18,9 +18,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lmms_awares.cache import cache_home
-from lmms_awares.crops import CROPS
 from lmms_awares.errors import UserError
-from lmms_awares.protocol.get_crops import format_call
+from lmms_awares.protocol.get_crops import OWN_PROMPT
 from lmms_awares.protocol.published import LiteralError, extract_constant, first_python_block
 
 
@@ -51,16 +50,6 @@ class Source:
         """The pinned file's address."""
         return f"https://raw.githubusercontent.com/{self.repository}/{self.commit}/{self.file}"
 
-
-_REGIONS = ", ".join("all the whole image" if c.id == "all" else f"{c.id} {c.name}" for c in CROPS.values())
-OWN_PROMPT: str = (
-    "The picture you are shown is a reduced-resolution view of a sharper original. "
-    "Where this view is enough, give the answer straight away. Where a detail that decides the answer is too small "
-    "to make out, let your whole reply be one tool call with nothing around it, written like this:\n"
-    f"{format_call(('0', '5'))}\nThe regions you list then arrive at full resolution, and you answer from them. "
-    "You may call at most once, so list every region you need, but as little of the picture as will do.\n"
-    f"Regions, each as id and name: {_REGIONS}."
-)
 
 _AWARES = "NimrodShabtay/AwaRes", "2121cde328830e8c682d539c3fe40831d8e39cf3"
 _THINK = "dvlab-research/VisionThink", "42afd8c34a4efffeb9811368469d3d890efdedf3", "scripts/vllm_tool.py"
@@ -210,6 +199,17 @@ def published_prompt_for(checkpoint: str) -> str | None:
         if checkpoint.lower() == known or folder.lower() == known.rpartition("/")[2]:
             return name
     return None
+
+
+def foreign_prompt(pretrained: str, adapter: str | None, prompt: Prompt) -> str | None:
+    """A warning where a published checkpoint is to see another prompt than the one it was trained with; else None."""
+    published = published_prompt_for(adapter or "") or published_prompt_for(pretrained)
+    if published is None or prompt.label == published:
+        return None
+    return (
+        f"{pretrained} was trained with a prompt of its authors; this run uses '{prompt.label}' and its scores will "
+        f"suffer. Run `awares prompts import {published}` and pass prompt={published}."
+    )
 
 
 def list_prompts(cache_dir: Path | None = None) -> list[tuple[str, str, str]]:

@@ -7,15 +7,15 @@ scripts/vllm_tool.py in dvlab-research/VisionThink at 42afd8c.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+from lmms_awares.protocol.base import Part, Status, ToolProtocol
 
 TOOL_NAME = "resize_image"
 ACTION = "resize"
 ROUND_TOKENS = 8192  # new tokens per round, whatever the task's limit
-
-Part = dict[str, Any]  # of a chat message's content
 
 # Where a closing tag or bracket is missing the second group is empty: one pass, whatever a model may repeat.
 _BLOCK = re.compile(r"<tool_call>(.*?)(</tool_call>|\Z)", re.DOTALL)
@@ -34,6 +34,16 @@ class ToolCall:
 
     text: str
     error: str | None
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The whole image, in the words of AwaRes' protocol."""
+        return ("all",) if self.error is None else ()
+
+    @property
+    def status(self) -> Status:
+        """`valid` or `invalid`: there is one grammar."""
+        return "valid" if self.error is None else "invalid"
 
 
 def format_call() -> str:
@@ -120,45 +130,58 @@ OWN_PROMPTS: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Wording:
-    """What the user turns say around the task's words and the images, as contents of chat messages.
+class VisionThink(ToolProtocol[ToolCall]):
+    """VisionThink's protocol; see docs/methods/visionthink.md.
 
-    Attributes:
-        turn2: said with the original image.
-        error: said right behind an error.
-        instruction: what the first turn holds, the task's content in place of `{Question}`; None: that content only.
-        result: header and opening of the turn that shows the original image; None: the image comes first.
+    Args:
+        prompts: what the user turns say around the task's words and the images; default: our own.
+            `turn2`: said with the original image.
+            `error`: said right behind an error.
+            `instruction`: what the first turn holds, the task's content in place of `{Question}`; absent: that only.
+            `result`: header and opening of the turn that shows the original image; absent: the image comes first.
+
+    Example:
+        >>> VisionThink().read(format_call()).status
+        'valid'
     """
 
-    turn2: str
-    error: str
-    instruction: str | None = None
-    result: str | None = None
+    own: ClassVar[Mapping[str, str]] = OWN_PROMPTS
+
+    def __init__(self, prompts: Mapping[str, str] = OWN_PROMPTS) -> None:
+        self._turn2, self._error = prompts["turn2"], prompts["error"]
+        self._instruction, self._result = prompts.get("instruction"), prompts.get("result")
+        # The authors' turns follow the end of the one before without the line break that the template writes.
+        self.adjacent = self._result is not None
 
     @property
-    def adjacent(self) -> bool:
-        """The authors' turns follow the end of the one before without the line break that the template writes."""
-        return self.result is not None
+    def keep(self) -> int:
+        """At the limit, the last token gives way to an end of turn."""
+        return ROUND_TOKENS - 1
 
-    def question(self, content: Sequence[Part]) -> list[Part]:
-        """The first user turn, from the one that the task brings."""
-        if self.instruction is None:
+    def opening(self, content: Sequence[Part]) -> list[Part]:
+        """The task's content, inside the instruction where there is one."""
+        if self._instruction is None:
             return list(content)
-        before, after = self.instruction.format(Question="\0").split("\0")
+        before, after = self._instruction.format(Question="\0").split("\0")
         return [_text(before), *_lines(content), _text(after)]
 
-    def original(self, images: int) -> list[Part]:
-        """The user turn that answers a call: the original images."""
-        shown: list[Part] = [{"type": "image"}] * images
-        if self.result is None:
-            return [*shown, _text(self.turn2)]
-        opening = self.result.removeprefix("<|im_start|>user\n")
-        return [_text(opening), *_lines(shown), _text(f"</tool_response>\n{self.turn2}")]
+    def read(self, reply: str) -> ToolCall | None:
+        """See `parse_reply`."""
+        return parse_reply(reply)
 
-    def failure(self, error: str) -> list[Part]:
-        """The user turn that answers a call that could not be run."""
-        return [_text(error + self.error)]
+    def respond(self, call: ToolCall, images: int) -> list[Part]:
+        """The original images; or the error, where the call could not be run."""
+        if call.error is not None:
+            return [_text(call.error + self._error)]
+        shown: list[Part] = [{"type": "image"}] * images
+        if self._result is None:
+            return [*shown, _text(self._turn2)]
+        opening = self._result.removeprefix("<|im_start|>user\n")
+        return [_text(opening), *_lines(shown), _text(f"</tool_response>\n{self._turn2}")]
+
+    def answer(self, replies: Sequence[str]) -> str:
+        """See `final_answer`."""
+        return final_answer(replies)
 
 
 def _lines(content: Sequence[Part]) -> list[Part]:

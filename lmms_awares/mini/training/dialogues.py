@@ -16,7 +16,7 @@ from lmms_awares.mini.drawing import Scene, draw
 from lmms_awares.mini.questions import BENCHMARKS, Question
 from lmms_awares.mini.scenes import Size
 from lmms_awares.protocol import format_call
-from lmms_awares.protocol.prompts import OWN_PROMPT
+from lmms_awares.protocol.get_crops import OWN_PROMPT
 from lmms_awares.protocol.visionthink import OWN_SYSTEM_PROMPT, OWN_TURN2_PROMPT
 from lmms_awares.protocol.visionthink import format_call as call_original
 from lmms_awares.views import ViewPlan, plan_views, render_crop, render_full, render_lowres

@@ -1,0 +1,20 @@
+"""Who decides on crops, and what was decided where the model does not."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Of one sample, before anything is generated.
+
+    Attributes:
+        by_model: the model is asked; `crops` is empty.
+        crops: ids that are asked for in the model's place; empty for a direct answer.
+    """
+
+    by_model: bool
+    crops: tuple[str, ...] = ()
+
+
+ASK = Decision(by_model=True)
+DIRECT = Decision(by_model=False)

@@ -1,0 +1,87 @@
+"""lmms-eval's side of every model: what it asks of a chat model, and what it must not ask."""
+
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from accelerate import Accelerator
+from lmms_eval.api.instance import Instance
+from lmms_eval.api.model import lmms
+from lmms_eval.models.model_utils.gen_metrics import log_metrics
+from tqdm import tqdm
+
+from lmms_awares.errors import ConfigError
+from lmms_awares.journal import Entry
+from lmms_awares.models.batching import batches, wants_trace
+from lmms_awares.trace import seal
+
+
+class HostModel(lmms):
+    """A model of lmms-eval that answers batch by batch.
+
+    Args:
+        device: where to run; default: the process's accelerator, else the CPU.
+        batch_size: samples generated together.
+
+    Raises:
+        ConfigError: a batch size that is no number.
+    """
+
+    is_simple = False  # lmms-eval: requests carry chat messages
+    model_id: str
+
+    def __init__(self, device: str | None, batch_size: int | str) -> None:
+        super().__init__()
+        if not str(batch_size).isdigit() or int(batch_size) < 1:
+            raise ConfigError(f"batch_size={batch_size} is not supported; give a number such as 1 or 8")
+        self.batch_size = int(batch_size)
+        self.accelerator = Accelerator()
+        self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
+        self._device = device if device and self._world_size == 1 else self.accelerator.device
+
+    @abstractmethod
+    def run_batch(self, requests: Sequence[tuple[Instance, int]]) -> tuple[list[Entry], int]:
+        """Entries of a batch of (request, how often its document came before), and the tokens generated for them."""
+
+    @property
+    def device(self) -> Any:
+        """Where lmms-eval gathers results."""
+        return self._device
+
+    def clean(self) -> None:
+        """Keep the weights when lmms-eval has its answers: a trainer's callback evaluates the same object again."""
+
+    def loglikelihood(self, requests: list[Instance]) -> NoReturn:
+        """Not offered: the benchmarks generate."""
+        raise NotImplementedError(f"{self.model_id} generates; tasks that need log-likelihoods cannot run on it")
+
+    def generate_until_multi_round(self, requests: list[Instance]) -> NoReturn:
+        """Not offered: the crop protocol's turns are the model's own, not the task's."""
+        raise NotImplementedError(f"{self.model_id} does not run tasks with rounds of their own")
+
+    def generate_until(self, requests: list[Instance]) -> list[tuple[str, dict[str, int]]]:
+        """Answer requests; each result is (text, token counts), the documented form that survives lmms-eval's cache."""
+        entries: list[Entry] = []
+        tokens = 0
+        started = time.perf_counter()
+        with tqdm(total=len(requests), disable=self.rank != 0, desc=self.model_id) as progress:
+            for batch in batches(requests, self.batch_size):
+                done, generated = self.run_batch(batch)
+                entries.extend(done)
+                tokens += generated
+                progress.update(len(done))
+        elapsed = time.perf_counter() - started
+        log_metrics(
+            total_elapsed_time=elapsed,
+            total_gen_tokens=tokens,
+            avg_speed=tokens / elapsed,
+            additional_metrics={"total_requests": len(entries)},
+        )
+        return [
+            (
+                seal(entry.answer, entry.trace) if wants_trace(request) else entry.answer,
+                {"input_tokens": entry.input_tokens, "output_tokens": entry.output_tokens},
+            )
+            for request, entry in zip(requests, entries, strict=True)
+        ]

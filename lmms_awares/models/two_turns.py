@@ -1,0 +1,101 @@
+"""What the methods share whose first reply may be a tool call: generate, read, show, answer."""
+
+from collections.abc import Callable, Sequence
+
+from lmms_awares.engine.rounds import Rounds, two_rounds
+from lmms_awares.engine.turns import Decoding, Prepared, Reply, Turn
+from lmms_awares.errors import SampleError
+from lmms_awares.models import records
+from lmms_awares.models.base import Method
+from lmms_awares.models.sample import Outcome, Sample
+from lmms_awares.protocol.base import AnyCall, Call, ToolProtocol
+from lmms_awares.trace import CropTrace, ToolCallTrace, TurnTrace
+
+
+class TwoTurns(Method):
+    """Base of the methods that speak one of `lmms_awares.protocol.PROTOCOLS`; not registered itself."""
+
+    view = "lowres"
+
+    def ask(
+        self,
+        samples: Sequence[Sample],
+        protocol: ToolProtocol[AnyCall],
+        respond: Callable[[Sample, AnyCall], Turn],
+        *,
+        first: Decoding,
+        reuse_cache: bool = True,
+    ) -> list[Rounds[AnyCall]]:
+        """Let the model decide on each sample of a batch.
+
+        Args:
+            respond: the user turn that answers a sample's call.
+            first: how to decode the first round; the second is decoded as the task wants it.
+        """
+
+        def read(row: int, reply: Reply) -> tuple[AnyCall, Turn] | None:
+            call = protocol.read(self.engine.decode(reply.ids[: protocol.keep]))
+            return None if call is None else (call, respond(samples[row], call))
+
+        talk = self.engine.start([sample.prompt for sample in samples], reuse_cache=reuse_cache)
+        return two_rounds(talk, read, first=first, second=samples[0].decoding, keep=protocol.keep)
+
+    def called_outcome(
+        self,
+        sample: Sample,
+        call: Call,
+        *,
+        shown: list[CropTrace],
+        first: TurnTrace,
+        turn: Prepared,
+        final: Reply,
+        latency: float,
+        again: int | float = 0,
+        forced: bool = False,
+    ) -> Outcome:
+        """Outcome of a sample that called.
+
+        Args:
+            shown: what the call got.
+            turn: the user turn that showed it.
+            again: visual tokens of turn 1 that turn 2 prefilled once more.
+            forced: a control policy put the call into the model's mouth.
+        """
+        last = self.turn_trace(final)
+        return Outcome(
+            answer=last.text.strip(),
+            visual_tokens=final.visual.counted,
+            visual_tokens_processed=final.visual.counted + again,
+            pruning=records.pruning_trace(self.engine.pruner, final.visual),
+            turns=[first, last],
+            latency_s=latency,
+            truncated=not final.ended,
+            input_tokens=sample.prompt.length + turn.length,
+            tool_call=ToolCallTrace(status=call.status, ids=list(call.ids), text=call.text, forced=forced),
+            crops=shown,
+        )
+
+    def outcome(
+        self,
+        sample: Sample,
+        said: Rounds[AnyCall],
+        keep: int,
+        shown: Callable[[Sample, AnyCall], list[CropTrace]],
+        *,
+        reuse_cache: bool = True,
+    ) -> Outcome | SampleError:
+        """What came of a sample that the model decided on."""
+        if said.error is not None:
+            return said.error
+        if said.second is None:
+            return self.direct_outcome(sample, said.first)
+        return self.called_outcome(
+            sample,
+            said.second.call,
+            shown=shown(sample, said.second.call),
+            first=self.turn_trace(said.first, keep),
+            turn=said.second.turn,
+            final=said.second.reply,
+            latency=said.seconds,
+            again=0 if reuse_cache else said.first.visual.counted,
+        )
