@@ -13,13 +13,12 @@ from transformers import StaticCache
 from lmms_awares.engine.chat import ChatFormat
 from lmms_awares.engine.checkpoint import load
 from lmms_awares.engine.conversation import Conversation, question_of
-from lmms_awares.families import QWEN2_5_VL
+from lmms_awares.families import FAMILIES, QWEN2_5_VL, family_of
 from lmms_awares.models.config import CommonArgs
 from lmms_awares.pruning import PRUNERS, PruningError, options_of, sparsevlm, tower
 from lmms_awares.pruning.base import Pruner
 from lmms_awares.pruning.schedule import Schedule
 from lmms_awares.pruning.stages import StagedPruner, rater_attention
-from lmms_awares.tokens import TOKEN_SIDE
 
 TOLERANCE = 1e-5
 STEPS = 6
@@ -35,9 +34,10 @@ SCHEDULES = [  # staged pruners, with each schedule where they have several
 ]
 
 
-@pytest.fixture(scope="module", params=["sdpa", "eager"])
-def engine(request, small_checkpoint):
-    return build(small_checkpoint, request.param)
+@pytest.fixture(scope="module", params=[(family, kind) for family in FAMILIES for kind in ("sdpa", "eager")], ids=str)
+def engine(request, small_checkpoints):
+    family, attention = request.param
+    return build(small_checkpoints[family], attention)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def build(checkpoint, attention, dtype="float32"):
 
 
 def prompt(chat, name, question="What is it?"):
-    images = [picture((TOKEN_SIDE * w, TOKEN_SIDE * h), 10 * w + h) for w, h in PROMPTS[name]]
+    images = [picture((chat.token_side * w, chat.token_side * h), 10 * w + h) for w, h in PROMPTS[name]]
     content = [{"type": "image"} for _ in images]
     if len(content) > 1:
         content.insert(1, {"type": "text", "text": "and this:"})
@@ -130,15 +130,20 @@ def prune_images(engine, segment, pruner, **changed):
     model, chat = engine
     own = replace(segment, **changed)
     with pruner.attached(model):
-        features = model.model.get_image_features(own.pixels, own.grids, return_dict=True).pooler_output
+        features, levels = zip(*family_of(model.config).encode(model, own.pixels, own.grids), strict=True)
         asked = [question_of([segment], chat.end_ids[0])] * len(own.grids)
-        return pruner.prune(model, features, own.pixels, own.grids, asked, levels=[()] * len(own.grids))
+        return pruner.prune(model, features, own.pixels, own.grids, asked, levels=levels)
 
 
 def kept_inputs(engine, segment, pruner):
-    """[T', D] embeddings and [3, T'] positions behind a pruner, put together here without the engine's packing."""
+    """What is left behind a pruner, put together here without the engine's packing.
+
+    Returns:
+        [T', D] embeddings, [3, T'] positions, and what DeepStack needs besides.
+    """
     model, _ = engine
-    images = iter(prune_images(engine, segment, pruner))
+    pruned = prune_images(engine, segment, pruner)
+    images = iter(pruned)
     positions, _ = model.model.get_rope_index(
         segment.ids[None], segment.is_image[None].int(), image_grid_thw=segment.grids
     )
@@ -155,7 +160,10 @@ def kept_inputs(engine, segment, pruner):
             rows.append(embeds[at])
             columns.append(at)
             at += 1
-    return torch.stack(rows), positions[:, 0, columns]
+    levels = [torch.cat(level) for level in zip(*(image.levels for image in pruned), strict=True)]
+    visual = segment.is_image[columns]
+    deepstack = {"visual_pos_masks": visual[None], "deepstack_visual_embeds": levels} if levels else {}
+    return torch.stack(rows), positions[:, 0, columns], deepstack
 
 
 @pytest.mark.parametrize("prompted", ["wide", "two"])
@@ -165,14 +173,17 @@ def test_generation_equals_a_loop_without_cache(engine, name, prompted):
     model, chat = engine
     segment = prompt(chat, prompted)
     (reply,) = answer(engine, [segment], PRUNERS[name](0.5))
-    embeds, positions = kept_inputs(engine, segment, PRUNERS[name](0.5))
+    embeds, positions, deepstack = kept_inputs(engine, segment, PRUNERS[name](0.5))
     for step, said in enumerate(reply.ids):
         hidden = model.model.language_model(
-            inputs_embeds=embeds[None], position_ids=positions[:, None], use_cache=False
+            inputs_embeds=embeds[None], position_ids=positions[:, None], use_cache=False, **deepstack
         ).last_hidden_state
         assert (model.lm_head(hidden[0, -1]) - reply.logits[step]).abs().max() < TOLERANCE
         embeds = torch.cat([embeds, model.get_input_embeddings()(torch.tensor([said]))])
         positions = torch.cat([positions, positions.max().expand(3, 1) + 1], 1)
+        if deepstack:
+            mask = deepstack["visual_pos_masks"]
+            deepstack["visual_pos_masks"] = torch.cat([mask, mask.new_zeros(1, 1)], 1)
 
 
 # Whose attention scores the visual tokens, of the text behind them: written out again where it is known.
@@ -220,7 +231,7 @@ def test_staged_pruning_equals_a_loop_without_cache(small_checkpoint, name, prom
     segment = prompt(chat, prompted)
     pruner = PRUNERS[name](0.5, **options)
     (reply,) = answer(eager, [segment], pruner)
-    embeds, positions = kept_inputs(eager, segment, Pruner(1))
+    embeds, positions, _ = kept_inputs(eager, segment, Pruner(1))
     for step, said in enumerate(reply.ids):
         logits, counts = staged_step(model, embeds, positions, segment.is_image, pruner)
         assert (logits - reply.logits[step]).abs().max() < TOLERANCE
@@ -232,7 +243,7 @@ def test_staged_pruning_equals_a_loop_without_cache(small_checkpoint, name, prom
 @torch.no_grad()
 def test_rater_rows_equal_eager_attention(small_checkpoint):
     model, chat = eager = build(small_checkpoint, "eager")
-    embeds, positions = kept_inputs(eager, prompt(chat, "wide"), Pruner(1))
+    embeds, positions, _ = kept_inputs(eager, prompt(chat, "wide"), Pruner(1))
     layer = model.model.language_model.layers[0]
     rope = model.model.language_model.rotary_emb(embeds[None], positions[:, None])
     mask = torch.full((len(embeds), len(embeds)), -torch.inf).triu(1)[None, None]
@@ -371,7 +382,7 @@ def test_staged_pruning_takes_all_images_together(sdpa, name):
 @pytest.mark.parametrize("name", [n for n in INSIDE if PRUNERS[n].second_prefill])
 def test_a_second_turn_is_pruned_on_the_same_cache(engine, name):
     """As in AwaRes: both turns' images lose tokens; equal to prefilling the whole conversation again."""
-    crop = picture((TOKEN_SIDE * 6, TOKEN_SIDE * 5), 3)
+    crop = picture((engine[1].token_side * 6, engine[1].token_side * 5), 3)
     outs = {}
     for reuse in (True, False):
         conversation = converse(

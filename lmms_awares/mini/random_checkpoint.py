@@ -164,10 +164,10 @@ def _qwen2_5(tokenizer: PreTrainedTokenizerFast, std: float) -> PretrainedConfig
 
 
 def _qwen3(tokenizer: PreTrainedTokenizerFast, std: float) -> PretrainedConfig:
-    """Six layers, so that a stage finds room behind the three that add DeepStack's levels."""
+    """Eight layers, so that half of the tokens can go behind the three that add DeepStack's levels."""
     rope = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True, "rope_theta": 1e6}
     return Qwen3VLConfig(
-        text_config=_text(tokenizer, std) | {"num_hidden_layers": 6, "head_dim": 16, "rope_parameters": rope},
+        text_config=_text(tokenizer, std) | {"num_hidden_layers": 8, "head_dim": 16, "rope_parameters": rope},
         vision_config=_tower(QWEN3_VL, std) | {"num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1, 2]},
         **token_settings(tokenizer)[1],
         tie_word_embeddings=True,
