@@ -32,7 +32,7 @@ PAGES = sorted(
     ]
 )
 # Pages that are linked before they are written; remove a name when its page comes.
-PENDING = {"adding_a_benchmark.md", "adding_a_family.md"}
+PENDING = {"adding_a_benchmark.md"}
 UsageError = typer.BadParameter.__base__  # click's, or that of the copy which newer versions of typer bring along
 WIDTH = 122  # characters of a line that is no table, link or code
 

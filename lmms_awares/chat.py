@@ -1,0 +1,193 @@
+"""Asking a checkpoint about one image from Python: the methods of `--model awares`, without lmms-eval."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+from pydantic import ValidationError
+
+from lmms_awares import images
+from lmms_awares.engine.local import LocalEngine
+from lmms_awares.engine.rounds import two_rounds
+from lmms_awares.engine.turns import Decoding, Opening, Reply, Turn
+from lmms_awares.errors import ConfigError
+from lmms_awares.families import Model
+from lmms_awares.models.config import CommonArgs
+from lmms_awares.protocol import GetCrops, ToolCall, format_call
+from lmms_awares.protocol.prompts import Prompt, PromptError, foreign_prompt, load_prompt, published_prompt_for
+from lmms_awares.pruning import Pruner
+from lmms_awares.views import ViewPlan, plan_views, show
+
+Policy = Literal["model", "never", "always_full", "full"]
+POLICIES = ("model", "never", "always_full", "full")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a checkpoint said about an image, and what it saw.
+
+    Attributes:
+        answer: the last turn's text.
+        crops: ids of the crops that were shown, in order; empty for a direct answer.
+        visual_tokens: T, over all turns, each counted once; a mean over layers where a pruner acts inside the model.
+        rtr: T / N_full.
+        turns: the assistant's texts, first to last.
+    """
+
+    answer: str
+    crops: tuple[str, ...]
+    visual_tokens: int | float
+    rtr: float
+    turns: tuple[str, ...]
+
+
+class Chat:
+    """A loaded checkpoint that answers questions, one image at a time.
+
+    Args:
+        model: of one of `lmms_awares.families`.
+        processor: the checkpoint's.
+        prompt: system prompt that offers the crop tool.
+    """
+
+    def __init__(self, model: Model, processor: Any, prompt: Prompt) -> None:
+        self._model, self._processor, self._prompt = model.eval(), processor, prompt
+        self._protocol = GetCrops()
+
+    def ask(
+        self,
+        image: str | Path | bytes | Image.Image,
+        question: str,
+        *,
+        policy: Policy = "model",
+        pruner: Pruner | None = None,
+        max_new_tokens: int = 128,
+    ) -> Answer:
+        """Answer a question about an image, greedily.
+
+        Args:
+            image: a Pillow image, a file's path, or encoded bytes.
+            policy: who decides what is seen. `model`: the low-res view, then what the model calls for; `never`: the
+                low-res view alone, no tool offered; `always_full`: the low-res view and a call for the whole image;
+                `full`: the full view in one turn.
+            pruner: drops visual tokens of every view.
+            max_new_tokens: of the answer; a call may take up to 64 whatever this is.
+
+        Raises:
+            ConfigError: an unknown policy, a limit below 1, or a pruner that cannot serve the model or a second turn.
+            OSError, ValueError: an image that cannot be read or that the processor refuses.
+            SampleError: a conversation longer than the model's context.
+
+        Example:
+            reply = chat.ask("receipt.jpg", "What is the total?", pruner=VisionZip(0.5))
+            print(reply.answer, reply.crops, f"{reply.rtr:.2f}")
+        """
+        engine, decoding = self._checked(policy, pruner, max_new_tokens)
+        picture = images.from_pillow(image) if isinstance(image, Image.Image) else images.decode(image)
+        low, high = engine.pixel_limits
+        plan = plan_views(*picture.size, min_pixels=low, max_pixels=high, token_side=engine.family.token_side)
+        content = [{"type": "image"}, {"type": "text", "text": engine.quote(question)}]
+        offered = self._prompt.text if policy in ("model", "always_full") else None
+        view = show(picture, plan, "full" if policy == "full" else "lowres")
+        prompt = engine.prepare(Opening([{"role": "user", "content": content}], offered, [view]))
+        talk = engine.start([prompt])
+        keep = self._protocol.keep
+
+        def turn(call: ToolCall) -> Turn:
+            views = [show(picture, plan, id) for id in _requested(plan, call)]
+            return Turn(self._protocol.respond(call, len(views)), views)
+
+        if policy == "always_full" and not plan.lowres_is_full:
+            call = ToolCall(("all",), "valid", format_call(("all",)))
+            talk.say([call.text])
+            talk.continue_rows([0], [talk.prepare(0, turn(call))])
+            (final,) = talk.generate(decoding)
+            return _answer(plan, _requested(plan, call), final, (call.text, engine.decode(final.ids)))
+        if policy != "model":
+            (final,) = talk.generate(decoding)
+            return _answer(plan, (), final, (engine.decode(final.ids),))
+
+        def read(row: int, reply: Reply) -> tuple[ToolCall, Turn] | None:
+            found = self._protocol.read(engine.decode(reply.ids[:keep]))
+            return None if found is None else (found, turn(found))
+
+        first = Decoding(max(max_new_tokens, keep))
+        (said,) = two_rounds(talk, read, first=first, second=decoding, keep=keep)
+        if said.error is not None:
+            raise said.error
+        if said.second is None:
+            return _answer(plan, (), said.first, (engine.decode(said.first.ids[:max_new_tokens]),))
+        texts = (engine.decode(said.first.ids[:keep]), engine.decode(said.second.reply.ids))
+        return _answer(plan, _requested(plan, said.second.call), said.second.reply, texts)
+
+    def _checked(self, policy: str, pruner: Pruner | None, max_new_tokens: int) -> tuple[LocalEngine, Decoding]:
+        if policy not in POLICIES:
+            raise ConfigError(f"policy={policy!r} is none of {', '.join(POLICIES)}")
+        if pruner is not None and not pruner.second_prefill and policy in ("model", "always_full"):
+            raise ConfigError(f"{pruner.name} cannot prune the crops of a second turn; give policy='full' or 'never'")
+        decoding = Decoding.from_task({"max_new_tokens": max_new_tokens})
+        return LocalEngine(self._model, self._processor, pruner=pruner), decoding
+
+
+def load(
+    pretrained: str | None = None,
+    *,
+    model: Model | None = None,
+    processor: Any = None,
+    adapter: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> Chat:
+    """Load a checkpoint, or take one that is loaded.
+
+    A published checkpoint gets the prompt that it was trained with, if `awares prompts import` has fetched it.
+
+    Args:
+        pretrained: folder or hub id.
+        model, processor: both, in place of `pretrained`.
+        adapter: folder or hub id of a PEFT adapter, merged into the weights.
+        device: default: the first GPU, else the CPU.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`; default: the checkpoint's own.
+
+    Raises:
+        ConfigError: neither or both of `pretrained` and `model`; a checkpoint or setting that cannot be used.
+    """
+    if (pretrained is None) == (model is None) or (model is None) != (processor is None):
+        raise ConfigError("give either pretrained=CHECKPOINT, or model=... and processor=... together")
+    if model is not None:
+        if adapter or device or dtype:
+            raise ConfigError("adapter, device and dtype go with pretrained=CHECKPOINT; a loaded model has its own")
+        return Chat(model, processor, load_prompt("own"))
+    import torch
+
+    from lmms_awares.engine import checkpoint
+
+    try:
+        args = CommonArgs.model_validate({"pretrained": pretrained, "adapter": adapter, "dtype": dtype or "auto"})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{first['loc'][0]}: {first['msg']} (got {first['input']!r})") from None
+    loaded = checkpoint.load(args, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return Chat(*loaded, _prompt_for(args))
+
+
+def _prompt_for(args: CommonArgs) -> Prompt:
+    """The published prompt of a published checkpoint; where it is not imported, our own with a warning."""
+    published = published_prompt_for(args.adapter or "") or published_prompt_for(args.pretrained)
+    if published is not None:
+        try:
+            return load_prompt(published)
+        except PromptError:
+            warnings.warn(foreign_prompt(args.pretrained, args.adapter, load_prompt("own")) or "", stacklevel=3)
+    return load_prompt("own")
+
+
+def _requested(plan: ViewPlan, call: ToolCall) -> tuple[str, ...]:
+    return plan.requested(call.ids or ("all",))
+
+
+def _answer(plan: ViewPlan, crops: tuple[str, ...], last: Reply, turns: tuple[str, ...]) -> Answer:
+    seen = last.visual.counted
+    return Answer(turns[-1].strip(), crops, seen, seen / plan.full_tokens, turns)
