@@ -20,7 +20,6 @@ from lmms_awares.mini.tokenizer import make_tokenizer
 from lmms_awares.mini.training.batches import collate, loss, tokenize
 from lmms_awares.mini.training.dialogues import (
     DEFAULT_PROMPT,
-    IMAGE,
     MAKERS,
     Asker,
     crops,
@@ -188,7 +187,8 @@ def test_prompts_are_the_tasks_own(task, small_checkpoint, tmp_path):
     expected = []
     for index in range(3):
         _, question = BENCHMARKS[benchmark].sample(random.Random(f"test/{benchmark}/{index}"))
-        expected.append(opening(DEFAULT_PROMPT, IMAGE + user_text(benchmark, question)))
+        content = [{"type": "image"}, {"type": "text", "text": user_text(benchmark, question)}]
+        expected.append(opening(DEFAULT_PROMPT, content))
     assert sorted(model.heard) == sorted(expected)
 
 

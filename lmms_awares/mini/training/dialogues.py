@@ -6,23 +6,28 @@ Several questions on one image make a conversation of many turns; evaluation ask
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from typing import Any
 
 import torch
+from jinja2 import Template
 from PIL import Image
 
 from lmms_awares.crops import CROPS, target_crops
 from lmms_awares.mini.drawing import Scene, draw
 from lmms_awares.mini.questions import BENCHMARKS, Question
+from lmms_awares.mini.random_checkpoint import chat_template
 from lmms_awares.mini.scenes import Size
-from lmms_awares.protocol import format_call
-from lmms_awares.protocol.get_crops import OWN_PROMPT
-from lmms_awares.protocol.visionthink import OWN_SYSTEM_PROMPT, OWN_TURN2_PROMPT
+from lmms_awares.protocol import GetCrops, ToolCall, VisionThink, format_call
+from lmms_awares.protocol.base import Part
 from lmms_awares.protocol.visionthink import format_call as call_original
 from lmms_awares.views import ViewPlan, plan_views, render_crop, render_full, render_lowres
 
 DEFAULT_PROMPT = "You are a helpful assistant."  # the chat template's
-IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
+IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"  # as the chat template writes an image
+_SENTINEL = "@@reply@@"
+_SHOWN: Part = {"type": "image"}
+_CROPS, _THINK = GetCrops(), VisionThink()
 
 
 @dataclass(eq=False)
@@ -58,18 +63,32 @@ class Turn:
 Dialogue = tuple[Turn, ...]
 
 
-def opening(system: str, content: str) -> str:
+def opening(system: str, content: Sequence[Part]) -> str:
     """The first turn's text, as the chat template writes it."""
-    return f"<|im_start|>system\n{system}<|im_end|>\n{_user(content)}"
+    return _rendered([_message("system", [_text(system)]), _message("user", content)])
 
 
-def further(content: str) -> str:
-    """A later turn's text; the reply before it has closed itself."""
-    return f"\n{_user(content)}"
+def further(content: Sequence[Part]) -> str:
+    """A later turn's text, as the chat template writes it behind a reply that has closed itself."""
+    before = [_message("user", [_text("?")]), _message("assistant", [_text(_SENTINEL)])]
+    return _rendered([*before, _message("user", content)]).partition(f"{_SENTINEL}<|im_end|>")[2]
 
 
-def _user(content: str) -> str:
-    return f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n"
+def _message(role: str, content: Sequence[Part]) -> dict[str, Any]:
+    return {"role": role, "content": list(content)}
+
+
+def _text(text: str) -> Part:
+    return {"type": "text", "text": text}
+
+
+def _rendered(messages: list[dict[str, Any]]) -> str:
+    return _template().render(messages=messages, add_generation_prompt=True)
+
+
+@cache
+def _template() -> Template:
+    return Template(chat_template())
 
 
 _PHRASE = "\nAnswer the question using a single word or phrase."
@@ -193,7 +212,9 @@ def low_view(asker: Asker, count: int) -> Dialogue:
 def decisions(asker: Asker, count: int) -> Dialogue:
     """AwaRes, first turns: an answer where the low-res view suffices, else a call for the smallest target crop."""
     questions = asker.ask(count)
-    return _talk(OWN_PROMPT, asker.low, [asker.text(q) for q in questions], [_decided(asker, q) for q in questions])
+    return _talk(
+        _CROPS.own["system"], asker.low, [asker.text(q) for q in questions], [_decided(asker, q) for q in questions]
+    )
 
 
 def _decided(asker: Asker, question: Question) -> str:
@@ -218,10 +239,12 @@ def _called(asker: Asker, wanted: Sequence[tuple[Question, str]]) -> Dialogue:
         text = asker.text(question)
         oracle = not question.suffices and asker.target(question) == id
         if turns:
-            call = Turn(further(text), (), format_call([id]), learn=oracle)
+            call = Turn(further([_text(text)]), (), format_call([id]), learn=oracle)
         else:
-            call = Turn(opening(OWN_PROMPT, IMAGE + text), (asker.low,), format_call([id]), learn=oracle)
-        turns += [call, Turn(further(IMAGE), (asker.crop(id),), answer(question))]
+            content = _CROPS.opening([_SHOWN, _text(text)])
+            call = Turn(opening(_CROPS.own["system"], content), (asker.low,), format_call([id]), learn=oracle)
+        shown = _CROPS.respond(ToolCall((id,), "valid", call.reply), images=1)
+        turns += [call, Turn(further(shown), (asker.crop(id),), answer(question))]
     return tuple(turns)
 
 
@@ -230,20 +253,24 @@ def _direct(asker: Asker, view: View, questions: Sequence[Question]) -> Dialogue
 
 
 def _talk(system: str, view: View, texts: Sequence[str], replies: Sequence[str]) -> Dialogue:
-    wrapped = [further(text) if number else opening(system, IMAGE + text) for number, text in enumerate(texts)]
+    contents = [_text(text) for text in texts]
+    wrapped = [further([own]) if number else opening(system, [_SHOWN, own]) for number, own in enumerate(contents)]
     return _turns(view, wrapped, replies)
 
 
 def think(asker: Asker, count: int) -> Dialogue:
     """VisionThink: reason and answer where the low-res view suffices, else call for the original and answer then."""
     question = asker.ask(1)[0]
-    content, low = IMAGE + asker.text(question), asker.low
+    content, low = _THINK.opening([_SHOWN, _text(asker.text(question))]), asker.low
     reply = _boxed_where_asked(question)
     seen = f"<think>This can be read.</think><answer>{reply}</answer>"
     if question.suffices:
-        return (Turn(opening(OWN_SYSTEM_PROMPT, content), (low,), seen),)
-    call = Turn(opening(OWN_SYSTEM_PROMPT, content), (low,), f"<think>This is too small.</think>{call_original()}")
-    return call, Turn(further(IMAGE + OWN_TURN2_PROMPT), (asker.full,), seen)
+        return (Turn(opening(_THINK.own["system"], content), (low,), seen),)
+    reply = f"<think>This is too small.</think>{call_original()}"
+    call = _THINK.read(reply)
+    assert call is not None
+    shown = _THINK.respond(call, images=1)
+    return Turn(opening(_THINK.own["system"], content), (low,), reply), Turn(further(shown), (asker.full,), seen)
 
 
 def _boxed_where_asked(question: Question) -> str:
