@@ -167,21 +167,22 @@ def test_the_tower_is_asked_for_characters_where_they_can_be_read(fine, low):
     assert torch.equal(_facts(scene, 1)[..., _FIRST], coarse)
 
 
-class Overhearing(FullResolution):
-    """Keeps the prompts that it is asked."""
+def overhearing(model, monkeypatch):
+    """A list that gets the prompts which the model is asked."""
+    heard, prepare = [], model.engine.prepare
 
-    def __init__(self, **arguments):
-        super().__init__(**arguments)
-        self.heard = []
+    def listen(opening):
+        heard.append(model.engine.wording(opening))
+        return prepare(opening)
 
-    def _first_segment(self, text, images, plans):
-        self.heard.append(text)
-        return super()._first_segment(text, images, plans)
+    monkeypatch.setattr(model.engine, "prepare", listen)
+    return heard
 
 
 @pytest.mark.parametrize("task", MINI_TASKS)
-def test_prompts_are_the_tasks_own(task, small_checkpoint, tmp_path):
-    model = Overhearing(pretrained=str(small_checkpoint), device="cpu", batch_size=3)
+def test_prompts_are_the_tasks_own(task, small_checkpoint, tmp_path, monkeypatch):
+    model = FullResolution(pretrained=str(small_checkpoint), device="cpu", batch_size=3)
+    heard = overhearing(model, monkeypatch)
     run_tasks(model, [task], tmp_path, limit=3, gen_kwargs="max_new_tokens=1")
     benchmark = MINI_TASKS[task]
     expected = []
@@ -189,7 +190,7 @@ def test_prompts_are_the_tasks_own(task, small_checkpoint, tmp_path):
         _, question = BENCHMARKS[benchmark].sample(random.Random(f"test/{benchmark}/{index}"))
         content = [{"type": "image"}, {"type": "text", "text": user_text(benchmark, question)}]
         expected.append(opening(DEFAULT_PROMPT, content))
-    assert sorted(model.heard) == sorted(expected)
+    assert sorted(heard) == sorted(expected)
 
 
 def test_an_interrupted_training_goes_on_behind_its_last_stage(tmp_path):
