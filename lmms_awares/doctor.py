@@ -138,7 +138,9 @@ def _tasks() -> Finding:
 
 
 def _data() -> Iterator[Finding]:
-    from lmms_awares.tasks.data import BENCHMARKS, DATA_ROOT, DataError, local_files
+    from lmms_awares.errors import DataError
+    from lmms_awares.tasks.benchmarks import BENCHMARKS
+    from lmms_awares.tasks.data import DATA_ROOT, local_files
 
     root = os.environ.get(DATA_ROOT)
     if not root:

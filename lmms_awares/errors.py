@@ -18,3 +18,7 @@ class ConfigError(UserError):
 
 class SampleError(UserError):
     """A sample that cannot be answered; it is recorded as failed and the run goes on."""
+
+
+class DataError(UserError):
+    """Documents that are missing, lack a column, or hold what no scorer can take."""

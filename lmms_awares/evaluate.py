@@ -27,9 +27,9 @@ from lmms_awares.models.config import AwaresArgs, CommonArgs, parse_args
 from lmms_awares.plan import LISTINGS, Plan, plan_of
 from lmms_awares.quiet import plain_off_terminal, verbosity
 from lmms_awares.stamps import unique_stamps
-from lmms_awares.tasks import data, values
+from lmms_awares.tasks import benchmarks, data, values
 
-_OWN_TASKS = {*data.TASKS, *data.MINI_TASKS, *data.SUITES}
+_OWN_TASKS = {*benchmarks.TASKS, *benchmarks.MINI_TASKS, *benchmarks.SUITES}
 
 
 def preflight(plan: Plan, rest: Sequence[str]) -> None:
@@ -125,11 +125,11 @@ def _check_data(plan: Plan, *, oracle: bool) -> None:
     for task in plan.own_tasks:
         files = data.task_files(task)
         if files is None:
-            data.check_hub(data.TASKS[task])
+            data.check_hub(benchmarks.TASKS[task])
             continue
         if oracle:
             data.require_column(files, EVIDENCE, "policy=oracle")
-        values.check_files((data.TASKS | data.MINI_TASKS)[task], files, oracle=oracle)
+        values.check_files((benchmarks.TASKS | benchmarks.MINI_TASKS)[task], files, oracle=oracle)
 
 
 def _check_offset(plan: Plan, offset: int) -> None:

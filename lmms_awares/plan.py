@@ -12,7 +12,7 @@ import yaml
 from lmms_awares import host_arguments
 from lmms_awares.errors import ConfigError
 from lmms_awares.plugin import tasks_dir
-from lmms_awares.tasks import data
+from lmms_awares.tasks import benchmarks
 
 DEFAULT_OUTPUT = "results/runs"
 LISTINGS = ("list", "list_groups", "list_tags", "list_subtasks")
@@ -38,7 +38,7 @@ class Plan:
         def asked(name: str) -> bool:
             return any(fnmatch(name, pattern) for pattern in patterns)
 
-        return [task for group, tasks in data.SUITES.items() for task in tasks if asked(group) or asked(task)]
+        return [task for group, tasks in benchmarks.SUITES.items() for task in tasks if asked(group) or asked(task)]
 
 
 def plan_of(arguments: Sequence[str]) -> tuple[Plan, list[str]]:

@@ -11,7 +11,8 @@ from lmms_eval.api.task import ConfigurableMessagesTask
 from PIL import Image
 
 from lmms_awares import images
-from lmms_awares.tasks.data import BENCHMARKS, base_yaml_path, check_columns, content_hash, task_files
+from lmms_awares.tasks.benchmarks import BENCHMARKS
+from lmms_awares.tasks.data import base_yaml_path, check_columns, content_hash, task_files
 from lmms_awares.tasks.values import image_file, odd_value
 from lmms_awares.trace import Trace, reason_of, unseal
 
@@ -28,7 +29,7 @@ class AwaresTask(ConfigurableMessagesTask):
     Models without traces (lmms-eval's own) get the ordinary metrics only.
 
     Args:
-        config: the YAML's keys: `task`, `class` and `benchmark`, a key of `lmms_awares.tasks.data.BENCHMARKS`.
+        config: the YAML's keys: `task`, `class` and `benchmark`, a key of `lmms_awares.tasks.benchmarks.BENCHMARKS`.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:

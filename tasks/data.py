@@ -6,61 +6,13 @@ suite's test set, which is drawn where it is missing. Light to import: the check
 
 import hashlib
 import os
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from lmms_awares.errors import UserError
+from lmms_awares.errors import DataError
+from lmms_awares.tasks.benchmarks import BENCHMARKS, MINI_TASKS, PREFIX, TASKS
 
 DATA_ROOT = "AWARES_DATA_ROOT"
-PREFIX = "awares_"
-MINI_PREFIX = "awares_mini_"
-
-
-class DataError(UserError):
-    """Documents that are missing or lack a column; the message is one line that names the fix."""
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """Facts about one benchmark that do not stand in lmms-eval's own YAML.
-
-    Attributes:
-        base_yaml: the installed lmms-eval's task file, below its `tasks` folder.
-        split: split that is scored.
-        columns: columns that prompts and scorers read.
-        headline: the metric that the paper reports; its per-sample value becomes `score`.
-    """
-
-    base_yaml: str
-    split: str
-    columns: tuple[str, ...]
-    headline: str
-
-
-BENCHMARKS: dict[str, Benchmark] = {
-    "chartqa": Benchmark("chartqa/chartqa.yaml", "test", ("image", "question", "answer", "type"), "relaxed_overall"),
-    "docvqa_val": Benchmark(
-        "docvqa/docvqa_val.yaml", "validation", ("image", "question", "answers", "questionId"), "anls"
-    ),
-    "ocrbench": Benchmark(
-        "ocrbench/ocrbench.yaml",
-        "test",
-        ("image", "question", "answer", "dataset", "question_type"),
-        "ocrbench_accuracy",
-    ),
-    "pope": Benchmark("pope/pope.yaml", "test", ("image", "question", "answer", "question_id"), "pope_accuracy"),
-    "realworldqa": Benchmark("realworldqa/realworldqa.yaml", "test", ("image", "question", "answer"), "exact_match"),
-    "vstar_bench": Benchmark(
-        "vstar_bench/vstar_bench.yaml",
-        "test",
-        ("image", "text", "label", "category", "question_id"),
-        "vstar_overall_acc",
-    ),
-}
-TASKS: dict[str, str] = {PREFIX + name: name for name in BENCHMARKS}  # task -> benchmark
-MINI_TASKS: dict[str, str] = {MINI_PREFIX + name.removesuffix("_val"): name for name in BENCHMARKS}
-SUITES: dict[str, dict[str, str]] = {"awares_suite": TASKS, "awares_mini": MINI_TASKS}  # group -> its tasks
 
 
 def task_files(task: str) -> list[str] | None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmms_awares.errors import DataError
 from lmms_awares.labels import EVIDENCE, SUFFICES
-from lmms_awares.tasks.data import DataError
 
 if TYPE_CHECKING:
     import pyarrow

@@ -31,8 +31,6 @@ PAGES = sorted(
         ROOT / "lmms_awares" / "mini" / "checkpoint" / "README.md",
     ]
 )
-# Pages that are linked before they are written; remove a name when its page comes.
-PENDING = {"adding_a_benchmark.md"}
 UsageError = typer.BadParameter.__base__  # click's, or that of the copy which newer versions of typer bring along
 WIDTH = 122  # characters of a line that is no table, link or code
 
@@ -75,8 +73,6 @@ def broken(page):
             continue
         path, _, anchor = link.partition("#")
         target = (page.parent / path) if path else page
-        if target.name in PENDING and target.parent.name == "docs":
-            continue
         if not target.exists() or (anchor and anchor not in anchors(target)):
             yield link
 
@@ -143,10 +139,6 @@ def test_a_broken_link_or_anchor_is_found(tmp_path):
         "# One `two`, three\n\n[a](page.md#one-two-three) [b](#four) [c](gone.md) ![d](e.png) [f](https://x)\n"
     )
     assert list(broken(page)) == ["#four", "gone.md", "e.png"]
-
-
-def test_pending_pages_are_still_to_come():
-    assert [name for name in sorted(PENDING) if (ROOT / "docs" / name).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from test_tasks import Scripted, run_tasks
 
 from lmms_awares.crops import CROPS, IOU_THRESHOLD, box_iou
+from lmms_awares.errors import DataError
 from lmms_awares.labels import ORACLE_CROPS
 from lmms_awares.mini.drawing import CHOICES, DIGITS, LETTERS, SLOT, Item, Scene, draw
 from lmms_awares.mini.gallery import gallery
@@ -24,7 +25,7 @@ from lmms_awares.mini.suite import PARTS as SUITE_PARTS
 from lmms_awares.mini.suite import TEST_HASHES, build, document
 from lmms_awares.mini.suite import test_file as suite_file
 from lmms_awares.models.awares import Awares
-from lmms_awares.tasks.data import DATA_ROOT, DataError
+from lmms_awares.tasks.data import DATA_ROOT
 from lmms_awares.views import plan_views, render_lowres
 
 GALLERY = Path(__file__).parent.parent / "docs" / "mini_samples.png"

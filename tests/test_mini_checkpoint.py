@@ -21,7 +21,7 @@ from lmms_awares.protocol import TOOL_NAME
 from lmms_awares.pruning import PRUNERS
 from lmms_awares.report.read.folders import newest_run
 from lmms_awares.report.read.summary import summarize
-from lmms_awares.tasks.data import BENCHMARKS
+from lmms_awares.tasks.benchmarks import BENCHMARKS
 
 ROOT = Path(__file__).parent.parent
 RUNS = ROOT / "results" / "runs" / "mini"

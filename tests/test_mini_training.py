@@ -33,7 +33,7 @@ from lmms_awares.mini.training.recipe import Recipe, corpus, train
 from lmms_awares.mini.training.tower import _CHARACTERS, _FIRST, _IGNORED, _facts, train_tower
 from lmms_awares.models.resolution import FullResolution
 from lmms_awares.protocol import parse_reply
-from lmms_awares.tasks.data import MINI_TASKS
+from lmms_awares.tasks.benchmarks import MINI_TASKS
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from lmms_awares import cli
-from lmms_awares.errors import ConfigError
+from lmms_awares.errors import ConfigError, DataError
 from lmms_awares.evaluate import preflight
 from lmms_awares.journal import JournalError
 from lmms_awares.mini import smoke_data
 from lmms_awares.plan import plan_of
 from lmms_awares.protocol.prompts import PromptError
-from lmms_awares.tasks.data import DATA_ROOT, DataError
+from lmms_awares.tasks.data import DATA_ROOT
 
 LONG = "x" * 300
 

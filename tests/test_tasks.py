@@ -11,11 +11,13 @@ import pytest
 from harness import TASK, answers, document, picture, requests
 from PIL import Image
 
+from lmms_awares.errors import DataError
 from lmms_awares.mini import smoke_data
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.resolution import FullResolution, Qwen3FullResolution
 from lmms_awares.plugin import tasks_dir
-from lmms_awares.tasks.data import BENCHMARKS, DATA_ROOT, TASKS, DataError, content_hash
+from lmms_awares.tasks.benchmarks import BENCHMARKS, TASKS
+from lmms_awares.tasks.data import DATA_ROOT, content_hash
 from lmms_awares.tokens import grid_size
 from lmms_awares.trace import Trace, parse_trace, seal
 

@@ -14,6 +14,7 @@ from harness import picture
 from PIL import Image
 from test_tasks import Scripted, run_tasks
 
+from lmms_awares.errors import DataError
 from lmms_awares.evaluate import _check_data
 from lmms_awares.mini import smoke_data
 from lmms_awares.mini.suite import test_file as mini_file
@@ -21,7 +22,8 @@ from lmms_awares.plan import Plan
 from lmms_awares.report.explorer.documents import read
 from lmms_awares.tasks import values
 from lmms_awares.tasks.awares_task import AwaresTask
-from lmms_awares.tasks.data import BENCHMARKS, DATA_ROOT, TASKS, DataError
+from lmms_awares.tasks.benchmarks import BENCHMARKS, TASKS
+from lmms_awares.tasks.data import DATA_ROOT
 
 DOCUMENTS = 4
 ANSWERS = {"image": "", "question": "?", "answer": "yes", "question_id": "0"}

@@ -16,7 +16,7 @@ def tasks_path() -> None:
 @app.command("list")
 def tasks_list() -> None:
     """Print each task with its split, metric and the columns that local data must have."""
-    from lmms_awares.tasks.data import BENCHMARKS, SUITES, TASKS
+    from lmms_awares.tasks.benchmarks import BENCHMARKS, SUITES, TASKS
 
     for task, benchmark in TASKS.items():
         facts = BENCHMARKS[benchmark]

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lmms_awares.labels import SUFFICES
 from lmms_awares.mini.suite import document
-from lmms_awares.tasks.data import BENCHMARKS
+from lmms_awares.tasks.benchmarks import BENCHMARKS
 from lmms_awares.views import plan_views, render_lowres
 
 SAMPLES = 10

@@ -13,7 +13,7 @@ import datasets
 from PIL import Image, ImageDraw, ImageFont
 
 from lmms_awares.labels import EVIDENCE, SUFFICES
-from lmms_awares.tasks.data import BENCHMARKS
+from lmms_awares.tasks.benchmarks import BENCHMARKS
 
 Document = dict[str, Any]
 _SIZES = ((640, 480), (850, 600), (600, 850), (336, 336), (1120, 420), (96, 64))

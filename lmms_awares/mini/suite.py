@@ -18,11 +18,11 @@ from PIL import __version__ as pillow_version
 
 from lmms_awares.cache import cache_home
 from lmms_awares.crops import target_crops
+from lmms_awares.errors import DataError
 from lmms_awares.labels import EVIDENCE, ORACLE_CROPS, SUFFICES
 from lmms_awares.mini.drawing import draw
 from lmms_awares.mini.questions import BENCHMARKS, Question
-from lmms_awares.tasks.data import BENCHMARKS as FORMATS
-from lmms_awares.tasks.data import DataError
+from lmms_awares.tasks.benchmarks import BENCHMARKS as FORMATS
 
 Document = dict[str, Any]
 TEST_HASHES = {  # of `digest`

@@ -10,9 +10,11 @@ from PIL import Image
 
 from lmms_awares import images
 from lmms_awares.crops import Box, target_crops
+from lmms_awares.errors import DataError
 from lmms_awares.labels import EVIDENCE, ORACLE_CROPS, SUFFICES
 from lmms_awares.report.read.content import Content, question_column, target_column, target_text
-from lmms_awares.tasks.data import MINI_TASKS, TASKS, DataError, task_files
+from lmms_awares.tasks.benchmarks import MINI_TASKS, TASKS
+from lmms_awares.tasks.data import task_files
 from lmms_awares.tasks.values import image_file
 
 _COLUMNS = ("image", EVIDENCE, SUFFICES, ORACLE_CROPS)  # beside those with question and target

@@ -17,13 +17,12 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from lmms_awares.errors import UserError
+from lmms_awares.errors import DataError, UserError
 from lmms_awares.report.explorer import documents, overview, page_data
 from lmms_awares.report.explorer.pictures import Gallery
 from lmms_awares.report.read.content import seen_by
 from lmms_awares.report.read.lineup import collect_runs
 from lmms_awares.report.read.results import Run
-from lmms_awares.tasks.data import DataError
 
 PAGE = 50  # documents in one data file: what the browser loads at a time
 

@@ -30,7 +30,7 @@ from lmms_awares.report.tables.cdp import crop_shares
 from lmms_awares.report.tables.conditions import mixtures
 from lmms_awares.report.tables.paper import paper_table
 from lmms_awares.report.tables.table import numbers
-from lmms_awares.tasks.data import TASKS
+from lmms_awares.tasks.benchmarks import TASKS
 
 _ORACLE = "oracle (labels)"
 _CONTROLS = "control: fixed or random choice, or by the labels"

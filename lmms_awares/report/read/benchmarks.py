@@ -2,17 +2,9 @@
 
 from collections.abc import Iterable
 
-from lmms_awares.tasks.data import BENCHMARKS, MINI_TASKS, TASKS
+from lmms_awares.tasks.benchmarks import BENCHMARKS, MINI_TASKS, TASKS
 
 _BENCHMARK_OF = TASKS | MINI_TASKS
-TITLES = {  # as the paper's Table 1 heads its columns
-    "chartqa": "ChartQA",
-    "docvqa_val": "DocVQA",
-    "ocrbench": "OCRBench",
-    "pope": "POPE",
-    "realworldqa": "RealWorld",
-    "vstar_bench": "V* Bench",
-}
 
 
 def is_mini(task: str) -> bool:
@@ -29,7 +21,7 @@ def title_of(task: str) -> str:
     """A column heading."""
     if task not in _BENCHMARK_OF:
         return task
-    return TITLES[_BENCHMARK_OF[task]] + (" (mini)" if is_mini(task) else "")
+    return BENCHMARKS[_BENCHMARK_OF[task]].title + (" (mini)" if is_mini(task) else "")
 
 
 def in_order(tasks: Iterable[str]) -> list[str]:
