@@ -169,7 +169,7 @@ def test_an_edited_source_gets_no_old_answers(evaluate, tmp_path):
     for source in (SOURCE, SOURCE, SOURCE.replace("step: int = 2", "step: int = 4")):
         result = evaluate(source)
         assert result.returncode == 0, result.stderr
-        assert "pruned+mine:Every@0.5" in result.stdout
+        assert "pruned+every@0.5" in result.stdout
         found.append(traces(tmp_path / "out"))
     assert [[trace["reused"] for trace in run] for run in found] == [[False] * 2, [True] * 2, [False] * 2]
     for step, run in zip((2, 2, 4), found, strict=True):

@@ -15,8 +15,8 @@ import pytest
 
 from lmms_awares.cache import cache_home
 from lmms_awares.crops import CROPS
-from lmms_awares.protocol import parse_reply
-from lmms_awares.protocol.get_crops import OWN_PROMPT, prompts
+from lmms_awares.protocol import parse_reply, prompts
+from lmms_awares.protocol.get_crops import OWN_PROMPT
 from lmms_awares.protocol.prompts import PromptError, Source
 from lmms_awares.protocol.published import LiteralError, extract_constant, first_python_block
 
