@@ -4,10 +4,12 @@ import io
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from lmms_awares.families import FAMILIES
 from lmms_awares.trace import Conditions
 from lmms_awares.views import Size, ViewPlan, plan_views, render_lowres
 
@@ -63,9 +65,12 @@ class Gallery:
         Args:
             digest: tells equal images.
             image: RGB.
-            conditions: of the run, for the pixel limits of its views; None: the published checkpoints' limits.
+            conditions: of the run, for the limits and the grid of its views; None: the published Qwen2.5-VL's.
         """
-        limits = conditions.model_dump(include={"min_pixels", "max_pixels", "lowres_base"}) if conditions else {}
+        limits: dict[str, Any] = {}
+        if conditions:
+            limits = conditions.model_dump(include={"min_pixels", "max_pixels", "lowres_base"})
+            limits["token_side"] = FAMILIES[conditions.family].token_side
         key = blake2b(f"{digest} {limits}".encode(), digest_size=8).hexdigest()
         if key not in self._known:
             self._known[key] = self._render(
