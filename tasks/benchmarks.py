@@ -16,6 +16,7 @@ class Benchmark:
         columns: columns that prompts and scorers read.
         headline: the metric that the paper reports; its per-sample value becomes `score`.
         title: heads its columns, as in the paper's Table 1.
+        mini: the mini suite has a counterpart.
     """
 
     base_yaml: str
@@ -23,14 +24,20 @@ class Benchmark:
     columns: tuple[str, ...]
     headline: str
     title: str
+    mini: bool = False
 
 
 BENCHMARKS: dict[str, Benchmark] = {
     "chartqa": Benchmark(
-        "chartqa/chartqa.yaml", "test", ("image", "question", "answer", "type"), "relaxed_overall", "ChartQA"
+        "chartqa/chartqa.yaml", "test", ("image", "question", "answer", "type"), "relaxed_overall", "ChartQA", mini=True
     ),
     "docvqa_val": Benchmark(
-        "docvqa/docvqa_val.yaml", "validation", ("image", "question", "answers", "questionId"), "anls", "DocVQA"
+        "docvqa/docvqa_val.yaml",
+        "validation",
+        ("image", "question", "answers", "questionId"),
+        "anls",
+        "DocVQA",
+        mini=True,
     ),
     "ocrbench": Benchmark(
         "ocrbench/ocrbench.yaml",
@@ -38,12 +45,13 @@ BENCHMARKS: dict[str, Benchmark] = {
         ("image", "question", "answer", "dataset", "question_type"),
         "ocrbench_accuracy",
         "OCRBench",
+        mini=True,
     ),
     "pope": Benchmark(
-        "pope/pope.yaml", "test", ("image", "question", "answer", "question_id"), "pope_accuracy", "POPE"
+        "pope/pope.yaml", "test", ("image", "question", "answer", "question_id"), "pope_accuracy", "POPE", mini=True
     ),
     "realworldqa": Benchmark(
-        "realworldqa/realworldqa.yaml", "test", ("image", "question", "answer"), "exact_match", "RealWorld"
+        "realworldqa/realworldqa.yaml", "test", ("image", "question", "answer"), "exact_match", "RealWorld", mini=True
     ),
     "vstar_bench": Benchmark(
         "vstar_bench/vstar_bench.yaml",
@@ -51,8 +59,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         ("image", "text", "label", "category", "question_id"),
         "vstar_overall_acc",
         "V* Bench",
+        mini=True,
     ),
 }
 TASKS: dict[str, str] = {PREFIX + name: name for name in BENCHMARKS}  # task -> benchmark
-MINI_TASKS: dict[str, str] = {MINI_PREFIX + name.removesuffix("_val"): name for name in BENCHMARKS}
+MINI_TASKS: dict[str, str] = {
+    MINI_PREFIX + name.removesuffix("_val"): name for name, facts in BENCHMARKS.items() if facts.mini
+}
 SUITES: dict[str, dict[str, str]] = {"awares_suite": TASKS, "awares_mini": MINI_TASKS}  # group -> its tasks
