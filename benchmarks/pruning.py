@@ -123,11 +123,10 @@ def timings(arguments: argparse.Namespace) -> None:
     @torch.inference_mode()
     def tower(pruner: Pruner) -> float:
         """Encoding and choosing, without the language model."""
-        pixels, grids = segment.pixels.to(model.device), segment.grids.to(model.device)
         started = clock(model.device)
         with pruner.attached(model):
-            features = model.model.get_image_features(pixels, grids, return_dict=True).pooler_output
-            pruner.prune(model, features, segment.pixels, segment.grids, [question])
+            encoded = QWEN2_5_VL.encode(model, segment.pixels, segment.grids)
+            pruner.prune(model, encoded, segment.pixels, segment.grids, [question])
         return clock(model.device) - started
 
     def inside(pruner: StagedPruner) -> float:

@@ -4,10 +4,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 TOKEN_SIDE = 28  # px of a visual token's side in Qwen2.5-VL; `lmms_awares.families` has it for each architecture
-LOADER_TOKENS = (4, 16384)  # least and most visual tokens that Qwen's image loader gives an image
-
-# `min_pixels` and `max_pixels` of the published Qwen2.5-VL checkpoints.
-DEFAULT_MIN_PIXELS, DEFAULT_MAX_PIXELS = (tokens * TOKEN_SIDE**2 for tokens in LOADER_TOKENS)
+LOADER_TOKENS = (4, 16384)  # least and most visual tokens of an image: of Qwen's loader, and of published checkpoints
 
 
 def grid_size(

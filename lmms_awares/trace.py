@@ -12,7 +12,7 @@ SCHEMA_VERSION = 3
 # Version 1 had no `code`, `image_digest` and `reused`; version 2 no `method`, `nominal`, `view`, `family` and `engine`.
 READABLE = (1, 2, 3)
 EXECUTABLE: tuple[Status, ...] = ("valid", "recovered")  # status of a call that could be executed
-View = Literal["full", "lowres"]  # what the first turn shows of an image
+FirstView = Literal["full", "lowres"]  # what the first turn shows of an image
 REASON_CHARS = 200  # an error may quote a whole answer or a whole file
 _OPEN = "<|awares-trace|>"
 _CLOSE = "<|/awares-trace|>"
@@ -132,7 +132,7 @@ class Trace(_Strict):
     policy: str | None = None
     method: str
     nominal: float | None = None
-    view: View
+    view: FirstView
     prompt: str
     image_size: tuple[int, int] | None = None
     images: int = 0

@@ -130,9 +130,9 @@ def prune_images(engine, segment, pruner, **changed):
     model, chat = engine
     own = replace(segment, **changed)
     with pruner.attached(model):
-        features, levels = zip(*family_of(model.config).encode(model, own.pixels, own.grids), strict=True)
+        encoded = family_of(model.config).encode(model, own.pixels, own.grids)
         asked = [question_of([segment], chat.end_ids[0])] * len(own.grids)
-        return pruner.prune(model, features, own.pixels, own.grids, asked, levels=levels)
+        return pruner.prune(model, encoded, own.pixels, own.grids, asked)
 
 
 def kept_inputs(engine, segment, pruner):

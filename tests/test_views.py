@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lmms_awares.crops import CROPS
-from lmms_awares.tokens import DEFAULT_MAX_PIXELS, DEFAULT_MIN_PIXELS, count_visual_tokens, grid_size
+from lmms_awares.tokens import LOADER_TOKENS, count_visual_tokens, grid_size
 from lmms_awares.views import ViewPlan, plan_views, render_crop, render_full, render_lowres
 
 TOKEN = 28 * 28
@@ -133,7 +133,7 @@ def test_tiny_image_uses_the_full_view_once() -> None:
 
 
 def test_default_limits_are_those_of_the_published_checkpoints() -> None:
-    assert (DEFAULT_MIN_PIXELS, DEFAULT_MAX_PIXELS) == WIDE
+    assert tuple(tokens * TOKEN for tokens in LOADER_TOKENS) == WIDE
     plan = plan_views(640, 480)
     assert (plan.min_pixels, plan.max_pixels, plan.lowres_base, plan.min_crop_side) == (*WIDE, "processed", 100)
 

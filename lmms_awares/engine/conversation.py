@@ -187,9 +187,9 @@ class Conversation:
         if not images:
             return []
         pixels, grids = torch.cat([pixels for pixels, _, _ in images]), torch.cat([grids for _, grids, _ in images])
-        embeds, levels = zip(*self._family.encode(self._model, pixels, grids), strict=True)
+        encoded = self._family.encode(self._model, pixels, grids)
         questions = [question for _, own, question in images for _ in own]
-        return self._pruner.prune(self._model, embeds, pixels, grids, questions, levels=levels)
+        return self._pruner.prune(self._model, encoded, pixels, grids, questions)
 
     def _fresh(self, row: list[Segment]) -> list[Segment]:
         return row if self._cache is None else row[-1:]

@@ -3,25 +3,24 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic
 
 from lmms_awares.engine.turns import Decoding, Prepared, Reply, Talk, Turn
 from lmms_awares.errors import SampleError
-
-Call = TypeVar("Call")
+from lmms_awares.protocol.base import AnyCall
 
 
 @dataclass(frozen=True)
-class Second(Generic[Call]):
+class Second(Generic[AnyCall]):
     """A second round: the call that led to it, the user turn that answered the call, and what was then said."""
 
-    call: Call
+    call: AnyCall
     turn: Prepared
     reply: Reply
 
 
 @dataclass(frozen=True)
-class Rounds(Generic[Call]):
+class Rounds(Generic[AnyCall]):
     """What one row said.
 
     Attributes:
@@ -31,19 +30,19 @@ class Rounds(Generic[Call]):
     """
 
     first: Reply
-    second: Second[Call] | None
+    second: Second[AnyCall] | None
     seconds: float
     error: SampleError | None = None
 
 
 def two_rounds(
     talk: Talk,
-    respond: Callable[[int, Reply], tuple[Call, Turn] | None],
+    respond: Callable[[int, Reply], tuple[AnyCall, Turn] | None],
     *,
     first: Decoding,
     second: Decoding,
     keep: int,
-) -> list[Rounds[Call]]:
+) -> list[Rounds[AnyCall]]:
     """Generate a batch's first round; rows whose reply is a call go on to the second, the others are done.
 
     Args:
@@ -54,7 +53,7 @@ def two_rounds(
     """
     started = time.perf_counter()
     replies = talk.generate(first, keep=keep)
-    responses: dict[int, tuple[Call, Prepared]] = {}
+    responses: dict[int, tuple[AnyCall, Prepared]] = {}
     errors: dict[int, SampleError] = {}
     for row, reply in enumerate(replies):
         response = respond(row, reply)
@@ -64,7 +63,7 @@ def two_rounds(
             responses[row] = response[0], talk.prepare(row, response[1])
         except SampleError as error:
             errors[row] = error
-    seconds: dict[int, Second[Call]] = {}
+    seconds: dict[int, Second[AnyCall]] = {}
     if responses:
         talk.continue_rows(list(responses), [turn for _, turn in responses.values()])
         finals = talk.generate(second)

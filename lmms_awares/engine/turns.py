@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from lmms_awares.errors import ConfigError
 from lmms_awares.families import Family
+from lmms_awares.protocol.base import Part
 from lmms_awares.tokens import VisualTokens
 from lmms_awares.views import View
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from lmms_awares.pruning import Pruner
 
 Message = dict[str, Any]  # {"role": ..., "content": [Part, ...]}
-Part = dict[str, Any]  # {"type": "text", "text": ...} or {"type": "image"}
 
 
 @dataclass(frozen=True)

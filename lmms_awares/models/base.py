@@ -29,7 +29,7 @@ from lmms_awares.models.recovery import Answered, answer_within_memory, is_of_on
 from lmms_awares.models.sample import Address, Outcome, Sample, quoted, read_images
 from lmms_awares.protocol.prompts import foreign_prompt
 from lmms_awares.provenance import code_hash
-from lmms_awares.trace import Conditions, TurnTrace, View, method_name
+from lmms_awares.trace import Conditions, FirstView, TurnTrace, method_name
 from lmms_awares.views import ViewPlan, plan_views, show
 
 
@@ -49,7 +49,7 @@ class Method(HostModel):
         ConfigError: an unknown or impossible argument, or a checkpoint that cannot be used.
     """
 
-    view: ClassVar[View]
+    view: ClassVar[FirstView]
     nominal: ClassVar[float | None] = None
 
     def __init__(

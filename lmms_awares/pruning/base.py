@@ -151,33 +151,32 @@ class Pruner:
     def prune(
         self,
         model: Model,
-        features: Sequence[torch.Tensor],
+        encoded: Sequence[tuple[torch.Tensor, tuple[torch.Tensor, ...]]],
         pixels: torch.Tensor,
         grids: torch.Tensor,
         questions: Sequence[torch.Tensor],
-        *,
-        levels: Sequence[tuple[torch.Tensor, ...]],
     ) -> list[Kept]:
         """Prune the images that the tower has just encoded: `keep` for each.
 
         Args:
-            features: the tower's output, [N_i, D] per image.
+            encoded: [N_i, D] tokens and their DeepStack levels per image, as `Family.encode` gives them.
             pixels: [sum 4N_i, 3 * 2 * patch²] patches of the same images.
             grids: [n, 3] int64 (t, h, w) patch grids of the same images.
             questions: ids of the question that each image is asked about, [t_i] int64, see
                 `lmms_awares.engine.conversation.question_of`.
-            levels: DeepStack levels of each image.
         """
         table = model.get_input_embeddings()
         before = table.weight[model.config.vision_start_token_id]
         patches = pixels.split(grids.prod(1).tolist())
         merge = family_of(model.config).merge
         sides = [(rows // merge, columns // merge) for _, rows, columns in grids.tolist()]
-        received = self._received if self.reads_attention else [None] * len(features)
+        received = self._received if self.reads_attention else [None] * len(encoded)
         asked = [table(ids.to(before.device)) if self.reads_question else None for ids in questions]
         kept = [
-            self.keep(EncodedImage(*image))
-            for image in zip(features, patches, [before] * len(features), sides, received, asked, levels, strict=True)
+            self.keep(EncodedImage(embeds, own, before, grid, attention, question, levels))
+            for (embeds, levels), own, grid, attention, question in zip(
+                encoded, patches, sides, received, asked, strict=True
+            )
         ]
         self._received.clear()
         return kept

@@ -189,14 +189,8 @@ class PlainPrefill:
 
     def _pruned(self, asked: Sequence[tuple[Any, torch.Tensor]]) -> list[Kept]:
         assert self._encoded is not None
-        return self._prune(
-            self._model,
-            [embeds for (embeds, _), _ in asked],
-            self._encoded.pixels,
-            self._encoded.grids,
-            [question for _, question in asked],
-            levels=[levels for (_, levels), _ in asked],
-        )
+        features, questions = zip(*asked, strict=True)
+        return self._prune(self._model, features, self._encoded.pixels, self._encoded.grids, questions)
 
 
 def without_pruned(columns: torch.Tensor, images: Sequence[tuple[torch.Tensor, Kept]]) -> torch.Tensor:
