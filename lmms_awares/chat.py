@@ -3,12 +3,13 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from PIL import Image
 from pydantic import ValidationError
 
 from lmms_awares import images
+from lmms_awares.engine.crop_turns import crop_turn, requested
 from lmms_awares.engine.local import LocalEngine
 from lmms_awares.engine.rounds import two_rounds
 from lmms_awares.engine.turns import Decoding, Opening, Reply, Turn
@@ -21,7 +22,6 @@ from lmms_awares.pruning import Pruner
 from lmms_awares.views import ViewPlan, plan_views, show
 
 Policy = Literal["model", "never", "always_full", "full"]
-POLICIES = ("model", "never", "always_full", "full")
 
 
 @dataclass(frozen=True)
@@ -95,23 +95,19 @@ class Chat:
         talk = engine.start([prompt])
         keep = self._protocol.keep
 
-        def turn(call: ToolCall) -> Turn:
-            views = [show(picture, plan, id) for id in _requested(plan, call)]
-            return Turn(self._protocol.respond(call, len(views)), views)
-
         if policy == "always_full" and not plan.lowres_is_full:
             call = ToolCall(("all",), "valid", format_call(("all",)))
             talk.say([call.text])
-            talk.continue_rows([0], [talk.prepare(0, turn(call))])
+            talk.continue_rows([0], [talk.prepare(0, crop_turn(picture, plan, call))])
             (final,) = talk.generate(decoding)
-            return _answer(plan, _requested(plan, call), final, (call.text, engine.decode(final.ids)))
+            return _answer(plan, requested(plan, call), final, (call.text, engine.decode(final.ids)))
         if policy != "model":
             (final,) = talk.generate(decoding)
             return _answer(plan, (), final, (engine.decode(final.ids),))
 
         def read(row: int, reply: Reply) -> tuple[ToolCall, Turn] | None:
             found = self._protocol.read(engine.decode(reply.ids[:keep]))
-            return None if found is None else (found, turn(found))
+            return None if found is None else (found, crop_turn(picture, plan, found))
 
         first = Decoding(max(max_new_tokens, keep))
         (said,) = two_rounds(talk, read, first=first, second=decoding, keep=keep)
@@ -120,11 +116,11 @@ class Chat:
         if said.second is None:
             return _answer(plan, (), said.first, (engine.decode(said.first.ids[:max_new_tokens]),))
         texts = (engine.decode(said.first.ids[:keep]), engine.decode(said.second.reply.ids))
-        return _answer(plan, _requested(plan, said.second.call), said.second.reply, texts)
+        return _answer(plan, requested(plan, said.second.call), said.second.reply, texts)
 
     def _checked(self, policy: str, pruner: Pruner | None, max_new_tokens: int) -> tuple[LocalEngine, Decoding]:
-        if policy not in POLICIES:
-            raise ConfigError(f"policy={policy!r} is none of {', '.join(POLICIES)}")
+        if policy not in get_args(Policy):
+            raise ConfigError(f"policy={policy!r} is none of {', '.join(get_args(Policy))}")
         if pruner is not None and not pruner.second_prefill and policy in ("model", "always_full"):
             raise ConfigError(f"{pruner.name} cannot prune the crops of a second turn; give policy='full' or 'never'")
         decoding = Decoding.from_task({"max_new_tokens": max_new_tokens})
@@ -182,10 +178,6 @@ def _prompt_for(args: CommonArgs) -> Prompt:
         except PromptError:
             warnings.warn(foreign_prompt(args.pretrained, args.adapter, load_prompt("own")) or "", stacklevel=3)
     return load_prompt("own")
-
-
-def _requested(plan: ViewPlan, call: ToolCall) -> tuple[str, ...]:
-    return plan.requested(call.ids or ("all",))
 
 
 def _answer(plan: ViewPlan, crops: tuple[str, ...], last: Reply, turns: tuple[str, ...]) -> Answer:

@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from lmms_awares.engine.crop_turns import crop_turn, requested
 from lmms_awares.engine.turns import Prepared, Turn
 from lmms_awares.errors import SampleError
 from lmms_awares.models.config import AwaresArgs
@@ -16,10 +17,10 @@ from lmms_awares.models.sample import Address, Outcome, Sample
 from lmms_awares.models.two_turns import TwoTurns
 from lmms_awares.protocol import GetCrops, ToolCall, format_call
 from lmms_awares.trace import CropTrace, TurnTrace
-from lmms_awares.views import ViewPlan, show
+from lmms_awares.views import ViewPlan
 
 
-class Awares(TwoTurns):
+class Awares(TwoTurns[ToolCall]):
     """The two-turn policy.
 
     Whether a first turn is a call is known only when it has been said: it may run to 64 tokens even where the task
@@ -29,7 +30,20 @@ class Awares(TwoTurns):
 
     model_id = "awares"
     args: AwaresArgs
-    protocol = GetCrops()
+
+    @property
+    def protocol(self) -> GetCrops:
+        """AwaRes' own."""
+        return GetCrops()
+
+    def respond(self, sample: Sample, call: ToolCall) -> Turn:
+        """The user turn that holds the crops."""
+        return crop_turn(sample.images[0], sample.plans[0], call)
+
+    def shown(self, sample: Sample, call: ToolCall) -> list[CropTrace]:
+        """The crops with their tokens."""
+        plan = sample.plans[0]
+        return [CropTrace(id=id, tokens=plan.crop_tokens(id)) for id in requested(plan, call)]
 
     @property
     def policy(self) -> str:
@@ -68,19 +82,10 @@ class Awares(TwoTurns):
         return [outcomes[row] for row in range(len(samples))]
 
     def _ask_model(self, samples: Sequence[Sample]) -> list[Outcome | SampleError]:
-        """Turn 1 is generated; rows that call go on to turn 2, the others are done."""
-        keep, decoding, reuse = self.protocol.keep, samples[0].decoding, self.args.reuse_cache
-        rounds = self.ask(
-            samples,
-            self.protocol,
-            self._crop_turn,
-            first=replace(decoding, max_new_tokens=max(decoding.max_new_tokens, keep)),
-            reuse_cache=reuse,
-        )
-        return [
-            self.outcome(sample, said, keep, _shown, reuse_cache=reuse)
-            for sample, said in zip(samples, rounds, strict=True)
-        ]
+        """Turn 1 may run as long as a call, turn 2 as long as the task allows."""
+        decoding = samples[0].decoding
+        first = replace(decoding, max_new_tokens=max(decoding.max_new_tokens, self.protocol.keep))
+        return self.ask(samples, first=first, reuse_cache=self.args.reuse_cache)
 
     def _force(self, samples: Sequence[Sample]) -> list[Outcome | SampleError]:
         """Put the calls into the assistant's turns, then prefill everything at once."""
@@ -92,7 +97,7 @@ class Awares(TwoTurns):
         turns: dict[int, Prepared] = {}
         for row, (sample, call) in enumerate(zip(samples, calls, strict=True)):
             try:
-                turns[row] = talk.prepare(row, self._crop_turn(sample, call))
+                turns[row] = talk.prepare(row, self.respond(sample, call))
             except SampleError as error:
                 outcomes[row] = error
         if turns:
@@ -103,7 +108,6 @@ class Awares(TwoTurns):
                 outcomes[row] = self.called_outcome(
                     samples[row],
                     calls[row],
-                    shown=_shown(samples[row], calls[row]),
                     first=TurnTrace(text=calls[row].text, new_tokens=0, seconds=0.0),
                     turn=turn,
                     final=final,
@@ -111,17 +115,3 @@ class Awares(TwoTurns):
                     forced=True,
                 )
         return [outcomes[row] for row in range(len(samples))]
-
-    def _crop_turn(self, sample: Sample, call: ToolCall) -> Turn:
-        """The user turn that holds the crops, and nothing else."""
-        views = [show(sample.images[0], sample.plans[0], id) for id in _requested(sample, call)]
-        return Turn(self.protocol.respond(call, len(views)), views)
-
-
-def _requested(sample: Sample, call: ToolCall) -> tuple[str, ...]:
-    """Crops that a call yields; the whole image where it was attempted but unusable."""
-    return sample.plans[0].requested(call.ids or ("all",))
-
-
-def _shown(sample: Sample, call: ToolCall) -> list[CropTrace]:
-    return [CropTrace(id=id, tokens=sample.plans[0].crop_tokens(id)) for id in _requested(sample, call)]

@@ -1,6 +1,8 @@
 """What the methods share whose first reply may be a tool call: generate, read, show, answer."""
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Generic
 
 from lmms_awares.engine.rounds import Rounds, two_rounds
 from lmms_awares.engine.turns import Decoding, Prepared, Reply, Turn
@@ -8,44 +10,53 @@ from lmms_awares.errors import SampleError
 from lmms_awares.models import records
 from lmms_awares.models.base import Method
 from lmms_awares.models.sample import Outcome, Sample
-from lmms_awares.protocol.base import AnyCall, Call, ToolProtocol
+from lmms_awares.protocol.base import AnyCall, ToolProtocol
 from lmms_awares.trace import CropTrace, ToolCallTrace, TurnTrace
 
 
-class TwoTurns(Method):
+class TwoTurns(Method, Generic[AnyCall]):
     """Base of the methods that speak one of `lmms_awares.protocol.PROTOCOLS`; not registered itself."""
 
     view = "lowres"
 
+    @property
+    @abstractmethod
+    def protocol(self) -> ToolProtocol[AnyCall]:
+        """What is said."""
+
+    @abstractmethod
+    def respond(self, sample: Sample, call: AnyCall) -> Turn:
+        """The user turn that answers a sample's call."""
+
+    @abstractmethod
+    def shown(self, sample: Sample, call: AnyCall) -> list[CropTrace]:
+        """What that turn shows, for the trace."""
+
     def ask(
-        self,
-        samples: Sequence[Sample],
-        protocol: ToolProtocol[AnyCall],
-        respond: Callable[[Sample, AnyCall], Turn],
-        *,
-        first: Decoding,
-        reuse_cache: bool = True,
-    ) -> list[Rounds[AnyCall]]:
-        """Let the model decide on each sample of a batch.
+        self, samples: Sequence[Sample], *, first: Decoding, reuse_cache: bool = True
+    ) -> list[Outcome | SampleError]:
+        """Let the model decide on each sample of a batch: rows that call go on to turn 2, the others are done.
 
         Args:
-            respond: the user turn that answers a sample's call.
             first: how to decode the first round; the second is decoded as the task wants it.
         """
+        keep = self.protocol.keep
 
         def read(row: int, reply: Reply) -> tuple[AnyCall, Turn] | None:
-            call = protocol.read(self.engine.decode(reply.ids[: protocol.keep]))
-            return None if call is None else (call, respond(samples[row], call))
+            call = self.protocol.read(self.engine.decode(reply.ids[:keep]))
+            return None if call is None else (call, self.respond(samples[row], call))
 
         talk = self.engine.start([sample.prompt for sample in samples], reuse_cache=reuse_cache)
-        return two_rounds(talk, read, first=first, second=samples[0].decoding, keep=protocol.keep)
+        rounds = two_rounds(talk, read, first=first, second=samples[0].decoding, keep=keep)
+        return [
+            self._outcome(sample, said, reuse_cache=reuse_cache) for sample, said in zip(samples, rounds, strict=True)
+        ]
 
     def called_outcome(
         self,
         sample: Sample,
-        call: Call,
+        call: AnyCall,
         *,
-        shown: list[CropTrace],
         first: TurnTrace,
         turn: Prepared,
         final: Reply,
@@ -56,7 +67,6 @@ class TwoTurns(Method):
         """Outcome of a sample that called.
 
         Args:
-            shown: what the call got.
             turn: the user turn that showed it.
             again: visual tokens of turn 1 that turn 2 prefilled once more.
             forced: a control policy put the call into the model's mouth.
@@ -72,19 +82,10 @@ class TwoTurns(Method):
             truncated=not final.ended,
             input_tokens=sample.prompt.length + turn.length,
             tool_call=ToolCallTrace(status=call.status, ids=list(call.ids), text=call.text, forced=forced),
-            crops=shown,
+            crops=self.shown(sample, call),
         )
 
-    def outcome(
-        self,
-        sample: Sample,
-        said: Rounds[AnyCall],
-        keep: int,
-        shown: Callable[[Sample, AnyCall], list[CropTrace]],
-        *,
-        reuse_cache: bool = True,
-    ) -> Outcome | SampleError:
-        """What came of a sample that the model decided on."""
+    def _outcome(self, sample: Sample, said: Rounds[AnyCall], *, reuse_cache: bool) -> Outcome | SampleError:
         if said.error is not None:
             return said.error
         if said.second is None:
@@ -92,8 +93,7 @@ class TwoTurns(Method):
         return self.called_outcome(
             sample,
             said.second.call,
-            shown=shown(sample, said.second.call),
-            first=self.turn_trace(said.first, keep),
+            first=self.turn_trace(said.first, self.protocol.keep),
             turn=said.second.turn,
             final=said.second.reply,
             latency=said.seconds,

@@ -19,7 +19,7 @@ from lmms_awares.trace import CropTrace
 from lmms_awares.views import FULL, ViewPlan, show
 
 
-class VisionThink(TwoTurns):
+class VisionThink(TwoTurns[visionthink.ToolCall]):
     """The two-round protocol.
 
     The first round sees every image at half its size, in the user turn of the authors' prompt or of our own. A call
@@ -50,13 +50,11 @@ class VisionThink(TwoTurns):
 
     def answer(self, samples: Sequence[Sample]) -> list[Outcome | SampleError]:
         """Let every sample of the batch answer or call; callers get the second round."""
-        rounds = self.ask(samples, self.protocol, self._second_turn, first=samples[0].decoding)
-        outcomes = [
-            self.outcome(sample, said, self.protocol.keep, _shown) for sample, said in zip(samples, rounds, strict=True)
-        ]
+        outcomes = self.ask(samples, first=samples[0].decoding)
         return [outcome if isinstance(outcome, SampleError) else self._extracted(outcome) for outcome in outcomes]
 
-    def _second_turn(self, sample: Sample, call: visionthink.ToolCall) -> Turn:
+    def respond(self, sample: Sample, call: visionthink.ToolCall) -> Turn:
+        """The original images, or the error where the call could not be run."""
         views = []
         if call.error is None:
             views = [show(image, plan, FULL) for image, plan in zip(sample.images, sample.plans, strict=True)]
@@ -64,10 +62,9 @@ class VisionThink(TwoTurns):
             call = replace(call, error=self.engine.quote(call.error))
         return Turn(self.protocol.respond(call, len(views)), views, adjacent=self.protocol.adjacent)
 
+    def shown(self, sample: Sample, call: visionthink.ToolCall) -> list[CropTrace]:
+        """The original images where the call could be run."""
+        return [CropTrace(id="all", tokens=plan.full_tokens) for plan in sample.plans if call.error is None]
+
     def _extracted(self, outcome: Outcome) -> Outcome:
         return replace(outcome, answer=self.protocol.answer([turn.text for turn in outcome.turns]))
-
-
-def _shown(sample: Sample, call: visionthink.ToolCall) -> list[CropTrace]:
-    """The original images where the call could be run."""
-    return [CropTrace(id="all", tokens=plan.full_tokens) for plan in sample.plans if call.error is None]
