@@ -20,13 +20,15 @@ STARTED = time.perf_counter()
 from lmms_eval.evaluator import simple_evaluate  # noqa: E402
 from lmms_eval.tasks import TaskManager  # noqa: E402
 
+from lmms_awares.engine import crop_turns  # noqa: E402
 from lmms_awares.engine.chat import ChatFormat  # noqa: E402
 from lmms_awares.engine.conversation import Conversation  # noqa: E402
 from lmms_awares.mini import random_checkpoint, smoke_data  # noqa: E402
 from lmms_awares.models import awares, base  # noqa: E402
 from lmms_awares.plugin import tasks_dir  # noqa: E402
 from lmms_awares.tasks.awares_task import AwaresTask  # noqa: E402
-from lmms_awares.tasks.data import DATA_ROOT, TASKS  # noqa: E402
+from lmms_awares.tasks.benchmarks import TASKS  # noqa: E402
+from lmms_awares.tasks.data import DATA_ROOT  # noqa: E402
 
 SPENT: defaultdict[str, float] = defaultdict(float)
 
@@ -69,8 +71,8 @@ def main() -> None:
         timed(Conversation, "generate", "generate and encode")
         timed(ChatFormat, "segment", "preprocess")
         timed(AwaresTask, "doc_to_visual", "preprocess")
-        timed(awares, "render_lowres", "preprocess")
-        timed(awares, "render_crop", "preprocess")
+        timed(base, "show", "preprocess")
+        timed(crop_turns, "show", "preprocess")
         timed(base, "read_images", "preprocess")
         startup = time.perf_counter() - STARTED
         started = time.perf_counter()

@@ -45,7 +45,6 @@ from lmms_awares.tokens import TOKEN_SIDE
 
 RATIO = 0.5
 STAGED_HOOKS = ("_begin", "_choose_raters", "_prune", "_enter")  # all that a StagedPruner does inside the model
-MEMORY_SIDE = 64
 PUBLISHED_TOWER = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "window_size": 112}
 
 
@@ -173,10 +172,12 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--side", type=int, default=24, help="visual tokens per side of the timed image")
+    parser.add_argument("--memory-side", type=int, default=64, help="the same of the image whose scores take memory")
     arguments = parser.parse_args()
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        added, seconds = pool.apply(score_memory, (MEMORY_SIDE,))
-    print(f"scores of {MEMORY_SIDE**2} visual tokens ({4 * MEMORY_SIDE**2} patches, 16 heads, fp32, CPU): ")
+        added, seconds = pool.apply(score_memory, (arguments.memory_side,))
+    tokens = arguments.memory_side**2
+    print(f"scores of {tokens} visual tokens ({4 * tokens} patches, 16 heads, fp32, CPU): ")
     print(f"peak memory +{added:.0f} MiB, {seconds:.1f} s")
     timings(arguments)
 

@@ -1,0 +1,33 @@
+"""The scripts behind docs/measurements.md still run, at their smallest; what they measure there means nothing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SMALLEST = {
+    "overhead.py": (["--samples", "6"], "generate and encode"),
+    "report_scale.py": (["--runs", "2", "--share", "0.01"], "2 runs"),
+    "regress_rates.py": (["--repeats", "2", "--documents", "100"], "2.00 |"),
+    "kv_reuse.py": (["--repeats", "1"], "page 1700x2200"),
+    "pruning.py": (["--repeats", "1", "--side", "4", "--memory-side", "8"], "sparsevlm"),
+}
+
+
+def test_every_script_is_run():
+    assert {file.name for file in (ROOT / "benchmarks").glob("*.py")} == SMALLEST.keys()
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_it_runs(name, small_checkpoint):
+    arguments, words = SMALLEST[name]
+    if name in ("kv_reuse.py", "pruning.py"):
+        arguments = [*arguments, "--pretrained", str(small_checkpoint), "--dtype", "float32"]
+    command = [sys.executable, ROOT / "benchmarks" / name, *arguments]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert words in result.stdout
