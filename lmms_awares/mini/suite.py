@@ -120,7 +120,7 @@ def build(root: Path, parts: dict[str, int] | None = None) -> list[Path]:
     """
     files = []
     for part, count in (parts or PARTS).items():
-        for benchmark in FORMATS:
+        for benchmark in COLUMNS:
             files.append(_write(documents(benchmark, part, count), _file(root / part, benchmark)))
     return files
 
