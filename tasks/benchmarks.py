@@ -59,8 +59,8 @@ class Benchmark:
         sample: those columns of a small document, from a word that its image shows and its number: for data to try
             the program with, see `lmms_awares.mini.smoke_data`.
         reply: what a model says that answers such a document rightly.
-        in_suite: belongs to `awares_suite`, the paper's six; its YAML lists the same.
-        in_mini: the mini suite draws it too, see `lmms_awares.mini.suite`.
+        suite: belongs to `awares_suite`, the paper's six; its YAML lists the same.
+        mini: the mini suite draws it too, see `lmms_awares.mini.suite`.
     """
 
     title: str
@@ -70,8 +70,8 @@ class Benchmark:
     headline: str
     sample: Callable[[str, int], Document]
     reply: Callable[[Document], str]
-    in_suite: bool = False
-    in_mini: bool = False
+    suite: bool = False
+    mini: bool = False
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -134,8 +134,8 @@ BENCHMARKS: dict[str, Benchmark] = {
             "type": ("human_test", "augmented_test")[index % 2],
         },
         reply=lambda doc: doc["answer"],
-        in_suite=True,
-        in_mini=True,
+        suite=True,
+        mini=True,
     ),
     "docvqa_val": Benchmark(
         title="DocVQA",
@@ -145,8 +145,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         headline="anls",
         sample=lambda word, index: {"question": "What is the code?", "answers": [word], "questionId": str(index)},
         reply=lambda doc: doc["answers"][0],
-        in_suite=True,
-        in_mini=True,
+        suite=True,
+        mini=True,
     ),
     "ocrbench": Benchmark(
         title="OCRBench",
@@ -161,8 +161,8 @@ BENCHMARKS: dict[str, Benchmark] = {
             "question_type": "Regular Text Recognition",
         },
         reply=lambda doc: f"it says {doc['answer'][0]}",
-        in_suite=True,
-        in_mini=True,
+        suite=True,
+        mini=True,
     ),
     "pope": Benchmark(
         title="POPE",
@@ -176,8 +176,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         headline="pope_accuracy",
         sample=_pope,
         reply=lambda doc: doc["answer"].capitalize(),
-        in_suite=True,
-        in_mini=True,
+        suite=True,
+        mini=True,
     ),
     "realworldqa": Benchmark(
         title="RealWorld",
@@ -187,8 +187,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         headline="exact_match",
         sample=_realworldqa,
         reply=lambda doc: f"{doc['answer']}.",
-        in_suite=True,
-        in_mini=True,
+        suite=True,
+        mini=True,
     ),
     "vstar_bench": Benchmark(
         title="V* Bench",
@@ -203,15 +203,15 @@ BENCHMARKS: dict[str, Benchmark] = {
         headline="vstar_overall_acc",
         sample=_vstar_bench,
         reply=lambda doc: f"({doc['label']})",
-        in_suite=True,
-        in_mini=True,
+        suite=True,
+        mini=True,
     ),
 }
 TASKS: dict[str, str] = {PREFIX + name: name for name in BENCHMARKS}  # task -> benchmark
 MINI_TASKS: dict[str, str] = {
-    MINI_PREFIX + name.removesuffix("_val"): name for name, facts in BENCHMARKS.items() if facts.in_mini
+    MINI_PREFIX + name.removesuffix("_val"): name for name, facts in BENCHMARKS.items() if facts.mini
 }
 SUITES: dict[str, dict[str, str]] = {  # group -> its tasks
-    "awares_suite": {task: name for task, name in TASKS.items() if BENCHMARKS[name].in_suite},
+    "awares_suite": {task: name for task, name in TASKS.items() if BENCHMARKS[name].suite},
     "awares_mini": MINI_TASKS,
 }

@@ -1,12 +1,25 @@
 """Multi-turn generation on one KV cache, for a batch of conversations.
 
-The state of a batch is a left-padded matrix of token ids with a mask; pads and the columns behind a row's end of turn
-are holes that no later token may see. A further turn encodes only its new images, gets explicit M-RoPE positions for
-the whole conversation from `get_rope_index`, and continues on the cache. Nothing depends on the rope state that the
-model keeps between calls. Equality to a fresh full prefill is tested in tests/test_conversation.py.
+The state of a batch is a left-padded matrix of token ids with a mask. After turn 1 and a user turn, two rows:
 
-The language model gets a packed copy of that matrix: without the columns that a pruner dropped, each column with the
-position that it has in the whole conversation.
+    column   0  1  2  3  4  5  6 │ 7  8  9 10 │11 12 13 14
+    row 0    S  i  i  i  i  q  A │ c  a  l  / │ U  i  i  A      S system, i image, q question, A assistant's header,
+    row 1    .  .  S  i  i  q  A │ y  /  .  . │ .  U  i  A      call, y(es), / end of turn, U user's header
+    _mask    1 1 1 1 1 1 1  ...    1 for what a row holds, 0 for pads and holes (.)
+    _is_image  True at i
+
+What stands behind a row's end of turn is a hole that no later token may see. A further turn encodes only its new
+images, gets explicit M-RoPE positions for the whole conversation from `get_rope_index`, and continues on the cache.
+Nothing depends on the rope state that the model keeps between calls. Equality to a fresh full prefill is tested in
+tests/test_conversation.py.
+
+The language model gets a packed copy: `_columns[row, k]` is the matrix column that packed column k shows, -1 for a pad.
+With a pruner that keeps the second of row 0's four image tokens, and both of row 1's:
+
+    _columns  row 0  -1  0  2  5  6 │ 7  8  9 10 │11 12 13 14      (1, 3 and 4 were dropped)
+              row 1   2  3  4  5  6 │ 7  8  9 10 │-1 12 13 14      (9 and 10 are holes: shown, and masked)
+
+Each packed column has the position that it has in the whole conversation, as if nothing had been dropped.
 """
 
 import time

@@ -23,6 +23,7 @@ from lmms_awares.labels import EVIDENCE, ORACLE_CROPS, SUFFICES
 from lmms_awares.mini.drawing import draw
 from lmms_awares.mini.questions import BENCHMARKS, Question
 from lmms_awares.tasks.benchmarks import BENCHMARKS as FORMATS
+from lmms_awares.tasks.benchmarks import MINI_TASKS
 
 Document = dict[str, Any]
 TEST_HASHES = {  # of `digest`
@@ -120,7 +121,7 @@ def build(root: Path, parts: dict[str, int] | None = None) -> list[Path]:
     """
     files = []
     for part, count in (parts or PARTS).items():
-        for benchmark in COLUMNS:
+        for benchmark in MINI_TASKS.values():
             files.append(_write(documents(benchmark, part, count), _file(root / part, benchmark)))
     return files
 
