@@ -30,6 +30,7 @@ names = ("torch", "transformers", "lmms-eval", "peft", "datasets", "accelerate")
 print("tested with", ", ".join(f"{name} {version(name)}" for name in names))
 PYTHON
 exec "$python" -m pytest -n 2 --dist loadfile tests/test_models.py tests/test_conversation.py tests/test_chat.py \
-    tests/test_tasks.py tests/test_visionthink.py tests/test_pruning.py tests/test_pruned_models.py \
+    tests/test_tasks.py tests/test_visionthink.py tests/test_pruning.py tests/test_plain_generate.py tests/test_families.py \
+    tests/test_pruned_models.py \
     tests/test_pruning_golden.py tests/test_selection_golden.py tests/test_adapters.py tests/test_checkpoint_weights.py \
     tests/test_end_of_turn.py tests/test_mini_training.py "$@"

@@ -139,14 +139,14 @@ def _tasks() -> Finding:
 
 def _data() -> Iterator[Finding]:
     from lmms_awares.errors import DataError
-    from lmms_awares.tasks.benchmarks import BENCHMARKS
+    from lmms_awares.tasks.benchmarks import SUITES
     from lmms_awares.tasks.data import DATA_ROOT, local_files
 
     root = os.environ.get(DATA_ROOT)
     if not root:
         yield Finding("data", "ok", f"from the hub; set {DATA_ROOT}=DIR for local files")
         return
-    for name in BENCHMARKS:
+    for name in SUITES["awares_suite"].values():
         try:
             files = local_files(name) or []
             yield Finding(f"data {name}", "ok", f"{len(files)} file(s) in {root}/{name}")

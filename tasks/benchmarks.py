@@ -1,64 +1,209 @@
-"""The benchmarks, one record each: what lmms-eval's own YAMLs do not say of them."""
+"""Every benchmark in one record: what lmms-eval's own YAML does not say about it. Light to import.
 
+A record and `tasks/awares_<name>.yaml` are all that a benchmark needs, see docs/adding_a_benchmark.md.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 PREFIX = "awares_"
 MINI_PREFIX = "awares_mini_"
 
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a column holds: in words, and as a test of one value."""
+
+    expects: str
+    accepts: Callable[[Any], bool]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_answer(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())  # blanks are in everything that a model says
+
+
+def _is_answers(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_answer, value))
+
+
+def one_of(choices: Iterable[str], fold: Callable[[str], str] = str) -> Rule:
+    """One of a few texts; `fold` brings a value to their form, as the scorer does."""
+    known = tuple(choices)
+    return Rule(f"one of {', '.join(known)}", lambda value: isinstance(value, str) and fold(value) in known)
+
+
+TEXT = Rule("text", _is_text)
+ANSWER = Rule("a text that is not blank", _is_answer)
+ANSWERS = Rule("a list of texts, none of them blank", _is_answers)
+EITHER = Rule(ANSWERS.expects, lambda value: _is_answer(value) or _is_answers(value))  # the scorer takes both
+
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Facts about one benchmark that do not stand in lmms-eval's own YAML.
+    """Facts about one benchmark.
 
     Attributes:
+        title: heads its column in tables, as the paper's Table 1 does.
         base_yaml: the installed lmms-eval's task file, below its `tasks` folder.
         split: split that is scored.
-        columns: columns that prompts and scorers read.
+        columns: columns besides `image` that prompts and scorers read, and what each may hold; None where any value
+            will do.
         headline: the metric that the paper reports; its per-sample value becomes `score`.
-        title: heads its columns, as in the paper's Table 1.
-        mini: the mini suite has a counterpart.
+        sample: those columns of a small document, from a word that its image shows and its number: for data to try
+            the program with, see `lmms_awares.mini.smoke_data`.
+        reply: what a model says that answers such a document rightly.
+        suite: belongs to `awares_suite`, the paper's six; its YAML lists the same.
+        mini: the mini suite draws it too, see `lmms_awares.mini.suite`.
     """
 
+    title: str
     base_yaml: str
     split: str
-    columns: tuple[str, ...]
+    columns: Mapping[str, Rule | None]
     headline: str
-    title: str
+    sample: Callable[[str, int], Document]
+    reply: Callable[[Document], str]
+    suite: bool = False
     mini: bool = False
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Columns that the data must have."""
+        return ("image", *self.columns)
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """What the columns may hold, where not any value will do."""
+        return {column: rule for column, rule in self.columns.items() if rule is not None}
+
+
+# lmms-eval adds the scores up under these names.
+_OCRBENCH_TYPES = (
+    *("Regular Text Recognition", "Irregular Text Recognition", "Artistic Text Recognition"),
+    *("Handwriting Recognition", "Digit String Recognition", "Non-Semantic Text Recognition"),
+    *("Scene Text-centric VQA", "Doc-oriented VQA", "Key Information Extraction"),
+    "Handwritten Mathematical Expression Recognition",
+)
+
+
+def _options(word: str, index: int) -> tuple[str, tuple[str, str]]:
+    """The letter of the right option, and both options."""
+    letter = "AB"[index % 2]
+    return letter, (word, "nothing") if letter == "A" else ("nothing", word)
+
+
+def _pope(word: str, index: int) -> Document:
+    answer = ("yes", "no")[index % 2]
+    shown = word if answer == "yes" else "a zebra"
+    return {"question": f"Is there {shown} in the image?", "answer": answer, "question_id": str(index)}
+
+
+def _realworldqa(word: str, index: int) -> Document:
+    letter, (a, b) = _options(word, index)
+    order = "Please answer directly with only the letter."
+    return {"question": f"What is shown?\n\nA. {a}\nB. {b}\n{order}", "answer": letter}
+
+
+def _vstar_bench(word: str, index: int) -> Document:
+    letter, (a, b) = _options(word, index)
+    return {
+        "text": f"What is shown? (A) {a} (B) {b}",
+        "label": letter,
+        "category": ("direct_attributes", "relative_position")[index % 2],
+        "question_id": str(index),
+    }
 
 
 BENCHMARKS: dict[str, Benchmark] = {
     "chartqa": Benchmark(
-        "chartqa/chartqa.yaml", "test", ("image", "question", "answer", "type"), "relaxed_overall", "ChartQA", mini=True
+        title="ChartQA",
+        base_yaml="chartqa/chartqa.yaml",
+        split="test",
+        columns={"question": TEXT, "answer": ANSWER, "type": one_of(("human_test", "augmented_test"))},
+        headline="relaxed_overall",
+        sample=lambda word, index: {
+            "question": "Which value is printed?",
+            "answer": word,
+            "type": ("human_test", "augmented_test")[index % 2],
+        },
+        reply=lambda doc: doc["answer"],
+        suite=True,
+        mini=True,
     ),
     "docvqa_val": Benchmark(
-        "docvqa/docvqa_val.yaml",
-        "validation",
-        ("image", "question", "answers", "questionId"),
-        "anls",
-        "DocVQA",
+        title="DocVQA",
+        base_yaml="docvqa/docvqa_val.yaml",
+        split="validation",
+        columns={"question": TEXT, "answers": ANSWERS, "questionId": None},
+        headline="anls",
+        sample=lambda word, index: {"question": "What is the code?", "answers": [word], "questionId": str(index)},
+        reply=lambda doc: doc["answers"][0],
+        suite=True,
         mini=True,
     ),
     "ocrbench": Benchmark(
-        "ocrbench/ocrbench.yaml",
-        "test",
-        ("image", "question", "answer", "dataset", "question_type"),
-        "ocrbench_accuracy",
-        "OCRBench",
+        title="OCRBench",
+        base_yaml="ocrbench/ocrbench.yaml",
+        split="test",
+        columns={"question": TEXT, "answer": EITHER, "dataset": TEXT, "question_type": one_of(_OCRBENCH_TYPES)},
+        headline="ocrbench_accuracy",
+        sample=lambda word, index: {
+            "question": "what is written in the image?",
+            "answer": [word],
+            "dataset": "smoke",
+            "question_type": "Regular Text Recognition",
+        },
+        reply=lambda doc: f"it says {doc['answer'][0]}",
+        suite=True,
         mini=True,
     ),
     "pope": Benchmark(
-        "pope/pope.yaml", "test", ("image", "question", "answer", "question_id"), "pope_accuracy", "POPE", mini=True
+        title="POPE",
+        base_yaml="pope/pope.yaml",
+        split="test",
+        columns={
+            "question": TEXT,
+            "answer": one_of(("yes", "no"), lambda answer: answer.lower().strip()),
+            "question_id": None,
+        },
+        headline="pope_accuracy",
+        sample=_pope,
+        reply=lambda doc: doc["answer"].capitalize(),
+        suite=True,
+        mini=True,
     ),
     "realworldqa": Benchmark(
-        "realworldqa/realworldqa.yaml", "test", ("image", "question", "answer"), "exact_match", "RealWorld", mini=True
+        title="RealWorld",
+        base_yaml="realworldqa/realworldqa.yaml",
+        split="test",
+        columns={"question": TEXT, "answer": ANSWER},
+        headline="exact_match",
+        sample=_realworldqa,
+        reply=lambda doc: f"{doc['answer']}.",
+        suite=True,
+        mini=True,
     ),
     "vstar_bench": Benchmark(
-        "vstar_bench/vstar_bench.yaml",
-        "test",
-        ("image", "text", "label", "category", "question_id"),
-        "vstar_overall_acc",
-        "V* Bench",
+        title="V* Bench",
+        base_yaml="vstar_bench/vstar_bench.yaml",
+        split="test",
+        columns={
+            "text": TEXT,
+            "label": one_of("ABCD", lambda label: label.strip().upper()),
+            "category": TEXT,
+            "question_id": None,
+        },
+        headline="vstar_overall_acc",
+        sample=_vstar_bench,
+        reply=lambda doc: f"({doc['label']})",
+        suite=True,
         mini=True,
     ),
 }
@@ -66,4 +211,7 @@ TASKS: dict[str, str] = {PREFIX + name: name for name in BENCHMARKS}  # task -> 
 MINI_TASKS: dict[str, str] = {
     MINI_PREFIX + name.removesuffix("_val"): name for name, facts in BENCHMARKS.items() if facts.mini
 }
-SUITES: dict[str, dict[str, str]] = {"awares_suite": TASKS, "awares_mini": MINI_TASKS}  # group -> its tasks
+SUITES: dict[str, dict[str, str]] = {  # group -> its tasks
+    "awares_suite": {task: name for task, name in TASKS.items() if BENCHMARKS[name].suite},
+    "awares_mini": MINI_TASKS,
+}

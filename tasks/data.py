@@ -113,7 +113,7 @@ def check_columns(benchmark: str, found: list[str], where: str) -> None:
     Raises:
         DataError: names the missing columns.
     """
-    missing = [column for column in BENCHMARKS[benchmark].columns if column not in found]
+    missing = [column for column in BENCHMARKS[benchmark].required if column not in found]
     if missing:
         raise DataError(f"{where} lacks column {', '.join(missing)}; it has: {', '.join(found)}")
 

@@ -7,39 +7,19 @@ run, and every document once more when it is scored, since the hub's cannot be l
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmms_awares.errors import DataError
 from lmms_awares.labels import EVIDENCE, SUFFICES
+from lmms_awares.tasks.benchmarks import BENCHMARKS, Rule
 
 if TYPE_CHECKING:
     import pyarrow
     import pyarrow.parquet
 
 _SHOWN = 60  # characters of a value in a message
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What a column holds: in words, and as a test of one value."""
-
-    expects: str
-    accepts: Callable[[Any], bool]
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_answer(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())  # blanks are in everything that a model says
-
-
-def _is_answers(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_answer, value))
 
 
 def _is_box(value: Any) -> bool:
@@ -52,34 +32,6 @@ def _is_box(value: Any) -> bool:
     return bool(left < right and top < bottom)
 
 
-def _one_of(choices: Iterable[str], fold: Callable[[str], str] = str) -> Rule:
-    known = tuple(choices)
-    return Rule(f"one of {', '.join(known)}", lambda value: isinstance(value, str) and fold(value) in known)
-
-
-TEXT = Rule("text", _is_text)
-ANSWER = Rule("a text that is not blank", _is_answer)
-ANSWERS = Rule("a list of texts, none of them blank", _is_answers)
-EITHER = Rule(ANSWERS.expects, lambda value: _is_answer(value) or _is_answers(value))  # the scorer takes both
-# lmms-eval adds the scores up under these names.
-OCRBENCH_TYPES = (
-    *("Regular Text Recognition", "Irregular Text Recognition", "Artistic Text Recognition"),
-    *("Handwriting Recognition", "Digit String Recognition", "Non-Semantic Text Recognition"),
-    *("Scene Text-centric VQA", "Doc-oriented VQA", "Key Information Extraction"),
-    "Handwritten Mathematical Expression Recognition",
-)
-RULES: dict[str, dict[str, Rule]] = {
-    "chartqa": {"question": TEXT, "answer": ANSWER, "type": _one_of(("human_test", "augmented_test"))},
-    "docvqa_val": {"question": TEXT, "answers": ANSWERS},
-    "ocrbench": {"question": TEXT, "answer": EITHER, "dataset": TEXT, "question_type": _one_of(OCRBENCH_TYPES)},
-    "pope": {"question": TEXT, "answer": _one_of(("yes", "no"), lambda answer: answer.lower().strip())},
-    "realworldqa": {"question": TEXT, "answer": ANSWER},
-    "vstar_bench": {
-        "text": TEXT,
-        "label": _one_of("ABCD", lambda label: label.strip().upper()),
-        "category": TEXT,
-    },
-}
 # What policy=oracle asks by.
 ORACLE: dict[str, Rule] = {
     EVIDENCE: Rule("null or [left, top, right, bottom] in px", _is_box),
@@ -89,7 +41,7 @@ ORACLE: dict[str, Rule] = {
 
 def odd_value(benchmark: str, doc: dict[str, Any]) -> str | None:
     """What in a document lmms-eval cannot score, in one line; None where it can score all of it."""
-    return _first_odd(RULES[benchmark], doc)
+    return _first_odd(BENCHMARKS[benchmark].rules, doc)
 
 
 def _first_odd(rules: dict[str, Rule], doc: dict[str, Any]) -> str | None:
@@ -131,7 +83,7 @@ def image_file(path: str, folder: str | Path | None) -> Path:
 
 def _rules(benchmark: str, file: "pyarrow.parquet.ParquetFile", *, oracle: bool) -> dict[str, Rule]:
     own = {column: rule for column, rule in ORACLE.items() if oracle and column in file.schema_arrow.names}
-    return RULES[benchmark] | own
+    return BENCHMARKS[benchmark].rules | own
 
 
 def _odd_rows(rules: dict[str, Rule], file: "pyarrow.parquet.ParquetFile") -> Iterator[str]:

@@ -21,7 +21,7 @@ from lmms_awares.protocol import TOOL_NAME
 from lmms_awares.pruning import PRUNERS
 from lmms_awares.report.read.folders import newest_run
 from lmms_awares.report.read.summary import summarize
-from lmms_awares.tasks.benchmarks import BENCHMARKS
+from lmms_awares.tasks.benchmarks import MINI_TASKS
 
 ROOT = Path(__file__).parent.parent
 RUNS = ROOT / "results" / "runs" / "mini"
@@ -98,7 +98,7 @@ def test_the_demonstration_starts_afresh_and_names_the_log_of_a_failure(tmp_path
     folders = demo.run_all(checkpoint(), tmp_path)
     assert not (folders[0] / "stale").exists()
     never, lowres = (summarize(newest_run(folder)) for folder in folders)
-    assert list(never["n"]) == [1] * len(BENCHMARKS)
+    assert list(never["n"]) == [1] * len(MINI_TASKS)
     assert list(never["score"]) == list(lowres["score"])
     broken = Path(shutil.copytree(checkpoint(), tmp_path / "broken"))
     (broken / "tokenizer.json").write_text("{}")  # the preflight does not read it
@@ -192,7 +192,7 @@ def test_committed_table_shows_the_papers_point():
 def test_committed_run_calls_where_it_must():
     row = next(line for line in (RUNS / "cdp.md").read_text().splitlines() if line.startswith("| awares  "))
     _, samples, needed, _, recall, _, false_positives = (cell.strip() for cell in row.split("|")[1:8])
-    assert int(samples) == PARTS["test"] * len(BENCHMARKS) and 0.2 < int(needed) / int(samples) < 0.8
+    assert int(samples) == PARTS["test"] * len(MINI_TASKS) and 0.2 < int(needed) / int(samples) < 0.8
     assert float(recall) >= 70
     assert float(false_positives) <= 30
 
@@ -206,6 +206,6 @@ def test_committed_table_counts_tokens_as_the_methods_say():
     )
     assert ((fixed["rtr"] - fixed["nominal"]).abs() < 0.01).all()
     calling = long[long["method"] == "visionthink"]
-    assert len(calling) == len(BENCHMARKS)
+    assert len(calling) == len(MINI_TASKS)
     assert calling["call_rate"].between(0, 1, inclusive="neither").all()
     assert ((calling["rtr"] - LOWRES_RTR - calling["call_rate"]).abs() < 0.01).all()

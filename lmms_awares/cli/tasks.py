@@ -20,6 +20,6 @@ def tasks_list() -> None:
 
     for task, benchmark in TASKS.items():
         facts = BENCHMARKS[benchmark]
-        typer.echo(f"{task:<21} {facts.split:<11} {facts.headline:<18} columns: {', '.join(facts.columns)}")
+        typer.echo(f"{task:<21} {facts.split:<11} {facts.headline:<18} columns: {', '.join(facts.required)}")
     for group, tasks in SUITES.items():
         typer.echo(f"{group:<21} all of {', '.join(tasks)}")

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lmms_awares.labels import SUFFICES
 from lmms_awares.mini.suite import document
-from lmms_awares.tasks.benchmarks import BENCHMARKS
+from lmms_awares.tasks.benchmarks import MINI_TASKS
 from lmms_awares.views import plan_views, render_lowres
 
 SAMPLES = 10
@@ -41,7 +41,7 @@ def panel(benchmark: str, index: int) -> Image.Image:
 
 def gallery() -> Image.Image:
     """The first test documents of each benchmark in two columns."""
-    places = [(name, index) for index in range(SAMPLES) for name in BENCHMARKS][:SAMPLES]
+    places = [(name, index) for index in range(SAMPLES) for name in MINI_TASKS.values()][:SAMPLES]
     panels = [panel(*place) for place in places]
     columns = [panels[0::2], panels[1::2]]
     page = Image.new("RGB", (2 * _COLUMN, max(sum(p.height for p in column) for column in columns)), (255, 255, 255))

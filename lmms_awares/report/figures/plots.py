@@ -30,7 +30,7 @@ from lmms_awares.report.tables.cdp import crop_shares
 from lmms_awares.report.tables.conditions import mixtures
 from lmms_awares.report.tables.paper import paper_table
 from lmms_awares.report.tables.table import numbers
-from lmms_awares.tasks.benchmarks import TASKS
+from lmms_awares.tasks.benchmarks import SUITES
 
 _ORACLE = "oracle (labels)"
 _CONTROLS = "control: fixed or random choice, or by the labels"
@@ -56,11 +56,11 @@ def draw(
         raise RunError("--paper: the published points are of the real benchmarks, these runs of the mini suite")
     known = None if labels_of is None else _labels(lineup.sources, labels_of)
     figures, missing = {}, omissions(lineup)
-    if paper and set(tasks) != {*TASKS}:
+    if paper and set(tasks) != {*SUITES["awares_suite"]}:
         over = ", ".join(map(title_of, tasks))
         missing.append(f"published points are left out: they average all six benchmarks, these runs {over}")
     for name, make in {
-        "pareto": lambda: pareto(lineup, paper=paper and set(tasks) == {*TASKS}),
+        "pareto": lambda: pareto(lineup, paper=paper and set(tasks) == {*SUITES["awares_suite"]}),
         "latency": lambda: latency(lineup),
         "crops": lambda: crops(lineup, known),
         "resolutions": lambda: resolutions(lineup),
