@@ -8,9 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lmms_awares.errors import UserError
 from lmms_awares.protocol.base import Status
 
-SCHEMA_VERSION = 3
-# Version 1 had no `code`, `image_digest` and `reused`; version 2 no `method`, `nominal`, `view`, `family` and `engine`.
-READABLE = (1, 2, 3)
+SCHEMA_VERSION = 4
+# Version 1 had no `code`, `image_digest` and `reused`; version 2 no `method`, `nominal`, `view`, `family` and `engine`;
+# version 3 no parts of a turn's time, `cached_tokens`, `flops` and `kv_bytes`.
+READABLE = (1, 2, 3, 4)
+NAMED_SINCE = 3  # the version from which a trace says its method
 EXECUTABLE: tuple[Status, ...] = ("valid", "recovered")  # status of a call that could be executed
 FirstView = Literal["full", "lowres"]  # what the first turn shows of an image
 REASON_CHARS = 200  # an error may quote a whole answer or a whole file
@@ -39,11 +41,27 @@ class ToolCallTrace(_Strict):
 
 
 class TurnTrace(_Strict):
-    """One assistant turn. `seconds`: encoding, prefill and decoding of the batch that the sample was in."""
+    """One assistant turn. Times are of the batch that the sample was in, wall clock, device synchronised.
+
+    Attributes:
+        seconds: encoding, prefill and decoding.
+        vision_s: the vision tower, and what a pruner does behind it; None where an engine does not tell it apart.
+        prefill_s: the language model up to the first token, on a server from the request to the first token; None
+            where unknown.
+        decode_s: from the first token to the last; None where unknown.
+        prompt_tokens: text and visual tokens of the conversation in front of this turn, before any pruning; None in
+            older files.
+        cached_tokens: of these, those that a KV cache held already; None where a server does not say.
+    """
 
     text: str
     new_tokens: int
     seconds: float
+    vision_s: float | None = None
+    prefill_s: float | None = None
+    decode_s: float | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
 
 
 class PruningTrace(_Strict):
@@ -123,6 +141,9 @@ class Trace(_Strict):
         truncated: the answer was cut at the task's token limit.
         batch_size: samples generated together; latency compares only between equal batch sizes.
         failed: why the sample could not be answered; None where it was.
+        flops: floating-point operations of vision tower and language model over all turns, by the cost model
+            (`lmms_awares.cost`); None where it does not know the method or the engine.
+        kv_bytes: bytes of the KV cache when the last turn ended, likewise.
         reused: the answer came from the journal of an earlier run, with its times.
         conditions: of the run that the sample was generated in.
     """
@@ -151,6 +172,8 @@ class Trace(_Strict):
     response_chars: int = 0
     truncated: bool = False
     batch_size: int = 1
+    flops: int | None = None
+    kv_bytes: int | None = None
     failed: str | None = None
     reused: bool = False
     conditions: Conditions
@@ -175,7 +198,7 @@ def method_name(model: str, policy: str | None, pruner: str | None, retain_ratio
 
 
 def older_fields(model: str, policy: str | None, pruner: str | None, retain_ratio: float | None) -> dict[str, Any]:
-    """`method`, `nominal` and `view` of a trace before schema 3, which does not say them."""
+    """`method`, `nominal` and `view` of a trace before schema `NAMED_SINCE`, which does not say them."""
     fixed = {"qwen2_5_vl_full": 1.0, "qwen2_5_vl_lowres": 0.25}  # RTR of the methods without a retain ratio
     return {
         "method": method_name(model, policy, pruner, retain_ratio),
@@ -207,12 +230,12 @@ def parse_trace(payload: str | dict[str, object]) -> Trace:
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version not in READABLE or isinstance(version, bool):
         raise TraceError(f"trace schema version {version!r} is not one of {READABLE}; update lmms-awares")
-    older = {} if version == SCHEMA_VERSION else {"method": "", "view": "full"}  # until what they are is known
+    older = {} if version >= NAMED_SINCE else {"method": "", "view": "full"}  # until what they are is known
     try:
         trace = Trace.model_validate(older | data)
     except ValidationError as error:
         raise TraceError(f"the trace does not fit schema {version}: {error.errors()[0]}") from error
-    return _completed(trace) if older else trace
+    return _completed(trace) if older else trace.model_copy(update={"schema_version": SCHEMA_VERSION})
 
 
 def _completed(trace: Trace) -> Trace:

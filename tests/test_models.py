@@ -18,7 +18,7 @@ from lmms_awares.models.pruned import Pruned, VisionZip
 from lmms_awares.models.resolution import FullResolution, LowResolution
 from lmms_awares.models.visionthink import VisionThink
 from lmms_awares.protocol import CALL_BUDGET, ToolCall, get_crops
-from lmms_awares.trace import parse_trace
+from lmms_awares.trace import SCHEMA_VERSION, parse_trace
 
 SIZES = [(640, 480), (300, 500), (850, 600), (96, 64), (420, 336)]
 LIMITS = {"min_pixels": 4 * 784, "max_pixels": 600 * 784}
@@ -106,7 +106,7 @@ def test_traces_tell_the_method(build, kind, arguments, told):
     for _, trace in answers(build(kind, **arguments), [document((300, 200)), lost]):
         assert (trace.method, trace.nominal, trace.view, trace.policy) == told
         assert (trace.conditions.family, trace.conditions.engine) == ("qwen2_5_vl", "local")
-        assert trace.schema_version == 3
+        assert trace.schema_version == SCHEMA_VERSION
     assert trace.failed
 
 

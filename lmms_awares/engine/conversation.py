@@ -125,6 +125,7 @@ class Conversation:
             keep: tokens of a turn that stay in the conversation; what a row generates beyond is a hole.
         """
         started = self._clock()
+        prompts, cached = self._mask.sum(1).tolist(), self._cached()
         with self._pruner.attached(self._model):
             images = self._encode()
             self._pack(images)
@@ -171,6 +172,8 @@ class Conversation:
                 closed=bool((spoken[row] * is_closing[row]).any()),
                 seconds=seconds,
                 visual=visual[row],
+                prompt_tokens=prompts[row],
+                cached_tokens=cached[row],
                 logits=logits[row, :length] if logits is not None else None,
             )
             for row, length in enumerate(lengths)
@@ -214,6 +217,12 @@ class Conversation:
         pads, source = self._columns < 0, self._columns.clamp(min=0)
         ids = self._ids.gather(1, source).masked_fill(pads, self._pad)
         return ids, self._mask.gather(1, source).masked_fill(pads, 0)
+
+    def _cached(self) -> list[int]:
+        """Tokens of each row that the cache holds; what was generated last is not in it yet."""
+        held = 0 if self._cache is None else self._cache.get_seq_length()
+        _, mask = self._shown()
+        return mask[:, :held].sum(1).tolist()
 
     def _positions(self) -> torch.Tensor:
         """Packed [3, B, P] M-RoPE positions: those of the whole conversation, where only holes and pads are skipped."""

@@ -106,6 +106,15 @@ class Decoding:
 
 
 @dataclass(frozen=True)
+class Times:
+    """Where a turn's seconds went; None where the engine does not tell. See `lmms_awares.trace.TurnTrace`."""
+
+    vision_s: float | None = None
+    prefill_s: float | None = None
+    decode_s: float | None = None
+
+
+@dataclass(frozen=True)
 class Reply:
     """One assistant turn.
 
@@ -116,6 +125,9 @@ class Reply:
             conversation, and the next turn brings the template's.
         seconds: wall clock of the whole batch's turn, device synchronised.
         visual: visual tokens of the row's whole conversation so far.
+        times: the parts of `seconds`.
+        prompt_tokens: tokens of the row's conversation in front of this reply, before any pruning.
+        cached_tokens: of these, those that a KV cache held already; None where the engine does not tell.
         logits: [T, vocab] float32 logits of each generated step, on request.
     """
 
@@ -124,6 +136,9 @@ class Reply:
     closed: bool
     seconds: float
     visual: VisualTokens
+    times: Times = Times()
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
     logits: Any = None
 
 

@@ -151,7 +151,14 @@ class Method(HostModel):
     def turn_trace(self, reply: Reply, keep: int | None = None) -> TurnTrace:
         """A reply's turn in the trace; `keep`: tokens of it that stay."""
         ids = reply.ids[:keep]
-        return TurnTrace(text=self.engine.decode(ids), new_tokens=len(ids), seconds=reply.seconds)
+        return TurnTrace(
+            text=self.engine.decode(ids),
+            new_tokens=len(ids),
+            seconds=reply.seconds,
+            **asdict(reply.times),
+            prompt_tokens=reply.prompt_tokens,
+            cached_tokens=reply.cached_tokens,
+        )
 
     def sample_seed(self, at: Address) -> str:
         """Hex digest that seeds whatever is random about a sample."""

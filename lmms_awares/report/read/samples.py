@@ -14,8 +14,8 @@ import pyarrow.json
 from lmms_awares.errors import UserError
 from lmms_awares.trace import (
     EXECUTABLE,
+    NAMED_SINCE,
     READABLE,
-    SCHEMA_VERSION,
     Conditions,
     Trace,
     TraceError,
@@ -78,7 +78,7 @@ def read_samples(file: Path, *, scored: bool, model_args: Mapping[str, str]) -> 
     Args:
         file: a `*_samples_<task>.jsonl` of lmms-eval.
         scored: the rows carry our numeric `score`.
-        model_args: of the run, for what traces before schema 3 do not say.
+        model_args: of the run, for what traces before schema `NAMED_SINCE` do not say.
 
     Returns:
         one row per document, in the file's order: `doc_id`, `asked` (64-bit hash of question and target) and `pixels`
@@ -212,7 +212,7 @@ def _flatten(table: pa.Table, model_args: Mapping[str, str]) -> pd.DataFrame:
 def _described(trace: pa.Array, model_args: Mapping[str, str]) -> dict[str, pa.Array]:
     """`method`, `nominal` and `view` of each row, also where an older trace does not say them."""
     told = {name: pc.struct_field(trace, name) for name in ("method", "nominal", "view")}
-    older = pc.less(pc.struct_field(trace, "schema_version"), SCHEMA_VERSION)  # null where there is no trace
+    older = pc.less(pc.struct_field(trace, "schema_version"), NAMED_SINCE)  # null where there is no trace
     of_older = trace.filter(older)
     if not len(of_older):
         return told
