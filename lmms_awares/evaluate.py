@@ -24,6 +24,7 @@ from lmms_awares.journal import check_journal
 from lmms_awares.labels import EVIDENCE
 from lmms_awares.models import MODELS
 from lmms_awares.models.config import AwaresArgs, CommonArgs, parse_args
+from lmms_awares.models.server_args import check_batch_size
 from lmms_awares.plan import LISTINGS, Plan, plan_of
 from lmms_awares.quiet import plain_off_terminal, verbosity
 from lmms_awares.stamps import unique_stamps
@@ -65,9 +66,14 @@ def _check_model(plan: Plan) -> CommonArgs:
     args = parse_args(plan.model, host_arguments.pairs(plan.model_args, "--model_args"))
     if not plan.batch_size.isdigit() or int(plan.batch_size) < 1:
         raise ConfigError(f"--batch_size {plan.batch_size} is not supported; give a number such as 1 or 8")
+    check_batch_size(args, int(plan.batch_size))
     prompts = args.load_prompts()
-    check_checkpoint(args.pretrained, args.adapter, args.families)
+    check_checkpoint(args.pretrained, args.adapter, args.families, weights=args.base_url is None)
     check_limits(args)
+    if args.base_url is not None:
+        from lmms_awares.engine.server import ServerEngine
+
+        ServerEngine.open(args).close()
     if args.journal is None:
         args.journal = Path(plan.output_path) / "journal.jsonl"
         plan.model_args += f",journal={args.journal}"

@@ -4,6 +4,7 @@ import io
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -27,6 +28,7 @@ _RASTER = [
     "SGI",
 ]
 _SIXTEEN_BITS = 65535
+_STRICT = Lock()  # Pillow's leniency is one setting for all threads
 
 
 def decode(source: bytes | str | Path) -> Image.Image:
@@ -35,6 +37,11 @@ def decode(source: bytes | str | Path) -> Image.Image:
     Raises:
         OSError: missing, truncated, or in no raster format that is read here.
     """
+    with _STRICT:
+        return _decode(source)
+
+
+def _decode(source: bytes | str | Path) -> Image.Image:
     # lmms-eval tells Pillow to fill in what a truncated file lacks; a benchmark's image must be whole.
     lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:

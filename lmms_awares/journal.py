@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from typing import IO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -91,6 +92,7 @@ class Journal:
         own = path if rank == 0 else path.with_name(f"{path.stem}.rank{rank}{path.suffix}")
         self._file: IO[str] = own.open("a+", encoding="utf-8")
         _end_torn_line(self._file)
+        self._lock = Lock()  # samples may finish in several threads
 
     def get(self, key: str) -> Entry | None:
         """The finished sample with this key, or None."""
@@ -98,10 +100,12 @@ class Journal:
 
     def add(self, entry: Entry) -> None:
         """Append and flush one finished sample."""
-        if entry.trace.failed is None:
-            self._done[entry.key] = entry
-        self._file.write(entry.model_dump_json() + "\n")
-        self._file.flush()
+        line = entry.model_dump_json() + "\n"
+        with self._lock:
+            if entry.trace.failed is None:
+                self._done[entry.key] = entry
+            self._file.write(line)
+            self._file.flush()
 
 
 def _shards(path: Path) -> list[Path]:

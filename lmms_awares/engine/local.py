@@ -11,8 +11,8 @@ from transformers import Qwen2_5_VLProcessor, Qwen3VLProcessor
 from lmms_awares.engine import checkpoint
 from lmms_awares.engine.chat import ChatFormat
 from lmms_awares.engine.conversation import Conversation, Segment
-from lmms_awares.engine.turns import Decoding, Engine, Opening, Prepared, Reply, Talk, Turn
-from lmms_awares.errors import ConfigError, SampleError
+from lmms_awares.engine.turns import Decoding, Engine, Opening, Prepared, Reply, Talk, Turn, check_context
+from lmms_awares.errors import ConfigError
 from lmms_awares.families import Model, family_of
 from lmms_awares.models.config import CommonArgs, PruningArgs
 from lmms_awares.pruning import Pruner, PruningError
@@ -91,17 +91,15 @@ class LocalEngine(Engine):
         check_context(len(segment.ids), self.context)
         return LocalPrepared(len(segment.ids), segment)
 
-    def start(self, openings: Sequence[Prepared], *, reuse_cache: bool = True) -> "LocalTalk":
-        """A batch on one KV cache."""
+    def start(self, openings: Sequence[Prepared], *, reuse_cache: bool = True, seed: int | None = None) -> "LocalTalk":
+        """Begin a batch on one KV cache; `seed` is that of torch's generators."""
+        if seed is not None:
+            torch.manual_seed(seed)
         return LocalTalk(self, [_segment(opening) for opening in openings], reuse_cache=reuse_cache)
 
     def decode(self, ids: Sequence[int]) -> str:
         """See `ChatFormat.decode`."""
         return self.chat.decode(ids)
-
-    def seed(self, seed: int) -> None:
-        """Of torch's generators."""
-        torch.manual_seed(seed)
 
     def conditions(self) -> dict[str, Any]:
         """Of weights, dtype, attention, device and pixel limits."""
@@ -198,20 +196,3 @@ class LocalTalk(Talk):
 def _segment(prepared: Prepared) -> Segment:
     assert isinstance(prepared, LocalPrepared)
     return prepared.segment
-
-
-def check_context(tokens: int, context: int) -> None:
-    """Refuse a conversation that is longer than what the model was made for: it would answer, but nonsense.
-
-    Args:
-        tokens: of all turns before the next reply, images included as the views show them, before any pruning.
-        context: `max_position_embeddings`.
-
-    Raises:
-        SampleError: it is too long.
-    """
-    if tokens > context:
-        raise SampleError(
-            f"its prompt of {tokens} tokens is longer than the model's context of {context}; where its images are what "
-            "is long, a lower max_pixels helps"
-        )

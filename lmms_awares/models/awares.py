@@ -91,7 +91,7 @@ class Awares(TwoTurns[ToolCall]):
         """Put the calls into the assistant's turns, then prefill everything at once."""
         started = time.perf_counter()
         calls = [ToolCall(s.decision.crops, "valid", format_call(s.decision.crops)) for s in samples]
-        talk = self.engine.start([sample.prompt for sample in samples])
+        talk = self.start(samples)
         talk.say([call.text for call in calls])
         outcomes: dict[int, Outcome | SampleError] = {}
         turns: dict[int, Prepared] = {}
@@ -102,8 +102,8 @@ class Awares(TwoTurns[ToolCall]):
                 outcomes[row] = error
         if turns:
             talk.continue_rows(list(turns), list(turns.values()))
+            rendering = time.perf_counter() - started
             finals = talk.generate(samples[0].decoding)
-            latency = time.perf_counter() - started
             for (row, turn), final in zip(turns.items(), finals, strict=True):
                 outcomes[row] = self.called_outcome(
                     samples[row],
@@ -111,7 +111,7 @@ class Awares(TwoTurns[ToolCall]):
                     first=TurnTrace(text=calls[row].text, new_tokens=0, seconds=0.0),
                     turn=turn,
                     final=final,
-                    latency=latency,
+                    latency=rendering + final.seconds,
                     forced=True,
                 )
         return [outcomes[row] for row in range(len(samples))]

@@ -6,7 +6,7 @@ request ──► _prepare ──► Sample ──► answer (the method's) ─�
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -17,8 +17,8 @@ from PIL import Image
 
 from lmms_awares.crops import MIN_CROP_SIDE
 from lmms_awares.engine import checkpoint
-from lmms_awares.engine.local import LocalEngine
-from lmms_awares.engine.turns import Decoding, Message, Opening, Reply
+from lmms_awares.engine.opening import open_engine
+from lmms_awares.engine.turns import Decoding, Message, Opening, Reply, Talk
 from lmms_awares.errors import SampleError
 from lmms_awares.journal import Entry, Journal, digest
 from lmms_awares.models import records
@@ -27,6 +27,8 @@ from lmms_awares.models.decisions import DIRECT, Decision
 from lmms_awares.models.host import HostModel
 from lmms_awares.models.recovery import Answered, answer_within_memory, is_of_one_sample
 from lmms_awares.models.sample import Address, Outcome, Sample, quoted, read_images
+from lmms_awares.models.server_args import check_batch_size
+from lmms_awares.models.side_by_side import side_by_side
 from lmms_awares.protocol.prompts import foreign_prompt
 from lmms_awares.provenance import code_hash
 from lmms_awares.trace import Conditions, FirstView, TurnTrace, method_name
@@ -65,7 +67,8 @@ class Method(HostModel):
         self._prompt = self._prompts["system"]
         if self.rank == 0 and (warning := foreign_prompt(self.args.pretrained, self.args.adapter, self._prompt)):
             logger.warning(warning)
-        self.engine = LocalEngine.open(self.args, str(self._device))
+        check_batch_size(self.args, self.batch_size)
+        self.engine = open_engine(self.args, str(self._device))
         pruner = self.engine.pruner
         self._code = code_hash(*([type(pruner)] if pruner else []))
         checkpoint.check_hashes(self.args, self.engine.revision, checkpoint.setup_hash(self._prompts))
@@ -128,10 +131,15 @@ class Method(HostModel):
         Returns:
             per sample what came of it, or why it cannot be answered.
         """
-        replies = self.engine.start([sample.prompt for sample in samples]).generate(samples[0].decoding)
+        replies = self.start(samples).generate(samples[0].decoding)
         return [self.direct_outcome(sample, reply) for sample, reply in zip(samples, replies, strict=True)]
 
     # What a method can use ----------------------------------------------------------------------------------------
+
+    def start(self, samples: Sequence[Sample], *, reuse_cache: bool = True) -> Talk:
+        """Begin the samples' conversations."""
+        prompts = [sample.prompt for sample in samples]
+        return self.engine.start(prompts, reuse_cache=reuse_cache, seed=samples[0].seed)
 
     def direct_outcome(self, sample: Sample, reply: Reply) -> Outcome:
         """Outcome of a first turn that is the answer; it may be longer than the task's limit allows."""
@@ -164,6 +172,10 @@ class Method(HostModel):
         """Hex digest that seeds whatever is random about a sample."""
         return digest(self.args.seed, asdict(at))
 
+    def run_batches(self, waiting: Iterable[list[tuple[Instance, int]]]) -> Iterator[tuple[list[Entry], int]]:
+        """Each batch in turn, or as many at a time as the engine answers."""
+        return side_by_side(self.run_batch, waiting, self.engine.parallel, stop=self.engine.close)
+
     # Plumbing -----------------------------------------------------------------------------------------------------
 
     def run_batch(self, requests: Sequence[tuple[Instance, int]]) -> tuple[list[Entry], int]:
@@ -194,7 +206,6 @@ class Method(HostModel):
             return
         # One at a time, seeded by the sample: its answer must not depend on its batch or on what a resume skipped.
         for sample in samples:
-            self.engine.seed(int(self.sample_seed(sample.at)[:15], 16))
             yield from answer_within_memory(self.answer, [sample])
 
     def _prepare(self, request: Instance, repeat: int) -> Entry | tuple[str, Sample]:
@@ -220,8 +231,8 @@ class Method(HostModel):
             if not is_of_one_sample(error):
                 raise
             return self._failed(at, error, images)
-        sample = Sample(at, images, plans, prompt, decision, decoding, time.perf_counter() - started)
-        return key, sample
+        seed = int(self.sample_seed(at)[:15], 16) if decoding.temperature else None
+        return key, Sample(at, images, plans, prompt, decision, decoding, time.perf_counter() - started, seed)
 
     def _load(
         self, at: Address, doc_to_messages: Callable[[dict[str, Any]], list[Message]]

@@ -2,7 +2,7 @@
 
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from accelerate import Accelerator
@@ -44,6 +44,10 @@ class HostModel(lmms):
     def run_batch(self, requests: Sequence[tuple[Instance, int]]) -> tuple[list[Entry], int]:
         """Entries of a batch of (request, how often its document came before), and the tokens generated for them."""
 
+    def run_batches(self, waiting: Iterable[list[tuple[Instance, int]]]) -> Iterator[tuple[list[Entry], int]]:
+        """`run_batch` of each batch, in order."""
+        return map(self.run_batch, waiting)
+
     @property
     def device(self) -> Any:
         """Where lmms-eval gathers results."""
@@ -66,8 +70,7 @@ class HostModel(lmms):
         tokens = 0
         started = time.perf_counter()
         with tqdm(total=len(requests), disable=self.rank != 0, desc=self.model_id) as progress:
-            for batch in batches(requests, self.batch_size):
-                done, generated = self.run_batch(batch)
+            for done, generated in self.run_batches(batches(requests, self.batch_size)):
                 entries.extend(done)
                 tokens += generated
                 progress.update(len(done))

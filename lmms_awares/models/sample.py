@@ -33,6 +33,7 @@ class Sample:
         prompt: turn 1 with its views, in the engine's form.
         decision: who decides on crops, and what was decided.
         preprocess_s: loading, resizing and tokenising, seconds.
+        seed: of sampling; None where decoding is greedy.
     """
 
     at: Address
@@ -42,6 +43,7 @@ class Sample:
     decision: Decision
     decoding: Decoding
     preprocess_s: float
+    seed: int | None
 
 
 @dataclass
