@@ -50,7 +50,7 @@ class LocalEngine(Engine):
         pruner: Pruner | None = None,
         revision: str = "",
     ) -> None:
-        self.model, self.family = model, family_of(model.config)
+        self.model, self.family, self._processor = model, family_of(model.config), processor
         self.chat = ChatFormat(processor, checkpoint.end_ids(model))
         self.pixel_limits = self.chat.pixel_limits
         self.pruner, self.revision = pruner, revision
@@ -70,6 +70,10 @@ class LocalEngine(Engine):
         model, processor = checkpoint.load(args, device)
         pruner = args.make_pruner() if isinstance(args, PruningArgs) else None
         return cls(model, processor, pruner=pruner, revision=checkpoint.fingerprint(args.pretrained, args.adapter))
+
+    def with_pruner(self, pruner: Pruner) -> "LocalEngine":
+        """The same model with a pruner. Raises ConfigError where it cannot serve the model."""
+        return LocalEngine(self.model, self._processor, pruner=pruner, revision=self.revision)
 
     @property
     def context(self) -> int:

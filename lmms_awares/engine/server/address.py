@@ -133,8 +133,14 @@ def identify(address: Address, pretrained: str, served_model: str | None) -> Ser
     if software == "transformers":  # it lists the hub's cache, not what it serves, and loads what is asked for
         return Served(served_model or pretrained, software, version)
     found = _choose(address, models, pretrained, served_model)
-    context = found.get("max_model_len")
-    return Served(str(found["id"]), software, version, int(context) if context else None)
+    return Served(str(found["id"]), software, version, _context(found, models))
+
+
+def _context(model: dict[str, Any], models: list[dict[str, Any]]) -> int | None:
+    """Of a model, or of the one that it is an adapter of."""
+    base = next((other for other in models if other["id"] == model.get("parent")), {})
+    found = model.get("max_model_len") or base.get("max_model_len")
+    return int(found) if found else None
 
 
 def _models(address: Address) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any, cast
 import httpx2
 import openai
 from openai.types.chat import ChatCompletionChunk
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from lmms_awares.engine.server.address import Address, Served
 from lmms_awares.engine.server.pace import Pace
@@ -25,7 +25,7 @@ from lmms_awares.errors import ConfigError, SampleError, UserError
 
 ATTEMPTS = 10
 _LONGEST_WAIT_S = 20.0
-_PATIENCE = 4  # a request and its repetitions end after so many time limits
+_TIMEOUTS = 4  # of these, that may reach the time limit
 _CONNECT_S = 10.0
 _REASON = 160  # characters of what a server said
 _REFUSED, _UNKNOWN, _TOO_MANY, _SERVERS_FAULT = (401, 403), 404, 429, 500  # status codes
@@ -41,11 +41,20 @@ class ServerGoneError(UserError):
 
 
 class TransientError(Exception):
-    """A request that may succeed when repeated. `refused`: the server asked for fewer."""
+    """A request that may succeed when repeated.
 
-    def __init__(self, reason: str, *, refused: bool = False, wait_s: float | None = None) -> None:
+    Args:
+        busy: the server has too much to do.
+        refused: it says so itself, and perhaps for how many seconds.
+    """
+
+    def __init__(self, reason: str, *, busy: bool = False, refused: bool = False, wait_s: float | None = None) -> None:
         super().__init__(reason)
-        self.refused, self.wait_s = refused, wait_s
+        self.busy, self.refused, self.wait_s = busy, refused, wait_s
+
+
+class _TimedOutError(TransientError):
+    """A request that reached its time limit."""
 
 
 @dataclass
@@ -117,23 +126,14 @@ class Client:
         self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(self._loop)])
 
     async def _repeated(self, messages: list[Message], request: dict[str, Any]) -> Completion:
-        try:
-            async with asyncio.timeout(_PATIENCE * self._timeout_s):
-                completion = await self._attempts(messages, request)
-        except (TransientError, TimeoutError) as error:
-            reason = str(error) or f"no answer in {_PATIENCE * self._timeout_s:g} s"
-            raise self._given_up(reason) from None
-        self._failed = 0
-        return completion
-
-    async def _attempts(self, messages: list[Message], request: dict[str, Any]) -> Completion:
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(TransientError),
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=_wait,
-            reraise=True,
+            retry=retry_if_exception_type(TransientError), stop=_Patience(), wait=_wait, reraise=True
         )
-        completion: Completion = await retrying(self._paced, messages, request)
+        try:
+            completion: Completion = await retrying(self._paced, messages, request)
+        except TransientError as error:
+            raise self._given_up(str(error)) from None
+        self._failed = 0
         return completion
 
     async def _paced(self, messages: list[Message], request: dict[str, Any]) -> Completion:
@@ -142,10 +142,10 @@ class Client:
                 async with asyncio.timeout(self._timeout_s):
                     completion = await self._attempt(messages, request)
             except TimeoutError:
-                pace.record(None)
-                raise TransientError(f"no answer in {self._timeout_s:g} s") from None
+                pace.record(busy=True)
+                raise _TimedOutError(f"no answer in {self._timeout_s:g} s", busy=True) from None
             except TransientError as error:
-                pace.record(None, refused=error.refused)
+                pace.record(busy=error.busy, refused=error.refused)
                 raise
             pace.record(completion.seconds)
             return completion
@@ -174,7 +174,7 @@ class Client:
             return self._of_status(error, reason)
         # A ValueError is a chunk that is no JSON.
         if isinstance(error, openai.APIError | httpx2.HTTPError | ValueError):
-            return TransientError(f"{type(error).__name__}: {reason}")
+            return TransientError(f"{type(error).__name__}: {reason}", busy=isinstance(error, openai.APITimeoutError))
         return error
 
     def _of_status(self, error: openai.APIStatusError, reason: str) -> Exception:
@@ -184,7 +184,7 @@ class Client:
         if status == _UNKNOWN:
             return ConfigError(f"{at} does not know model {self.served.model} ({reason}); give served_model=NAME")
         if status in _AGAIN or status >= _SERVERS_FAULT:
-            return TransientError(reason, refused=status == _TOO_MANY, wait_s=_retry_after(error))
+            return TransientError(reason, busy=True, refused=status == _TOO_MANY, wait_s=_retry_after(error))
         return ServerError(f"the server refuses it: {reason}")
 
     def _given_up(self, reason: str) -> UserError:
@@ -243,6 +243,18 @@ def read_chunk(completion: Completion, chunk: ChatCompletionChunk, seconds: floa
 def _retry_after(error: openai.APIStatusError) -> float | None:
     said = error.response.headers.get("retry-after", "")
     return float(said) if said.replace(".", "", 1).isdigit() else None
+
+
+class _Patience:
+    """When a request is given up: a new one for each."""
+
+    def __init__(self) -> None:
+        self._timeouts = 0
+
+    def __call__(self, state: RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        self._timeouts += isinstance(error, _TimedOutError)
+        return state.attempt_number >= ATTEMPTS or self._timeouts >= _TIMEOUTS
 
 
 _BACKOFF = wait_random_exponential(multiplier=0.25, max=_LONGEST_WAIT_S)

@@ -5,6 +5,7 @@ import asyncio
 from lmms_eval.models.model_utils.concurrency_control import AdaptiveConcurrencyConfig, decide_next_concurrency
 from loguru import logger
 
+_FAILING = 0.2  # share of requests that fail over too much work, from which on fewer are sent
 _SLOW = 0.25  # a p95 latency above this share of the time limit: requests wait in the server's queue
 
 
@@ -28,7 +29,7 @@ class Pace:
             target_latency_s=_SLOW * timeout_s,
             increase_step=0.25,
             decrease_factor=0.5,
-            failure_threshold=0.1,
+            failure_threshold=_FAILING,
         )
         self._latencies: list[float] = []
         self._failed = self._refused = self._ended = 0
@@ -44,18 +45,18 @@ class Pace:
             self._busy -= 1
             self._free.notify_all()
 
-    def record(self, seconds: float | None, *, refused: bool = False) -> None:
+    def record(self, seconds: float | None = None, *, busy: bool = False, refused: bool = False) -> None:
         """Note how a request ended.
 
         Args:
             seconds: it took; None where it failed.
+            busy: it failed because the server has too much to do.
             refused: the server asked for fewer requests (429).
         """
         self._ended += 1
+        self._failed += busy
         self._refused += refused
-        if seconds is None:
-            self._failed += 1
-        else:
+        if seconds is not None:
             self._latencies.append(seconds)
         if self._ended < max(4, self.limit):
             return
