@@ -1,5 +1,6 @@
 """The server engine against a scripted server: the same answers and counts as in this process, whatever goes wrong."""
 
+import asyncio
 import json
 import random
 import re
@@ -16,6 +17,7 @@ from lmms_awares.engine.checkpoint import load
 from lmms_awares.engine.conversation import Conversation
 from lmms_awares.engine.server.address import shown
 from lmms_awares.engine.server.client import ServerGoneError
+from lmms_awares.engine.server.pace import Pace
 from lmms_awares.errors import ConfigError
 from lmms_awares.mini.demo import checkpoint as shipped
 from lmms_awares.mini.suite import documents
