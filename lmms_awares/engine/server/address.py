@@ -10,6 +10,7 @@ import httpx2
 
 from lmms_awares.errors import ConfigError
 
+_UNKNOWN = "unknown"
 _ASK_S = 10.0  # for a question about the server itself
 _TRANSFORMERS_PATH = "/load_model"  # nobody else's
 
@@ -93,7 +94,7 @@ class Served:
 
     model: str
     software: str
-    version: str = "unknown"
+    version: str = _UNKNOWN
     context: int | None = None
 
     @property
@@ -128,10 +129,13 @@ def identify(address: Address, pretrained: str, served_model: str | None) -> Ser
     Raises:
         ConfigError: nobody answers, a wrong key, no list of models, or another model.
     """
+    if _TRANSFORMERS_PATH in _json(address, "/openapi.json").get("paths", {}):
+        # What it lists is the hub's cache, not what it serves, and it loads what is asked for.
+        return Served(served_model or pretrained, "transformers")
     models = _models(address)
-    software, version = _software(address, models)
-    if software == "transformers":  # it lists the hub's cache, not what it serves, and loads what is asked for
-        return Served(served_model or pretrained, software, version)
+    software, version = "openai", _UNKNOWN
+    if any(model.get("owned_by") == "vllm" for model in models):
+        software, version = "vllm", str(_json(address, "/version").get("version", _UNKNOWN))
     found = _choose(address, models, pretrained, served_model)
     return Served(str(found["id"]), software, version, _context(found, models))
 
@@ -161,15 +165,6 @@ def _models(address: Address) -> list[dict[str, Any]]:
             f"{response.status_code} and no list of models; the address usually ends in /v1"
         )
     return models
-
-
-def _software(address: Address, models: list[dict[str, Any]]) -> tuple[str, str]:
-    if any(model.get("owned_by") == "vllm" for model in models):
-        return "vllm", str(_json(address, "/version").get("version", "unknown"))
-    about = _json(address, "/openapi.json")
-    if _TRANSFORMERS_PATH in about.get("paths", {}):
-        return "transformers", "unknown"
-    return "openai", "unknown"
 
 
 def _json(address: Address, path: str) -> dict[str, Any]:
