@@ -71,6 +71,11 @@ def _check_model(plan: Plan) -> CommonArgs:
     check_checkpoint(args.pretrained, args.adapter, args.families, weights=args.base_url is None)
     check_limits(args)
     if args.base_url is not None:
+        if plan.use_cache:
+            raise ConfigError(
+                "--use_cache does not see what a server serves and might give another checkpoint's answers; leave it "
+                "out, the journal resumes"
+            )
         from lmms_awares.engine.server import ServerEngine
 
         ServerEngine.open(args).close()

@@ -470,3 +470,14 @@ def test_asking_from_python(served):
 
 def test_addresses_are_shown_without_secrets():
     assert shown("https://me:pass@host:1/v1?token=t#x") == "https://host:1/v1"
+
+
+def test_lmms_evals_cache_is_refused(served):
+    from lmms_awares.evaluate import preflight
+    from lmms_awares.plan import plan_of
+
+    _, arguments = served()
+    given = ",".join(f"{name}={value}" for name, value in arguments.items())
+    plan, rest = plan_of(["--model", "awares", "--model_args", given, "--tasks", "awares_mini", "--use_cache", "c"])
+    with pytest.raises(ConfigError, match="--use_cache does not see what a server serves"):
+        preflight(plan, rest)
