@@ -199,10 +199,10 @@ def test_one_wrong_count_in_the_middle_stops_the_run_and_loses_nothing(served, t
 
 
 def test_a_server_that_shows_resized_images_is_named(served, monkeypatch):
-    from lmms_awares.engine.server import engine
+    from lmms_awares.engine.server import messages
 
-    send = engine.as_png_url
-    monkeypatch.setattr(engine, "as_png_url", lambda image: send(image.resize((image.width * 2, image.height * 2))))
+    send = messages.as_png_url
+    monkeypatch.setattr(messages, "as_png_url", lambda image: send(image.resize((image.width * 2, image.height * 2))))
     _, arguments = served()
     with pytest.raises(ConfigError, match=r"counts \d+ image tokens in a prompt of \d+; the likely cause are resized"):
         FullResolution(**arguments)

@@ -17,6 +17,7 @@ import httpx2
 import pytest
 
 from lmms_awares.mini.demo import checkpoint as shipped
+from lmms_awares.trace import unseal
 
 ROOT = Path(__file__).parent.parent
 PYTHON = Path(os.environ.get("AWARES_VLLM", ROOT / ".venv-vllm")) / "bin" / "python"
@@ -131,7 +132,12 @@ def rows(folder):
             row = json.loads(line)
             trace, key = row["awares"], (task, row["doc_id"])
             turns = [(turn["text"], turn["new_tokens"], turn["prompt_tokens"]) for turn in trace["turns"]]
-            found[key] = {name: trace[name] for name in EQUAL} | {"turns": turns, "answer": row["filtered_resps"]}
+            answer, _ = unseal(row["filtered_resps"][0])
+            found[key] = {name: trace[name] for name in EQUAL} | {
+                "turns": turns,
+                "answer": answer,
+                "score": row["score"],
+            }
             traces[key] = trace
     return found, traces
 

@@ -7,8 +7,6 @@ The server's prefix cache holds what both have in common. `pretrained` gives tem
 every prompt's tokens are counted here first, and a server that counts others has shown the model something else.
 """
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +17,7 @@ from lmms_awares.engine import checkpoint
 from lmms_awares.engine.chat import ChatFormat
 from lmms_awares.engine.server.address import Address, identify
 from lmms_awares.engine.server.client import Client, Completion, request_of
+from lmms_awares.engine.server.messages import as_sent, parts_of
 from lmms_awares.engine.turns import (
     Decoding,
     Engine,
@@ -137,7 +136,7 @@ class ServerEngine(Engine):
         local = self.chat.with_system(opening.messages, opening.system)
         visual = sum(view.tokens for view in opening.views)
         total = self.count(local, visual)
-        return ServedPrepared(total, total, visual, _sent(local, opening.views), local)
+        return ServedPrepared(total, total, visual, as_sent(local, opening.views), local)
 
     def count(self, local: Sequence[Message], visual_tokens: int) -> int:
         """Tokens of a conversation.
@@ -245,7 +244,7 @@ class ServerTalk(Talk):
                 {"role": "assistant", "content": [{"type": "text", "text": reply}]},
                 {"role": "user", "content": list(turn.content)},
             ]
-            local, sent = [*before.local, *added], [*before.sent, *_sent(added, turn.views)]
+            local, sent = [*before.local, *added], [*before.sent, *as_sent(added, turn.views)]
         visual = before.visual_tokens + sum(view.tokens for view in turn.views)
         total = self._engine.count(local, visual)
         return ServedPrepared(total - before.total - len(self._said[row]), total, visual, sent, local)
@@ -285,39 +284,10 @@ def _adjacent(before: ServedPrepared, between: str, turn: Turn) -> tuple[list[Me
     No template leaves it out. So what follows goes into the same user message, its control tokens written out.
     """
     content = [{"type": "text", "text": between}, *turn.content]
-    (more,) = _sent([{"role": "user", "content": content}], turn.views)
+    (more,) = as_sent([{"role": "user", "content": content}], turn.views)
     *earlier, last = before.local
     *sent, opened = before.sent
     return (
-        [*earlier, {**last, "content": [*_parts(last), *content]}],
+        [*earlier, {**last, "content": [*parts_of(last), *content]}],
         [*sent, {**opened, "content": [*opened["content"], *more["content"]]}],
     )
-
-
-def _sent(messages: Sequence[Message], views: Sequence[View]) -> list[Message]:
-    """Messages in OpenAI's form: each image part becomes the next view, as a lossless PNG of exactly its size."""
-    waiting = iter(views)
-
-    def part(of: dict[str, Any]) -> dict[str, Any]:
-        if of["type"] == "text":
-            return {"type": "text", "text": of["text"]}
-        return {"type": "image_url", "image_url": {"url": as_png_url(next(waiting).image)}}
-
-    return [{"role": m["role"], "content": _content(m, [part(of) for of in _parts(m)])} for m in messages]
-
-
-def _parts(message: Message) -> list[dict[str, Any]]:
-    content = message["content"]
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
-
-
-def _content(message: Message, parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-    """An assistant's content as plain text, which every server takes."""
-    return "".join(part["text"] for part in parts) if message["role"] == "assistant" else parts
-
-
-def as_png_url(image: Image.Image) -> str:
-    """An image as a data URL; compressed a little, since encoding takes longer than sending."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
