@@ -80,7 +80,7 @@ def _measured(lineup: Lineup, request: Request) -> Table:
 
 
 def labels_from(given: str | None, data: Path | None) -> Callable[[Source], pd.DataFrame]:
-    """Return the source of a run's labels: a file for all runs, or `mini`, i.e. each run's own documents.
+    """Return a function that gives a run's labels: from a file for all runs, or, for `mini`, from its own documents.
 
     Raises:
         RunError: no labels, or a file that cannot be read.

@@ -111,7 +111,7 @@ def mixtures(lineup: Lineup) -> Mixtures:
 
 
 def _mixed(cells: _Cells) -> list[str]:
-    """Return the rows with more than one value of a condition; an unknown value is none."""
+    """Return the rows with more than one value of a condition; benchmarks where it is unknown do not count."""
     return [row for row, values in cells.items() if len(_union(values.values())) > 1]
 
 
