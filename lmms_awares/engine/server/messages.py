@@ -24,6 +24,7 @@ def as_sent(messages: Sequence[Message], views: Sequence[View]) -> list[Message]
 
 
 def parts_of(message: Message) -> list[dict[str, Any]]:
+    """Return a message's content as parts."""
     content = message["content"]
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 

@@ -1,4 +1,4 @@
-"""`awares compare`: from what was asked to tables."""
+"""`awares compare`: from the request to its tables."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ KINDS = ("main", "latency", "length", "cdp", "calls", "format", "hard", "split")
 
 @dataclass(frozen=True)
 class Request:
-    """What a comparison is to show.
+    """A request for a comparison.
 
     Attributes:
         kind: one of `KINDS`.
@@ -42,7 +42,7 @@ class Request:
 
 
 def tables_of(lineup: Lineup, request: Request) -> list[Table]:
-    """The table that was asked for, conditions in its notes; the published one behind it where rows cannot be mixed.
+    """Make the requested table, conditions in its notes, and the published one behind it where rows cannot be mixed.
 
     Raises:
         RunError: what the table needs is missing.
@@ -80,7 +80,7 @@ def _measured(lineup: Lineup, request: Request) -> Table:
 
 
 def labels_from(given: str | None, data: Path | None) -> Callable[[Source], pd.DataFrame]:
-    """Where a run's labels come from: a file for all runs, or `mini`, i.e. each run's own documents.
+    """Return a function that gives a run's labels: from a file for all runs, or, for `mini`, from its own documents.
 
     Raises:
         RunError: no labels, or a file that cannot be read.
