@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 
+from lmms_awares.cost import Shape
 from lmms_awares.pruning.base import EncodedImage
 from lmms_awares.pruning.scored import ScoredPruner
 
@@ -15,6 +16,10 @@ class Random(ScoredPruner):
     """Between the tower and the language model; seeded by the image's pixels, so that the batch does not matter."""
 
     name: ClassVar[str] = "random"
+
+    def selection_flops(self, shape: Shape, tokens: int) -> int:
+        """None: it draws."""
+        return 0
 
     def score(self, image: EncodedImage) -> torch.Tensor:
         """[N] int64: 0 for the token drawn first, -1 for the next, and so on, without replacement."""
