@@ -1,32 +1,38 @@
 """The cost model against operations counted in real models, and against real caches."""
 
 import copy
+import importlib.util
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from harness import answers, document, picture
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
-from transformers import AutoProcessor, DynamicCache
+from transformers import AutoProcessor, DynamicCache, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from lmms_awares.cost import Shape, decode_flops, kv_bytes, prefill_flops, vision_flops
+from lmms_awares.cost import Meter, Shape, decode_flops, kv_bytes, prefill_flops, vision_flops
 from lmms_awares.engine.checkpoint import load
-from lmms_awares.engine.conversation import Conversation
 from lmms_awares.engine.local import LocalEngine
 from lmms_awares.engine.turns import Decoding, Opening
+from lmms_awares.errors import ConfigError
 from lmms_awares.families import family_of
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.config import CommonArgs
 from lmms_awares.models.pruned import Pruned
 from lmms_awares.models.resolution import FullResolution, LowResolution
 from lmms_awares.models.visionthink import VisionThink
-from lmms_awares.protocol import ToolCall, get_crops
-from lmms_awares.pruning import PRUNERS
+from lmms_awares.protocol import ToolCall, get_crops, visionthink
+from lmms_awares.pruning import PRUNERS, Pruner
+from lmms_awares.pruning.stages import rater_attention
 from lmms_awares.views import plan_views, show
 
 NEAR = 0.02
+ROOT = Path(__file__).parent.parent
 ATTENTION = ["sdpa", "eager"]
 
 
@@ -101,14 +107,14 @@ def test_language_model(model, past, new):
     assert kv_bytes(shape, past + new, 4) == held
 
 
-# Whole samples through the engine ---------------------------------------------------------------------------------------
+# Whole samples through the engine -------------------------------------------------------------------------------------
 
 SHIPPED = ("visionzip", "holov", "sparsevlm", "fastv", "divprune", "cdpruner", "random", "downsample")
 
 
 @pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
 def wide(request, small_checkpoints):
-    """A model and its processor, in about the proportions of the published ones, so that heads are few and MLPs wide."""
+    """A model and its processor, in about the proportions of the published ones: few KV heads, wide MLPs."""
     folder = small_checkpoints[request.param]
     model, _ = load(CommonArgs(pretrained=str(folder)), "cpu")
     config = copy.deepcopy(model.config)
@@ -155,6 +161,11 @@ def call_sometimes(text):
     return ToolCall(ids, "valid", text) if ids else None
 
 
+def enlarge_sometimes(text):
+    """The same for VisionThink's protocol."""
+    return visionthink.ToolCall(text, None) if zlib.crc32(f"{text}.".encode()) % 3 else None
+
+
 LIMITS = {"min_pixels": 4 * 784, "max_pixels": 120 * 784}
 SIZES = [(280, 224), (140, 300), (96, 64), (336, 252), (250, 400), (224, 196), (336, 112), (260, 140)]
 DOCS = [document(size, seed, "Why? " * seed, evidence_box=[5, 5, 60, 50]) for seed, size in enumerate(SIZES)]
@@ -183,6 +194,8 @@ METHODS = {
 def run(small_checkpoint, monkeypatch):
     """Traces of documents by a method; its talks are kept in `run.talks`."""
     monkeypatch.setattr(get_crops, "parse_reply", call_sometimes)
+    monkeypatch.setattr(visionthink, "parse_reply", enlarge_sometimes)
+    monkeypatch.setattr(visionthink, "ROUND_TOKENS", 7)
     monkeypatch.setattr(get_crops.GetCrops, "keep", 4)  # fewer than are generated: what is behind them is a hole
     talks = []
 
@@ -254,7 +267,125 @@ def test_bytes_are_of_the_models_dtype(run):
     assert whole.kv_bytes * columns[1] == 2 * half.kv_bytes * columns[0]
 
 
-def test_a_stranger_among_pruners_makes_the_cost_unknown(run):
-    (trace,) = run(Case(Pruned, {"pruner": "cost_stranger:Stranger", "retain_ratio": 0.5}), DOCS[:1])
-    assert (trace.flops, trace.kv_bytes) == (None, None)
-    assert trace.visual_tokens > 0
+class Stranger(Pruner):
+    """Keeps everything, by means that it does not tell."""
+
+    name = "stranger"
+
+
+class Told(Stranger):
+    """The same, for nothing."""
+
+    def selection_flops(self, shape, tokens):
+        return 0
+
+
+def test_a_stranger_among_pruners_makes_the_cost_unknown_unless_it_tells(run):
+    unknown, known, full = (
+        run(case, DOCS[:1])[0]
+        for case in (
+            *(Case(Pruned, {"pruner": f"test_cost:{kind}", "retain_ratio": 0.5}) for kind in ("Stranger", "Told")),
+            METHODS["full"],
+        )
+    )
+    assert (unknown.flops, unknown.kv_bytes) == (None, None)
+    assert unknown.visual_tokens > 0
+    assert (known.flops, known.kv_bytes) == (full.flops, full.kv_bytes)
+
+
+def test_sliding_windows_are_not_known(small_checkpoint):
+    """Layers that do not attend to everything are no case of the formulas."""
+    model, processor = load(CommonArgs(pretrained=str(small_checkpoint)), "cpu")
+    assert LocalEngine(model, processor).meter(reuse_cache=True) is not None
+    model.config.text_config.layer_types = ["full_attention", "sliding_attention"] * 2
+    assert LocalEngine(model, processor).meter(reuse_cache=True) is None
+
+
+# The published 7B, whose shapes alone are computed --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cost_table():
+    """The benchmark script as a module."""
+    spec = importlib.util.spec_from_file_location("cost_table", ROOT / "benchmarks" / "cost_table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def meta(cost_table):
+    """A whole Qwen2.5-VL-7B without weights: torch follows its shapes, and the counter counts."""
+    config = Qwen2_5_VLConfig.from_dict(copy.deepcopy(cost_table.QWEN2_5_VL_7B))
+    with torch.device("meta"):
+        made = Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation="eager")
+    return made.eval()
+
+
+def test_the_7b_by_its_public_configuration(cost_table, meta):
+    assert Shape.of(meta.config) == cost_table.SHAPE
+    assert sum(weights.numel() for weights in meta.parameters()) == 8_292_166_656
+
+
+@pytest.mark.parametrize(("past", "new"), [(0, 700), (700, 171), (871, 1)], ids=str)
+def test_the_7bs_language_model(meta, past, new):
+    shape, hidden = Shape.of(meta.config), torch.empty(1, new, 3584, device="meta")
+    positions = torch.empty(3, 1, new, device="meta", dtype=torch.long)
+    cache = DynamicCache(config=meta.config)
+    for layer in range(shape.layers):
+        held = torch.empty(1, shape.kv_heads, past, shape.head_width, device="meta")
+        cache.update(held, held, layer)
+
+    def forward():
+        out = meta.model.language_model(
+            inputs_embeds=hidden, position_ids=positions, past_key_values=cache, use_cache=True
+        )
+        meta.lm_head(out.last_hidden_state[:, -1])
+
+    assert prefill_flops(shape, new, past) == pytest.approx(counted(forward), rel=NEAR / 10)
+
+
+def test_what_is_left_out_is_below_one_percent(meta):
+    """The raters of sparsevlm and fastv at the 7B's shape: every token of a long question rates, in three layers."""
+    layer, shape = meta.model.language_model.layers[2], Shape.of(meta.config)
+    visual, text = 644, 60
+    hidden = torch.empty(visual + text, 3584, device="meta")
+    rope = [torch.empty(visual + text, 128, device="meta") for _ in range(2)]
+    valid, raters = torch.empty(visual + text, device="meta", dtype=torch.bool), torch.empty(text, device="meta").long()
+    once = counted(lambda: rater_attention(layer, hidden, rope, valid, raters, family=family_of(meta.config)))
+    choosing = 2 * visual * text * 3584  # visual tokens against the text, once
+    assert 3 * once + choosing < 0.01 * (vision_flops(shape, [(1, 42, 60)]) + prefill_flops(shape, visual + text))
+
+
+# Bad input, and the committed table -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model_type": "llava"}, "model_type 'llava' has no cost model; known: qwen2_5_vl, qwen3_vl"),
+        ({"vision_config": {}}, "the configuration has no depth; pass a checkpoint's whole config.json"),
+    ],
+)
+def test_configurations_that_do_not_tell(cost_table, change, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        Shape.of(cost_table.QWEN2_5_VL_7B | change)
+
+
+def test_the_committed_table_is_the_commands(cost_table, tmp_path):
+    made, committed = tmp_path / "cost.csv", ROOT / "benchmarks" / "results" / "cost_7b.csv"
+    cost_table.table().to_csv(made, index=False)
+    assert made.read_text() == committed.read_text()
+
+
+def test_the_committed_table_by_another_way(cost_table):
+    """Its two-turn rows as the engine would add them up, turn by turn."""
+    table = pd.read_csv(ROOT / "benchmarks" / "results" / "cost_7b.csv").set_index(["image", "method"])
+    for method, reuse in (("KV reuse", True), ("prefilled again", False)):
+        meter = Meter(cost_table.SHAPE, 2, reuse_cache=reuse)
+        meter.show([(1, 20, 30)])  # 425x300 px, as the crop below
+        meter.turn([150 + 60] * 28, spoken=16, kept=16)
+        meter.show([(1, 20, 30)])
+        cost = meter.turn([150 + 60 + 16 + 11 + 150] * 28, spoken=16, kept=16)
+        row = table.loc["850x600", f"low-res + quadrant, {method}"]
+        assert (row["total"], row["kv_mb"]) == (round(cost.flops / 1e12, 3), round(cost.kv_bytes / 1e6, 3))
