@@ -7,7 +7,8 @@ language head counts for one position per forward pass, which is where transform
 prefill too.
 
 A sample counts as if it were generated alone: nothing is padded. What it generated counts, also where a turn was cut
-afterwards (`Meter.turn`).
+afterwards (`Meter.turn`). What a pruner computes to choose tokens is its own `selection_flops`. Left out there is what
+lies below 1 %: for an 850x600 image on the 7B's shape 0.15 % of a sample for sparsevlm, 0.03 % for fastv.
 
 Nothing here needs torch. tests/test_cost.py holds the formulas against counted operations of real models.
 """
