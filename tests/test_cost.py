@@ -378,6 +378,14 @@ def test_the_committed_table_is_the_commands(cost_table, tmp_path):
     assert made.read_text() == committed.read_text()
 
 
+def test_the_docs_show_the_committed_table():
+    page = (ROOT / "docs" / "measurements.md").read_text()
+    for row in pd.read_csv(ROOT / "benchmarks" / "results" / "cost_7b.csv").itertuples():
+        figures = [f"{value:.2f}" for value in (row.vision, row.prefill, row.decode, row.total)]
+        cells = [row.image.replace("x", "×"), row.method, f"{row.visual_tokens:,.0f}", *figures]
+        assert f"| {' | '.join(cells)} | {100 * row.share:.1f} % | {row.kv_mb:.1f} |" in page
+
+
 def test_the_committed_table_by_another_way(cost_table):
     """Its two-turn rows as the engine would add them up, turn by turn."""
     table = pd.read_csv(ROOT / "benchmarks" / "results" / "cost_7b.csv").set_index(["image", "method"])
