@@ -5,7 +5,7 @@ import importlib.util
 import re
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +15,7 @@ from harness import answers, document, picture
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import AutoProcessor, DynamicCache, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from lmms_awares.cost import Meter, Shape, decode_flops, kv_bytes, prefill_flops, vision_flops
+from lmms_awares.cost import Meter, Shape, decode_flops, head_flops, kv_bytes, prefill_flops, vision_flops
 from lmms_awares.engine.checkpoint import load
 from lmms_awares.engine.local import LocalEngine
 from lmms_awares.engine.turns import Decoding, Opening
@@ -105,6 +105,25 @@ def test_language_model(model, past, new):
         assert decode_flops(shape, 1, past) == prefill_flops(shape, 1, past)
     held = sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))
     assert kv_bytes(shape, past + new, 4) == held
+
+
+@pytest.mark.parametrize("model", ["qwen2_5_vl"], indirect=True)
+def test_the_tolerance_tells_wrong_formulas_from_right_ones(model):
+    """Negative control: without windows, with logits of every position, and with the mask's half left out."""
+    shape, grids, new = Shape.of(model.config), GRIDS["a page"], 700
+    pixels = torch.randn(60 * 46, shape.tower.patch_values)
+    tower = counted(lambda: model.model.visual(pixels, grid_thw=torch.tensor(grids)))
+    ids = torch.ones(1, new, dtype=torch.long)
+    language = counted(lambda: model(input_ids=ids, logits_to_keep=1))
+    whole = replace(shape, tower=replace(shape.tower, whole=shape.tower.depth, window=None))
+    right = prefill_flops(shape, new)
+    assert right == pytest.approx(language, rel=NEAR)
+    for wrong, real in (
+        (vision_flops(whole, grids), tower),
+        (right + (new - 1) * head_flops(shape), language),
+        (right - 2 * shape.layers * shape.heads * shape.head_width * new**2, language),
+    ):
+        assert wrong != pytest.approx(real, rel=1.5 * NEAR)
 
 
 # Whole samples through the engine -------------------------------------------------------------------------------------
