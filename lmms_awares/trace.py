@@ -144,9 +144,9 @@ class Trace(_Strict):
         truncated: the answer was cut at the task's token limit.
         batch_size: samples generated together; latency compares only between equal batch sizes.
         failed: why the sample could not be answered; None where it was.
-        flops: floating-point operations of vision tower and language model over all turns, by the cost model
-            (`lmms_awares.cost`); None where it does not know the method or the engine.
-        kv_bytes: bytes of the KV cache when the last turn ended, likewise.
+        flops: floating-point operations of the sample alone, all turns, vision tower and pruner included, by the cost
+            model (`lmms_awares.cost`); None where it does not know the pruner, the model or the engine.
+        kv_bytes: bytes of the sample's own KV cache when the last turn ended, in the model's dtype; likewise.
         reused: the answer came from the journal of an earlier run, with its times.
         conditions: of the run that the sample was generated in.
     """

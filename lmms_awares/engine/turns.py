@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lmms_awares.cost import Cost
 from lmms_awares.errors import ConfigError, SampleError
 from lmms_awares.families import Family
 from lmms_awares.protocol.base import Part
@@ -128,6 +129,7 @@ class Reply:
         times: the parts of `seconds`.
         prompt_tokens: tokens of the row's conversation in front of this reply, before any pruning.
         cached_tokens: of these, those that a KV cache held already; None where the engine does not tell.
+        cost: of the row's whole conversation so far, as if it were generated alone; None where it is not known.
         logits: [T, vocab] float32 logits of each generated step, on request.
     """
 
@@ -139,6 +141,7 @@ class Reply:
     times: Times = Times()
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
+    cost: Cost | None = None
     logits: Any = None
 
 

@@ -149,6 +149,7 @@ class Method(HostModel):
             answer=turn.text.strip(),
             visual_tokens=reply.visual.counted,
             visual_tokens_processed=reply.visual.counted,
+            cost=reply.cost,
             pruning=records.pruning_trace(self.engine.pruner, reply.visual),
             turns=[turn],
             latency_s=reply.seconds,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from lmms_awares import images
+from lmms_awares.cost import Cost
 from lmms_awares.engine.turns import Decoding, Message, Prepared
 from lmms_awares.errors import SampleError
 from lmms_awares.models.decisions import Decision
@@ -48,7 +49,7 @@ class Sample:
 
 @dataclass
 class Outcome:
-    """What a model made of a sample. Token counts are visual tokens; times are seconds."""
+    """What a model made of a sample. Token counts are visual tokens; times are seconds; `cost` None: not known."""
 
     answer: str
     visual_tokens: int | float
@@ -57,6 +58,7 @@ class Outcome:
     truncated: bool
     input_tokens: int
     visual_tokens_processed: int | float
+    cost: Cost | None = None
     pruning: PruningTrace | None = None
     tool_call: ToolCallTrace | None = None
     crops: list[CropTrace] = field(default_factory=list)

@@ -76,6 +76,7 @@ class TwoTurns(Method, Generic[AnyCall]):
             answer=last.text.strip(),
             visual_tokens=final.visual.counted,
             visual_tokens_processed=final.visual.counted + again,
+            cost=final.cost,
             pruning=records.pruning_trace(self.engine.pruner, final.visual),
             turns=[first, last],
             latency_s=latency,

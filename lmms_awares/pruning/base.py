@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch.utils.hooks import RemovableHandle
 
+from lmms_awares.cost import Shape
 from lmms_awares.families import Model, family_of
 from lmms_awares.pruning.encoded import EncodedImage, Kept, PruningError, check_count
 from lmms_awares.pruning.prefill import PlainPrefill
@@ -101,6 +102,13 @@ class Pruner:
     def keep(self, image: EncodedImage) -> Kept:
         """Return the tokens of an image that enter the language model; all of them here."""
         return Kept.of(image, torch.arange(len(image.embeds), device=image.embeds.device))
+
+    def selection_flops(self, shape: Shape, tokens: int) -> int | None:
+        """FLOPs of choosing among one image's `tokens` visual tokens, by the convention of `lmms_awares.cost`.
+
+        What is below 1 % of a sample's FLOPs may be left out. None: unknown, and so is what a sample costs.
+        """
+        return None
 
     def hooks(self, model: Model) -> Iterator[RemovableHandle]:
         """Install the hooks for encoding, prefill and decoding, and yield each as soon as it is in place."""

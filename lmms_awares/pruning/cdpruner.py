@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
+from lmms_awares.cost import Shape
 from lmms_awares.pruning.base import EncodedImage, Kept, Pruner, check_count
 
 EPSILON = 1e-6  # the least relevant token's share of the range, and the least range that tells tokens apart
@@ -76,6 +77,11 @@ class CDPruner(Pruner):
     reads_question: ClassVar[bool] = True
 
     negate_relevance: bool = False
+
+    def selection_flops(self, shape: Shape, tokens: int) -> int:
+        """A row of the kernel and of its decomposition for each token that is chosen, and the likeness to the text."""
+        keep = self.budget(tokens)
+        return 2 * shape.tower.out * tokens * (keep + 1) + tokens * keep * (keep - 1)
 
     def keep(self, image: EncodedImage) -> Kept:
         """Keep `budget` tokens by `select`, in raster order; without a question, by diversity alone."""

@@ -5,6 +5,7 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
+from lmms_awares.cost import Shape
 from lmms_awares.pruning.base import EncodedImage, Kept, Pruner, check_count
 
 BLOCK = 1024  # rows of the distance matrix held at a time: 64 MiB for the largest image
@@ -55,6 +56,10 @@ class DivPrune(Pruner):
     """Text-agnostic; acts once, between the tower and the language model."""
 
     name: ClassVar[str] = "divprune"
+
+    def selection_flops(self, shape: Shape, tokens: int) -> int:
+        """All distances once, and those to each token but the last that is chosen."""
+        return 2 * shape.tower.out * tokens * (tokens + self.budget(tokens) - 1)
 
     def keep(self, image: EncodedImage) -> Kept:
         """Keep `budget` tokens by `select`, in raster order."""

@@ -3,6 +3,7 @@
 import math
 from typing import ClassVar
 
+from lmms_awares.cost import Shape
 from lmms_awares.pruning.base import Pruner
 
 FREE_DISTORTION = 0.1  # change of the aspect ratio that costs nothing against a closer token count
@@ -37,6 +38,10 @@ class Downsample(Pruner):
     def resizes(self) -> bool:
         """True unless everything is kept."""
         return self.retain_ratio < 1
+
+    def selection_flops(self, shape: Shape, tokens: int) -> int:
+        """None: the model sees a smaller image."""
+        return 0
 
     def grid(self, columns: int, rows: int) -> tuple[int, int]:
         """Choose the grid by `select` at the ratio."""

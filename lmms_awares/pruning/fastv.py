@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 
+from lmms_awares.cost import Shape
 from lmms_awares.pruning.base import PruningError
 from lmms_awares.pruning.schedule import Schedule, Stage, check_schedule
 from lmms_awares.pruning.scored import highest
@@ -93,6 +94,10 @@ class FastV(StagedPruner):
                 f"visual tokens, which is {before / depth:.3f} of the mean already; use a larger one or schedule=single"
             )
         return (Stage(whole - 1, float(share)),)
+
+    def selection_flops(self, shape: Shape, tokens: int) -> int:
+        """Left out: the last token's attention in one layer."""
+        return 0
 
     def raters(self, visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """Return the row of the prompt's last token."""

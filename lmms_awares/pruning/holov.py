@@ -6,7 +6,9 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
+from lmms_awares.cost import Shape
 from lmms_awares.pruning.base import EncodedImage, Kept, Pruner, check_count
+from lmms_awares.pruning.tower import capture_flops
 
 ALPHA, BETA, EPSILON = 1.0, 0.09, 1e-6
 ATTENTION_SCALE = 1000.0
@@ -92,6 +94,10 @@ class HoloV(Pruner):
     def budget(self, tokens: int) -> int:
         """Return the release's `int(ratio * N)` in binary floating point, at least 1."""
         return max(1, int(self.retain_ratio * tokens))
+
+    def selection_flops(self, shape: Shape, tokens: int) -> int:
+        """The tower's attention; similarities inside the crops are left out."""
+        return capture_flops(shape, tokens)
 
     def keep(self, image: EncodedImage) -> Kept:
         """Keep the tokens that `select` chooses, in the wiring asked for."""

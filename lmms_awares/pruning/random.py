@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 
+from lmms_awares.cost import Shape
 from lmms_awares.pruning.base import EncodedImage
 from lmms_awares.pruning.scored import ScoredPruner
 
@@ -15,6 +16,10 @@ class Random(ScoredPruner):
     """Acts between the tower and the language model; the image's pixels seed it, so that batches do not matter."""
 
     name: ClassVar[str] = "random"
+
+    def selection_flops(self, shape: Shape, tokens: int) -> int:
+        """None: it draws."""
+        return 0
 
     def score(self, image: EncodedImage) -> torch.Tensor:
         """Return [N] int64 scores: 0 for the token drawn first, -1 for the next, and so on, without replacement."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 
+from lmms_awares.cost import Shape
 from lmms_awares.pruning.schedule import Schedule, Stage, check_schedule, plan_stages
 from lmms_awares.pruning.stages import Reduced, StagedPruner
 
@@ -134,6 +135,10 @@ class SparseVLM(StagedPruner):
     def stages(self, depth: int, levels: int = 0) -> tuple[Stage, ...]:
         """Return the stages of the schedule at this depth; errors as `plan_stages`."""
         return plan_stages(self.retain_ratio, depth, self.schedule, levels)
+
+    def selection_flops(self, shape: Shape, tokens: int) -> int:
+        """Left out: the raters' attention in the layers of the stages, and merging."""
+        return 0
 
     def raters(self, visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """Choose the raters as `text_raters` does."""

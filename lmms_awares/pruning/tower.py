@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionAttention, rotate_half
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionAttention
 
+from lmms_awares.cost import Shape
 from lmms_awares.families import Family
 
 CHUNK_ELEMENTS = 2**25  # attention probabilities held at a time: 128 MiB in float32
@@ -72,6 +73,12 @@ def capture(family: Family, tower: Any, received: list[Received]) -> Iterator[Re
 
     yield tower.register_forward_pre_hook(note_grids, with_kwargs=True)
     yield last.register_forward_pre_hook(score, with_kwargs=True)
+
+
+def capture_flops(shape: Shape, tokens: int) -> int:
+    """FLOPs of `capture` for an image of `tokens` visual tokens: queries and keys once more, and their products."""
+    width, patches = shape.tower.hidden, tokens * shape.tower.merge**2
+    return 2 * width * patches * (2 * width + patches)
 
 
 def _receive(

@@ -7,7 +7,9 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
+from lmms_awares.cost import Shape
 from lmms_awares.pruning.base import EncodedImage, Kept, Pruner, PruningError
+from lmms_awares.pruning.tower import capture_flops
 
 CONTEXTUAL = Fraction(1, 20)  # share of N that becomes contextual tokens, at 50 % and at 70 % alike (release)
 
@@ -87,6 +89,10 @@ class VisionZip(Pruner):
 
     name: ClassVar[str] = "visionzip"
     reads_attention: ClassVar[bool] = True
+
+    def selection_flops(self, shape: Shape, tokens: int) -> int:
+        """The tower's attention; merging by keys is left out."""
+        return capture_flops(shape, tokens)
 
     def keep(self, image: EncodedImage) -> Kept:
         """Select at the release's budget; a merged token keeps its own DeepStack levels."""

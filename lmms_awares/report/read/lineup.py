@@ -38,6 +38,14 @@ class Source:
         return str(self.summary["method"].iloc[0])
 
     @property
+    def full_only(self) -> bool:
+        """True for the full-resolution baseline: every answer from the whole image in one turn, and nothing pruned."""
+        traced = next((frame[frame["traced"]] for frame in self.frames.values() if frame["traced"].any()), None)
+        if traced is None or traced["view"].iloc[0] != "full":
+            return False
+        return bool(self.summary["nominal"].iloc[0] == 1) and "@" not in self.method
+
+    @property
     def lowres_only(self) -> bool:
         """True where every answer comes from the low-res view and nothing else: nothing can call or is pruned."""
         traced = next((frame[frame["traced"]] for frame in self.frames.values() if frame["traced"].any()), None)

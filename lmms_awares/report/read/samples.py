@@ -38,8 +38,10 @@ _TRACE = pa.struct(
         "image_digest": pa.string(),
         "crops": pa.list_(pa.struct({"id": pa.string()})),
         "full_tokens": pa.int64(),
-        "visual_tokens": pa.int64(),
+        "visual_tokens": pa.float64(),  # a mean over layers where a pruner acts inside the model
         "rtr": pa.float64(),
+        "flops": pa.int64(),
+        "kv_bytes": pa.int64(),
         "tool_call": pa.struct({"status": pa.string(), "ids": pa.list_(pa.string()), "forced": pa.bool_()}),
         "turns": pa.list_(pa.struct({"new_tokens": pa.int64()})),
         "latency_s": pa.float64(),
@@ -60,7 +62,10 @@ _ROW = {
     "unscored": pa.string(),
     "pope_f1_score": pa.struct({"prediction": pa.string(), "ground_truth": pa.string()}),
 }
-_COPIED = ("model", "policy", "prompt", "full_tokens", "visual_tokens", "rtr", "latency_s", "response_chars")
+_COPIED = (
+    *("model", "policy", "prompt", "full_tokens", "visual_tokens", "rtr", "flops", "kv_bytes"),
+    *("latency_s", "response_chars"),
+)
 _TEXTS = ("truth", "model", "policy", "method", "view", "prompt", "status")
 _FEW_VALUES = (*_TEXTS, *(name for name in CONDITIONS if name not in _NUMBERS))
 # What older traces do not say, because there was nothing else: `family` and `engine`.
@@ -85,9 +90,10 @@ def read_samples(file: Path, *, scored: bool, model_args: Mapping[str, str]) -> 
         (likewise of the image), both 0 where unknown, `score` (0..1; NaN where there is none), `failed` (reason
         or null), `no_input` (no token was given), `traced`, POPE's `truth` (`yes` or `no`) and `said_yes`, and of the
         trace: `model`, `policy`, `method`, `nominal`, `view`, `prompt`, `full_tokens`, `visual_tokens`, `rtr`,
-        `latency_s`, `response_chars`, `new_tokens` (all turns), `batch_size`, `width`, `height`, `status` (of the tool
-        call), `ids` (joined by commas), `forced`, `called`, `no_image` (the call got an error instead of an image),
-        `truncated` (at the token limit), `reused` (from a journal), and the run's `CONDITIONS`.
+        `flops` and `kv_bytes` (null where unknown), `latency_s`, `response_chars`, `new_tokens` (all turns),
+        `batch_size`, `width`, `height`, `status` (of the tool call), `ids` (joined by commas), `forced`, `called`,
+        `no_image` (the call got an error instead of an image), `truncated` (at the token limit), `reused` (from a
+        journal), and the run's `CONDITIONS`.
 
     Raises:
         RunError: a missing or broken file, a score or RTR that is no finite number, a document that stands twice.

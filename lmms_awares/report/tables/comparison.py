@@ -13,11 +13,12 @@ from lmms_awares.report.read.samples import RunError
 from lmms_awares.report.tables import calls, per_benchmark
 from lmms_awares.report.tables.ablation import lay_out
 from lmms_awares.report.tables.conditions import footer
+from lmms_awares.report.tables.cost import cost_table
 from lmms_awares.report.tables.main import main_table
 from lmms_awares.report.tables.paper import NUMBERS, paper_table, with_published
 from lmms_awares.report.tables.table import Table
 
-KINDS = ("main", "latency", "length", "cdp", "calls", "format", "hard", "split")
+KINDS = ("main", "latency", "length", "cost", "cdp", "calls", "format", "hard", "split")
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def _measured(lineup: Lineup, request: Request) -> Table:
     plain: dict[str, Callable[[Lineup], Table]] = {
         "latency": per_benchmark.latency_table,
         "length": per_benchmark.length_table,
+        "cost": cost_table,
         "calls": calls.calls_table,
         "format": calls.format_table,
         "hard": per_benchmark.hard_table,

@@ -1,5 +1,6 @@
 """A table: text cells under headings, and notes about them."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,18 @@ def cell(value: Any, digits: int) -> str:
         ('0.26', '-')
     """
     return "-" if value is None or pd.isna(value) else f"{value:.{digits}f}"
+
+
+def rounded(value: Any, figures: int = 3) -> str:
+    """A number with so many significant digits at least, and no exponent; `-` where there is none.
+
+    Example:
+        >>> rounded(0.0031415), rounded(3.1415), rounded(3141.5)
+        ('0.00314', '3.14', '3142')
+    """
+    if value is None or pd.isna(value) or value == 0:
+        return cell(value, figures - 1)
+    return cell(value, max(0, figures - 1 - math.floor(math.log10(abs(value)))))
 
 
 def frame_of(rows: list[dict[tuple[str, str], str]]) -> pd.DataFrame:
