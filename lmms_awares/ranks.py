@@ -119,11 +119,11 @@ class Ranks:
         if _of_a_collective(error):
             # Most likely another rank is gone. The watch finds out which, and ends this process with its name.
             time.sleep(pulse.PATIENCE_S + 3 * pulse.BEAT_S)
-        self._watch.stop()
         try:
             store = self._own_store(LINGER_S)
             line = f"rank {self.rank} failed: {reason_of(error)}"
-            say_end(store, {"ranks": [self.rank], "line": line, "code": 2 if isinstance(error, UserError) else 1})
+            verdict = {"ranks": [self.rank], "line": line, "code": 2 if isinstance(error, UserError) else 1}
+            say_end(store, verdict, by=self.rank)
         except dist.DistError as lost:
             print(f"the other ranks could not be told that this one fails: {reason_of(lost)}", file=sys.stderr)
             self._left = True
@@ -161,13 +161,13 @@ class Watch(threading.Thread):
         self._ranks = ranks
         self._host = socket.gethostname()
         self._stopped = threading.Event()
-        self._connected = False
+        self._looks = 0
         self._pulse = pulse.Pulse([rank for rank in range(ranks.size) if rank != ranks.rank])
 
     def stop(self) -> None:
         """Look no more."""
         self._stopped.set()
-        if self._connected:
+        if self._looks:
             self.join()
 
     def run(self) -> None:
@@ -177,20 +177,32 @@ class Watch(threading.Thread):
         ranks = self._ranks
         try:
             store = ranks.connect(pulse.JOIN_S)
-            self._connected = True
-            beat = 0
+            threading.Thread(target=self._guard, name="guard", daemon=True).start()
             while not self._stopped.is_set():
-                beat += 1
-                store.set(f"beat/{ranks.rank}", f"{beat} {self._host}")
+                self._looks += 1
+                store.set(f"beat/{ranks.rank}", f"{self._looks} {self._host}")
                 self._look(store)
                 self._stopped.wait(pulse.BEAT_S)
         except dist.DistError as error:
             if self._stopped.is_set():
                 return
-            if not self._connected:
+            if not self._looks:
                 self._end(f"the store of rank 0 at {ranks.address} cannot be used: {reason_of(error)}", 1)
-            holder = "the torchrun of rank 0" if ranks.agent else "rank 0"
-            self._end(f"{holder} is gone (its store at {ranks.address}): killed, or its machine lost; {ranks.hint}", 1)
+            self._end(self._lost(), 1)
+
+    def _guard(self) -> None:
+        """End this process where the store answers no more: a machine that is lost closes no connection."""
+        before, ticks = 0, 0
+        while self.is_alive():
+            time.sleep(pulse.BEAT_S)
+            ticks = ticks + 1 if self._looks == before else 0
+            before = self._looks
+            if ticks * pulse.BEAT_S >= pulse.PATIENCE_S:
+                self._end(self._lost(), 1)
+
+    def _lost(self) -> str:
+        holder = "the torchrun that holds the ranks' store" if self._ranks.agent else "rank 0"
+        return f"{holder} at {self._ranks.address} is gone: killed, or its machine is lost; {self._ranks.hint}"
 
     def _look(self, store: "Store") -> None:
         others = [rank for rank in range(self._ranks.size) if rank != self._ranks.rank]
@@ -198,9 +210,11 @@ class Watch(threading.Thread):
         beats = store.multi_get([f"beat/{rank}" for rank in there])
         self._pulse.look({rank: beat.decode() for rank, beat in zip(there, beats, strict=True)})
         if self._pulse.silent() and not store.check(["end"]):
-            say_end(store, self._pulse.verdict(self._ranks.hint))
+            say_end(store, self._pulse.verdict(self._ranks.hint), by=self._ranks.rank)
         if store.check(["end"]) and not self._stopped.is_set():
             verdict = json.loads(store.get("end"))
+            if verdict["ranks"] == [verdict["by"]] == [self._ranks.rank]:
+                return  # its own words: it is about to end by itself
             speaks = self._pulse.is_first(self._ranks.rank, self._host, verdict["ranks"])
             self._end(verdict["line"] if speaks else None, verdict["code"], store)
 
@@ -214,9 +228,9 @@ class Watch(threading.Thread):
         os._exit(code)
 
 
-def say_end(store: "Store", verdict: dict[str, Any]) -> None:
+def say_end(store: "Store", verdict: dict[str, Any], *, by: int) -> None:
     """Tell all ranks why the run ends; the first who says something is right, the rest are consequences."""
-    store.compare_set("end", "", json.dumps(verdict))
+    store.compare_set("end", "", json.dumps(verdict | {"by": by}))
 
 
 _CURRENT: ContextVar[Ranks | None] = ContextVar("ranks", default=None)
