@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
@@ -140,12 +140,13 @@ class Ranks:
         with suppress(dist.DistError):  # the store left before this rank: nobody waits for it
             self.linger(self._own_store(LINGER_S))
 
-    def linger(self, store: "Store") -> None:
-        """Say that this rank has left, and keep the store up a little longer where it is here."""
+    def linger(self, store: "Store", gone: Sequence[int] = ()) -> None:
+        """Say that this rank has left; where the store is here, keep it up until all have but those who are gone."""
         store.set(f"left/{self.rank}", "1")
         deadline = time.monotonic() + LINGER_S
         hosting = self.rank == 0 and not self.agent
-        while hosting and not store.check([f"left/{rank}" for rank in range(self.size)]):
+        waited_for = [f"left/{rank}" for rank in range(self.size) if rank not in gone]
+        while hosting and not store.check(waited_for):
             if time.monotonic() > deadline:
                 return
             time.sleep(0.05)
@@ -162,6 +163,7 @@ class Watch(threading.Thread):
         self._host = socket.gethostname()
         self._stopped = threading.Event()
         self._looks = 0
+        self._ending = False
         self._pulse = pulse.Pulse([rank for rank in range(ranks.size) if rank != ranks.rank])
 
     def stop(self) -> None:
@@ -193,7 +195,7 @@ class Watch(threading.Thread):
     def _guard(self) -> None:
         """End this process where the store answers no more: a machine that is lost closes no connection."""
         before, ticks = 0, 0
-        while self.is_alive():
+        while self.is_alive() and not self._ending:
             time.sleep(pulse.BEAT_S)
             ticks = ticks + 1 if self._looks == before else 0
             before = self._looks
@@ -205,26 +207,30 @@ class Watch(threading.Thread):
         return f"{holder} at {self._ranks.address} is gone: killed, or its machine is lost; {self._ranks.hint}"
 
     def _look(self, store: "Store") -> None:
-        others = [rank for rank in range(self._ranks.size) if rank != self._ranks.rank]
+        ranks = self._ranks
+        others = [rank for rank in range(ranks.size) if rank != ranks.rank]
         there = [rank for rank in others if rank in self._pulse.beats or store.check([f"beat/{rank}"])]
         beats = store.multi_get([f"beat/{rank}" for rank in there])
         self._pulse.look({rank: beat.decode() for rank, beat in zip(there, beats, strict=True)})
         if self._pulse.silent() and not store.check(["end"]):
-            say_end(store, self._pulse.verdict(self._ranks.hint), by=self._ranks.rank)
+            say_end(store, self._pulse.verdict(ranks.hint), by=ranks.rank)
         if store.check(["end"]) and not self._stopped.is_set():
             verdict = json.loads(store.get("end"))
-            if verdict["ranks"] == [verdict["by"]] == [self._ranks.rank]:
+            if verdict["ranks"] == [verdict["by"]] == [ranks.rank]:
                 return  # its own words: it is about to end by itself
-            speaks = self._pulse.is_first(self._ranks.rank, self._host, verdict["ranks"])
-            self._end(verdict["line"] if speaks else None, verdict["code"], store)
+            speaks = self._pulse.is_first(ranks.rank, self._host, verdict["ranks"])
+            self._end(
+                verdict["line"] if speaks else None, verdict["code"], lambda: ranks.linger(store, verdict["ranks"])
+            )
 
-    def _end(self, line: str | None, code: int, store: "Store | None" = None) -> NoReturn:
+    def _end(self, line: str | None, code: int, farewell: Callable[[], None] | None = None) -> NoReturn:
         """End this process, wherever its other threads wait."""
+        self._ending = True
         if line is not None:
             print(f"awares: error: {line}", file=sys.stderr, flush=True)
         sys.stdout.flush()
-        if store is not None:
-            self._ranks.linger(store)
+        if farewell is not None:
+            farewell()
         os._exit(code)
 
 
