@@ -11,13 +11,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from lmms_awares import host_arguments
+from lmms_awares import host_arguments, ranks
 from lmms_awares.engine.machine import check_machine
 from lmms_awares.errors import ConfigError, UserError
 from lmms_awares.journal import check_journal
@@ -165,7 +165,7 @@ def run(arguments: Sequence[str]) -> int:
     plan, rest = plan_of(arguments)
     started = time.time()
     listing = plan.tasks in LISTINGS  # lmms-eval prints one with its log
-    with plain_off_terminal(logs=sys.stdout if listing else sys.stderr):
+    with plain_off_terminal(logs=sys.stdout if listing else sys.stderr), nullcontext() if listing else _joined(plan):
         if not listing:
             preflight(plan, rest)
         errors = _run_host(plan, rest)
@@ -177,6 +177,13 @@ def run(arguments: Sequence[str]) -> int:
     if listing:
         return 0
     return 1 if errors else _report(Path(plan.output_path), started)
+
+
+def _joined(plan: Plan) -> AbstractContextManager[None]:
+    """One of several processes, where a launcher started them."""
+    again = "run the same command again to go on from the journal" if plan.model in MODELS else "run the command again"
+    # A rank whose requests lmms-eval's cache can all answer does not ask its model, and so cannot share with others.
+    return ranks.joined(share=plan.use_cache is None, hint=again)
 
 
 def _arguments(plan: Plan, rest: Sequence[str]) -> list[str]:
@@ -206,6 +213,8 @@ def _run_host(plan: Plan, rest: list[str]) -> list[Exception]:
             return evaluate(*args, **kwargs)
         except Exception as error:
             errors.append(error)
+            if others := ranks.current():
+                others.fail(error)
             raise
 
     arguments = _arguments(plan, rest)

@@ -14,6 +14,7 @@ SMALLEST = {
     "regress_rates.py": (["--repeats", "2", "--documents", "100"], "2.00 |"),
     "kv_reuse.py": (["--repeats", "1"], "page 1700x2200"),
     "cost_table.py": ([], "low-res + quadrant, prefilled again"),
+    "ranks.py": (["--documents", "8", "--layouts", "regular"], "balanced"),
     "pruning.py": (["--repeats", "1", "--side", "4", "--memory-side", "8"], "sparsevlm"),
 }
 

@@ -25,6 +25,7 @@ from lmms_awares.models import records
 from lmms_awares.models.config import CommonArgs, parse_args
 from lmms_awares.models.decisions import DIRECT, Decision
 from lmms_awares.models.host import HostModel
+from lmms_awares.models.image_sizes import Headers
 from lmms_awares.models.recovery import Answered, answer_within_memory, is_of_one_sample
 from lmms_awares.models.sample import Address, Outcome, Sample, quoted, read_images
 from lmms_awares.models.server_args import check_batch_size
@@ -32,7 +33,7 @@ from lmms_awares.models.side_by_side import side_by_side
 from lmms_awares.protocol.prompts import foreign_prompt
 from lmms_awares.provenance import code_hash
 from lmms_awares.trace import Conditions, FirstView, TurnTrace, method_name
-from lmms_awares.views import ViewPlan, plan_views, show
+from lmms_awares.views import FULL, ViewPlan, plan_views, show
 
 
 class Method(HostModel):
@@ -63,6 +64,7 @@ class Method(HostModel):
     ) -> None:
         self.args: CommonArgs = parse_args(self.model_id, arguments)
         super().__init__(device, batch_size)
+        self._headers = Headers()
         self._prompts = self.args.load_prompts()
         self._prompt = self._prompts["system"]
         if self.rank == 0 and (warning := foreign_prompt(self.args.pretrained, self.args.adapter, self._prompt)):
@@ -176,6 +178,19 @@ class Method(HostModel):
     def run_batches(self, waiting: Iterable[list[tuple[Instance, int]]]) -> Iterator[tuple[list[Entry], int]]:
         """Each batch in turn, or as many at a time as the engine answers."""
         return side_by_side(self.run_batch, waiting, self.engine.parallel, stop=self.engine.close)
+
+    def planned_tokens(self, request: Instance) -> int:
+        """Visual tokens that a request's first view costs by its plan; 0 where the request cannot be answered."""
+        _, doc_to_messages, _, doc_id, task, split = request.args
+        try:
+            images = self._headers.images(self.task_dict[task][split], doc_id)
+            images = images or read_images(self._load(Address(task, split, doc_id), doc_to_messages)[1])
+            plans = [self.plan(image) for image in images]
+        except Exception as error:
+            if not is_of_one_sample(error):
+                raise
+            return 0
+        return sum(plan.full_tokens if self.view == FULL else plan.lowres_tokens for plan in plans)
 
     # Plumbing -----------------------------------------------------------------------------------------------------
 
