@@ -71,8 +71,7 @@ class Method(HostModel):
             logger.warning(warning)
         check_batch_size(self.args, self.batch_size)
         self.engine = open_engine(self.args, str(self._device))
-        pruner = self.engine.pruner
-        self._code = code_hash(*([type(pruner)] if pruner else []))
+        self._code = code_hash(*(type(pruner) for pruner in [self.engine.pruner] if pruner))
         checkpoint.check_hashes(self.args, self.engine.revision, checkpoint.setup_hash(self._prompts))
         self._journal = Journal(self.args.journal, self._rank) if self.args.journal else None
         if self._journal and self._rank == 0:
