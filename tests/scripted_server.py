@@ -167,7 +167,9 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b'data: {"choices": [{"del\n\n')
             return
         if fault == "stall":
+            script.entered(-1)  # the client will have gone long before
             time.sleep(script.stall_s)
+            script.entered(1)
             return
         self.piece({"delta": {"content": reply[middle:]}, "finish_reason": "stop"})
         if script.tells_usage:

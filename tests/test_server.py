@@ -140,7 +140,7 @@ def test_a_thousand_samples_on_a_server_that_fails_in_every_way(tmp_path):
     with serving(script) as address:
         arguments = {"pretrained": str(shipped()), "base_url": address, "served_model": "tiny"}
         model = Awares(**arguments, concurrency=32, request_timeout=3.0, journal=str(tmp_path / "journal.jsonl"))
-        found = answers(model, docs)
+        found = answers(model, docs, max_new_tokens=40)
     assert len(found) == 1000
     for number, (answer, trace) in enumerate(found):
         assert trace.failed is None
@@ -340,7 +340,7 @@ ENDS = {
 def test_fewer_requests_where_the_server_is_busy_and_more_where_it_copes(end):
     async def run():
         pace = Pace(8, timeout_s=10.0)
-        for _ in range(8):
+        for _ in range(16):
             pace.record(**end)
         assert pace.limit == 4
         most = busy = 0
@@ -355,7 +355,7 @@ def test_fewer_requests_where_the_server_is_busy_and_more_where_it_copes(end):
 
         await asyncio.gather(*(request() for _ in range(20)))
         assert most == 4
-        for _ in range(100):
+        for _ in range(16 * 8):
             pace.record(0.1)
         assert pace.limit == 8
 

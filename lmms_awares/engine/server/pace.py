@@ -5,7 +5,8 @@ import asyncio
 from lmms_eval.models.model_utils.concurrency_control import AdaptiveConcurrencyConfig, decide_next_concurrency
 from loguru import logger
 
-_FAILING = 0.2  # share of requests that fail over too much work, from which on fewer are sent
+_FAILING = 0.3  # share of requests that fail over too much work, from which on fewer are sent
+_WINDOW = 16  # requests that a decision rests on, at least
 _SLOW = 0.25  # a p95 latency above this share of the time limit: requests wait in the server's queue
 
 
@@ -58,7 +59,7 @@ class Pace:
         self._refused += refused
         if seconds is not None:
             self._latencies.append(seconds)
-        if self._ended < max(4, self.limit):
+        if self._ended < max(_WINDOW, self.limit):
             return
         decision = decide_next_concurrency(
             current_concurrency=self.limit,
