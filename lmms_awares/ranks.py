@@ -137,19 +137,20 @@ class Ranks:
             return
         self._left = True
         self._watch.stop()
-        with suppress(dist.DistError):  # the store left before this rank: nobody waits for it
+        with suppress(dist.DistError):  # as in `linger`
             self.linger(self._own_store(LINGER_S))
 
     def linger(self, store: "Store", gone: Sequence[int] = ()) -> None:
         """Say that this rank has left; where the store is here, keep it up until all have but those who are gone."""
-        store.set(f"left/{self.rank}", "1")
+        import torch.distributed as dist
+
         deadline = time.monotonic() + LINGER_S
         hosting = self.rank == 0 and not self.agent
         waited_for = [f"left/{rank}" for rank in range(self.size) if rank not in gone]
-        while hosting and not store.check(waited_for):
-            if time.monotonic() > deadline:
-                return
-            time.sleep(0.05)
+        with suppress(dist.DistError):  # the store left before this rank: nobody waits for it
+            store.set(f"left/{self.rank}", "1")
+            while hosting and not store.check(waited_for) and time.monotonic() < deadline:
+                time.sleep(0.05)
 
 
 class Watch(threading.Thread):

@@ -1,5 +1,6 @@
 """How several ranks share what lmms-eval asks, without processes: ranks are threads here."""
 
+import math
 import queue
 import threading
 from types import SimpleNamespace
@@ -226,7 +227,7 @@ def test_planned_tokens_are_those_of_the_first_view(small_checkpoint, monkeypatc
 
 def test_a_rank_is_dead_after_some_time_without_a_word():
     pulse = Pulse([1, 2])
-    looks = round(PATIENCE_S / BEAT_S) + 1
+    looks = math.ceil(PATIENCE_S / BEAT_S) + 1
     for look in range(looks):
         assert pulse.silent() == []
         pulse.look({1: f"{look} here"} | ({2: "0 there"}))
