@@ -45,6 +45,7 @@ class TurnTrace(_Strict):
 
     Attributes:
         seconds: encoding, prefill and decoding.
+        preprocess_s: rendering and patching what this turn shows; None for a first turn, whose own is the trace's.
         vision_s: the vision tower, and what a pruner does behind it; None where an engine does not tell it apart.
         prefill_s: the language model up to the first token, on a server from the request to the first token; None
             where unknown.
@@ -57,6 +58,7 @@ class TurnTrace(_Strict):
     text: str
     new_tokens: int
     seconds: float
+    preprocess_s: float | None = None
     vision_s: float | None = None
     prefill_s: float | None = None
     decode_s: float | None = None

@@ -12,11 +12,16 @@ from lmms_awares.protocol.base import AnyCall
 
 @dataclass(frozen=True)
 class Second(Generic[AnyCall]):
-    """A second round: the call that led to it, the user turn that answered the call, and what was then said."""
+    """A second round: the call that led to it, the user turn that answered the call, and what was then said.
+
+    Attributes:
+        preprocess_s: making the user turns of the whole batch, seconds.
+    """
 
     call: AnyCall
     turn: Prepared
     reply: Reply
+    preprocess_s: float
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ def two_rounds(
     replies = talk.generate(first, keep=keep)
     responses: dict[int, tuple[AnyCall, Prepared]] = {}
     errors: dict[int, SampleError] = {}
+    replied = time.perf_counter()
     for row, reply in enumerate(replies):
         response = respond(row, reply)
         if response is None:
@@ -63,12 +69,13 @@ def two_rounds(
             responses[row] = response[0], talk.prepare(row, response[1])
         except SampleError as error:
             errors[row] = error
+    preprocess_s = time.perf_counter() - replied
     seconds: dict[int, Second[AnyCall]] = {}
     if responses:
         talk.continue_rows(list(responses), [turn for _, turn in responses.values()])
         finals = talk.generate(second)
         for (row, (call, turn)), final in zip(responses.items(), finals, strict=True):
-            seconds[row] = Second(call, turn, final)
+            seconds[row] = Second(call, turn, final, preprocess_s)
     elapsed = time.perf_counter() - started  # a reply is there when its device is done
     return [
         Rounds(reply, seconds.get(row), elapsed if row in seconds else reply.seconds, errors.get(row))
