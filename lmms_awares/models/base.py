@@ -1,12 +1,12 @@
 """What all methods share: requests, journal, failures, traces. A method says how it answers a batch; no torch here.
 
 request ──► _prepare ──► Sample ──► answer (the method's) ──► Outcome ──► records.finished ──► Entry ──► lmms-eval
-                │                                                                               ▲
+                │          └ windows.py: which ones together                                    ▲
                 └──────── answered before (journal), or cannot be (SampleError) ────────────────┘
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -25,8 +25,10 @@ from lmms_awares.models import records
 from lmms_awares.models.config import CommonArgs, parse_args
 from lmms_awares.models.decisions import DIRECT, Decision
 from lmms_awares.models.host import HostModel
+from lmms_awares.models.prefetch import default_workers, named_death, prepared
 from lmms_awares.models.recovery import Answered, answer_within_memory, is_of_one_sample
-from lmms_awares.models.sample import Address, Outcome, Sample, quoted, read_images
+from lmms_awares.models.sample import Address, Outcome, Sample, messages_of, read_images
+from lmms_awares.models.windows import BATCHES, Waiting, by_length, numbered, windows
 from lmms_awares.protocol.prompts import foreign_prompt
 from lmms_awares.provenance import code_hash
 from lmms_awares.trace import Conditions, FirstView, TurnTrace, method_name
@@ -66,7 +68,10 @@ class Method(HostModel):
         if self.rank == 0 and (warning := foreign_prompt(self.args.pretrained, self.args.adapter, self._prompt)):
             logger.warning(warning)
         self.engine = LocalEngine.open(self.args, str(self._device))
+        self._conditions = self.engine.conditions()  # now: a worker cannot ask the device for its name
         pruner = self.engine.pruner
+        workers = self.args.workers
+        self.workers = default_workers(str(self._device), self._world_size) if workers is None else workers
         self._code = code_hash(*([type(pruner)] if pruner else []))
         checkpoint.check_hashes(self.args, self.engine.revision, checkpoint.setup_hash(self._prompts))
         self._journal = Journal(self.args.journal, self._rank) if self.args.journal else None
@@ -166,27 +171,49 @@ class Method(HostModel):
 
     # Plumbing -----------------------------------------------------------------------------------------------------
 
-    def run_batch(self, requests: Sequence[tuple[Instance, int]]) -> tuple[list[Entry], int]:
-        """Entries of a batch of (request, how often its document came before), and the tokens generated for them."""
-        finished: dict[int, Entry] = {}
-        waiting: dict[int, tuple[str, Sample]] = {}
-        for index, (request, repeat) in enumerate(requests):
-            result = self._prepare(request, repeat)
+    def entries_of(self, requests: Sequence[Instance]) -> Iterator[tuple[int, Entry]]:
+        """Answer requests: the number of each and its entry, as soon as it is there, in any order."""
+        finished: list[tuple[int, Entry]] = []
+        with named_death(self.workers):
+            for window in windows(self._waiting(requests, finished), self.batch_size):
+                yield from self._answered(window)
+                yield from finished
+                finished.clear()
+        yield from finished
+
+    def _waiting(self, requests: Sequence[Instance], finished: list[tuple[int, Entry]]) -> Iterator[Waiting]:
+        """The samples to generate; the other entries, from the journal or failed, go to `finished`."""
+        asked = numbered(requests)
+        results = prepared(
+            lambda number: self._prepare(*asked[number]),
+            len(asked),
+            workers=self.workers,
+            ahead=BATCHES * self.batch_size,
+        )
+        for number, result in enumerate(results):
             if isinstance(result, Entry):
-                finished[index] = result
+                if result.trace.failed is not None:
+                    self._record_failure(result)
+                finished.append((number, result))
+            elif entry := self._journaled(result[0]):
+                finished.append((number, entry))
             else:
-                waiting[index] = result
-        if waiting:
-            samples = [sample for _, sample in waiting.values()]
-            for (index, (key, sample)), done in zip(waiting.items(), self._recovering(samples), strict=True):
+                yield Waiting(number, *result, journaled=not requests[number].metadata.get("__padding_only__"))
+
+    def _answered(self, window: Sequence[Waiting]) -> Iterator[tuple[int, Entry]]:
+        """A window's entries, batch by batch."""
+        for rows in by_length([one.sample.prompt.length for one in window], self.batch_size):
+            batch = [window[row] for row in rows]
+            for one, done in zip(batch, self._recovering([one.sample for one in batch]), strict=True):
                 if isinstance(done.outcome, SampleError):
-                    finished[index] = self._failed(sample.at, done.outcome, sample.images)
+                    entry = records.failed(one.sample.at, done.outcome, one.sample.images, self._identity)
+                    self._record_failure(entry)
+                    yield one.number, entry
                     continue
-                finished[index] = records.finished(key, sample, done.outcome, self._identity, done.batch_size)
-                if self._journal and not requests[index][0].metadata.get("__padding_only__"):
-                    self._journal.add(finished[index])
-        generated = sum(finished[index].output_tokens for index in waiting)
-        return [finished[index] for index in range(len(requests))], generated
+                entry = records.finished(one.key, one.sample, done.outcome, self._identity, done.batch_size)
+                if self._journal and one.journaled:
+                    self._journal.add(entry)
+                yield one.number, entry
 
     def _recovering(self, samples: Sequence[Sample]) -> Iterator[Answered]:
         if samples[0].decoding.temperature == 0:
@@ -198,44 +225,39 @@ class Method(HostModel):
             yield from answer_within_memory(self.answer, [sample])
 
     def _prepare(self, request: Instance, repeat: int) -> Entry | tuple[str, Sample]:
-        """A sample to generate with its key; or the finished entry: from the journal, or failed."""
+        """A sample to generate with its key; or the finished entry: from the journal, or failed.
+
+        A worker may run it: it leaves journal and log as they are.
+        """
         _, doc_to_messages, gen_kwargs, doc_id, task, split = request.args
         decoding = self.decoding(gen_kwargs)
         at = Address(task, split, doc_id, repeat if decoding.temperature else 0)
         started = time.perf_counter()
         images: list[Image.Image] = []
         try:
-            doc, messages = self._load(at, doc_to_messages)
+            doc = self.task_dict[at.task][at.split][at.doc_id]
+            messages = messages_of(doc, doc_to_messages, self.engine.quote)
             images = read_images(messages)
             self.check(doc, images, task)
             plans = [self.plan(image) for image in images]
             opening = Opening(self.arrange(messages), self._prompt.text)
             decision = self.decide(doc, plans, at)
             key = self._key(at, decoding, opening, images, decision)
-            if self._journal and (entry := self._journal.get(key)):
-                return records.reused(entry)
+            if entry := self._journaled(key):
+                return entry
             views = [show(image, plan, self.view) for image, plan in zip(images, plans, strict=True)]
             prompt = self.engine.prepare(replace(opening, views=views))
         except Exception as error:
             if not is_of_one_sample(error):
                 raise
-            return self._failed(at, error, images)
+            return records.failed(at, error, images, self._identity)
         sample = Sample(at, images, plans, prompt, decision, decoding, time.perf_counter() - started)
         return key, sample
-
-    def _load(
-        self, at: Address, doc_to_messages: Callable[[dict[str, Any]], list[Message]]
-    ) -> tuple[dict[str, Any], list[Message]]:
-        doc = self.task_dict[at.task][at.split][at.doc_id]
-        try:
-            return doc, [quoted(message, self.engine.quote) for message in doc_to_messages(doc)]
-        except (AttributeError, KeyError, TypeError) as error:  # a null where the task expects text
-            raise SampleError(f"the task cannot make a prompt of its document: {error!r}") from None
 
     def _key(
         self, at: Address, decoding: Decoding, opening: Opening, images: list[Image.Image], decision: Decision
     ) -> str:
-        conditions = {name: value for name, value in self.engine.conditions().items() if name != "device"}
+        conditions = {name: value for name, value in self._conditions.items() if name != "device"}
         return digest(
             self._code,
             self.engine.revision,
@@ -249,12 +271,14 @@ class Method(HostModel):
             *(part for image in images for part in (image.size, image.tobytes())),
         )
 
-    def _failed(self, at: Address, error: Exception, images: list[Image.Image]) -> Entry:
-        entry = records.failed(at, error, images, self._identity)
-        logger.warning(f"{at.task} document {at.doc_id} failed: {entry.trace.failed}")
+    def _journaled(self, key: str) -> Entry | None:
+        entry = self._journal.get(key) if self._journal else None
+        return entry and records.reused(entry)
+
+    def _record_failure(self, entry: Entry) -> None:
+        logger.warning(f"{entry.task} document {entry.doc_id} failed: {entry.trace.failed}")
         if self._journal:
             self._journal.add(entry)
-        return entry
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
@@ -269,6 +293,6 @@ class Method(HostModel):
             "view": self.view,
             "prompt": self._prompt.label,
             "conditions": Conditions(
-                lowres_base=self.args.lowres_base, **self.engine.conditions(), **records.versions(self._code)
+                lowres_base=self.args.lowres_base, **self._conditions, **records.versions(self._code)
             ),
         }
