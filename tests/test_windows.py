@@ -106,6 +106,7 @@ def waiting(lengths, decoding="greedy"):
 def test_a_window_is_bounded_in_samples_and_tokens():
     assert [len(window) for window in windows(waiting([10] * 70), 2)] == [2 * BATCHES, 2 * BATCHES, 6]
     assert [len(window) for window in windows(waiting([module.TOKENS // 4] * 10), 8)] == [4, 4, 2]
+    assert [len(window) for window in windows(waiting([10] * 3), 1)] == [1, 1, 1]
     assert [len(window) for window in windows(waiting([2 * module.TOKENS] * 2), 8)] == [1, 1]
 
 

@@ -54,16 +54,21 @@ def numbered(requests: Sequence[Instance]) -> list[tuple[Instance, int]]:
 
 
 def windows(waiting: Iterable[Waiting], size: int) -> Iterator[list[Waiting]]:
-    """Runs of samples that decode alike, of at most `BATCHES` batches of `size`; ends where they hold `TOKENS`."""
+    """Runs of samples that decode alike, of at most `BATCHES` batches of `size`; each ends where it holds `TOKENS`.
+
+    Batches of one need no window: there is nothing to sort.
+    """
     window: list[Waiting] = []
+    most, tokens = (1 if size == 1 else BATCHES * size), 0
     for one in waiting:
         if window and window[0].sample.decoding != one.sample.decoding:
             yield window
-            window = []
+            window, tokens = [], 0
         window.append(one)
-        if len(window) == BATCHES * size or sum(one.sample.prompt.length for one in window) >= TOKENS:
+        tokens += one.sample.prompt.length
+        if len(window) == most or tokens >= TOKENS:
             yield window
-            window = []
+            window, tokens = [], 0
     if window:
         yield window
 
