@@ -1,11 +1,11 @@
-"""Where the program keeps what it made or was given, between runs."""
+"""The folder for what outlives a run: imported prompts and drawn documents."""
 
 import os
 from pathlib import Path
 
 
 def cache_home() -> Path:
-    """The user's folder for imported prompts and drawn documents.
+    """Return the user's folder for imported prompts and drawn documents; the folder need not exist.
 
     `AWARES_CACHE`, else `lmms-awares` below `XDG_CACHE_HOME` or `~/.cache`.
     """

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from lmms_awares import images
 from lmms_awares.engine.crop_turns import crop_turn, requested
 from lmms_awares.engine.local import LocalEngine
+from lmms_awares.engine.opening import open_engine
 from lmms_awares.engine.rounds import two_rounds
-from lmms_awares.engine.turns import Decoding, Opening, Reply, Turn
+from lmms_awares.engine.turns import Decoding, Engine, Opening, Reply, Turn
 from lmms_awares.errors import ConfigError
 from lmms_awares.families import Model
 from lmms_awares.models.config import CommonArgs
@@ -44,16 +45,15 @@ class Answer:
 
 
 class Chat:
-    """A loaded checkpoint that answers questions, one image at a time.
+    """A checkpoint that answers questions, one image at a time.
 
     Args:
-        model: of one of `lmms_awares.families`.
-        processor: the checkpoint's.
+        engine: who answers.
         prompt: system prompt that offers the crop tool.
     """
 
-    def __init__(self, model: Model, processor: Any, prompt: Prompt) -> None:
-        self._model, self._processor, self._prompt = model.eval(), processor, prompt
+    def __init__(self, engine: Engine, prompt: Prompt) -> None:
+        self._engine, self._prompt = engine, prompt
         self._protocol = GetCrops()
 
     def ask(
@@ -76,9 +76,10 @@ class Chat:
             max_new_tokens: of the answer; a call may take up to 64 whatever this is.
 
         Raises:
-            ConfigError: an unknown policy, a limit below 1, or a pruner that cannot serve the model or a second turn.
+            ConfigError: an unknown policy, a limit below 1, or a pruner that cannot serve the model or a second turn;
+                a server that counts other tokens.
             OSError, ValueError: an image that cannot be read or that the processor refuses.
-            SampleError: a conversation longer than the model's context.
+            SampleError: a conversation longer than the model's context; a server that gives no reply.
 
         Example:
             reply = chat.ask("receipt.jpg", "What is the total?", pruner=VisionZip(0.5))
@@ -118,13 +119,17 @@ class Chat:
         texts = (engine.decode(said.first.ids[:keep]), engine.decode(said.second.reply.ids))
         return _answer(plan, requested(plan, said.second.call), said.second.reply, texts)
 
-    def _checked(self, policy: str, pruner: Pruner | None, max_new_tokens: int) -> tuple[LocalEngine, Decoding]:
+    def _checked(self, policy: str, pruner: Pruner | None, max_new_tokens: int) -> tuple[Engine, Decoding]:
         if policy not in get_args(Policy):
             raise ConfigError(f"policy={policy!r} is none of {', '.join(get_args(Policy))}")
         if pruner is not None and not pruner.second_prefill and policy in ("model", "always_full"):
             raise ConfigError(f"{pruner.name} cannot prune the crops of a second turn; give policy='full' or 'never'")
         decoding = Decoding.from_task({"max_new_tokens": max_new_tokens})
-        return LocalEngine(self._model, self._processor, pruner=pruner), decoding
+        if pruner is None:
+            return self._engine, decoding
+        if not isinstance(self._engine, LocalEngine):
+            raise ConfigError(f"{pruner.name} acts inside the model, where a server lets nobody in; load it here")
+        return self._engine.with_pruner(pruner), decoding
 
 
 def load(
@@ -135,8 +140,11 @@ def load(
     adapter: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    base_url: str | None = None,
+    served_model: str | None = None,
+    api_key_env: str | None = None,
 ) -> Chat:
-    """Load a checkpoint, or take one that is loaded.
+    """Load a checkpoint, or take one that is loaded or served.
 
     A published checkpoint gets the prompt that it was trained with, if `awares prompts import` has fetched it.
 
@@ -146,27 +154,36 @@ def load(
         adapter: folder or hub id of a PEFT adapter, merged into the weights.
         device: default: the first GPU, else the CPU.
         dtype: `auto`, `float32`, `bfloat16` or `float16`; default: the checkpoint's own.
+        base_url: an OpenAI-compatible server that serves `pretrained`, which then lends its tokenizer alone.
+        served_model, api_key_env: the checkpoint's name there, and the environment variable that holds the key.
 
     Raises:
-        ConfigError: neither or both of `pretrained` and `model`; a checkpoint or setting that cannot be used.
+        ConfigError: neither or both of `pretrained` and `model`; a checkpoint, a server or a setting that cannot be
+            used.
+
+    Example:
+        chat = lmms_awares.load("Qwen/Qwen2.5-VL-7B-Instruct", base_url="http://127.0.0.1:8000/v1")
     """
     if (pretrained is None) == (model is None) or (model is None) != (processor is None):
         raise ConfigError("give either pretrained=CHECKPOINT, or model=... and processor=... together")
+    given = {"adapter": adapter, "device": device, "dtype": dtype, "base_url": base_url}
     if model is not None:
-        if adapter or device or dtype:
-            raise ConfigError("adapter, device and dtype go with pretrained=CHECKPOINT; a loaded model has its own")
-        return Chat(model, processor, load_prompt("own"))
+        if any(given.values()):
+            raise ConfigError(f"{', '.join(given)} go with pretrained=CHECKPOINT; a loaded model has its own")
+        return Chat(LocalEngine(model.eval(), processor), load_prompt("own"))
+    if base_url is not None and device is not None:
+        raise ConfigError("device has no effect with base_url: it is the server's; leave it out")
     import torch
 
-    from lmms_awares.engine import checkpoint
-
+    settings = given | {"pretrained": pretrained, "served_model": served_model, "api_key_env": api_key_env}
+    del settings["device"]
     try:
-        args = CommonArgs.model_validate({"pretrained": pretrained, "adapter": adapter, "dtype": dtype or "auto"})
+        args = CommonArgs.model_validate({name: value for name, value in settings.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigError(f"{first['loc'][0]}: {first['msg']} (got {first['input']!r})") from None
-    loaded = checkpoint.load(args, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return Chat(*loaded, _prompt_for(args))
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{where}: {first['msg']} (got {first['input']!r})" if where else first["msg"]) from None
+    return Chat(open_engine(args, device or ("cuda" if torch.cuda.is_available() else "cpu")), _prompt_for(args))
 
 
 def _prompt_for(args: CommonArgs) -> Prompt:

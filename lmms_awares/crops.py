@@ -26,14 +26,18 @@ class Crop:
     rows: tuple[int, int]
 
     def box(self, width: int, height: int, min_crop_side: int = MIN_CROP_SIDE) -> Box:
-        """Pixels of this crop in a `width` x `height` image, as (left, top, right, bottom).
+        """Return the pixels of this crop in a `width` x `height` image, as (left, top, right, bottom).
 
-        A side is at least `min_crop_side` px where the image has that many; an image with a side below
-        `min_crop_side` yields the whole image for every crop. Odd sizes: the right and bottom parts get the spare
-        pixel, so the quadrants cover the image.
+        A side is at least `min_crop_side` px where the image has that many; in an image with a side below
+        `min_crop_side` every crop is the whole image. At odd sizes the right and bottom parts get the spare pixel, so
+        that the quadrants cover the image.
 
         Raises:
             ValueError: for an image without pixels.
+
+        Example:
+            >>> CROPS["4"].box(640, 480)
+            (160, 120, 480, 360)
         """
         if width < 1 or height < 1:
             raise ValueError(f"an image needs at least 1x1 pixels, got {width}x{height}")
@@ -82,10 +86,14 @@ CROPS: dict[str, Crop] = {
 
 
 def check_ids(ids: Iterable[str]) -> tuple[str, ...]:
-    """The ids in the order asked, duplicates dropped.
+    """Return the ids in the order asked, duplicates dropped.
 
     Raises:
         ValueError: no id at all, an id that is not in `CROPS`, or a bare string, which would be read by letters.
+
+    Example:
+        >>> check_ids(["5", "0", "5"])
+        ('5', '0')
     """
     if isinstance(ids, str):
         raise ValueError(f"crop ids must be a list, got the string {ids!r}")
@@ -104,18 +112,39 @@ def _region(ids: Iterable[str]) -> int:
 
 
 def union_area(ids: Iterable[str]) -> float:
-    """Fraction of the image, 0..1, that the union of the crops covers (the paper's ||C||)."""
+    """Return the fraction of the image, 0..1, that the union of the crops covers (the paper's ||C||).
+
+    Raises:
+        ValueError: as `check_ids`.
+
+    Example:
+        >>> union_area(["0", "5"])  # the top-left quadrant lies inside the top half
+        0.5
+    """
     return _region(ids).bit_count() / _CELLS**2
 
 
 def region_iou(ids: Iterable[str], others: Iterable[str]) -> float:
-    """Intersection over union, 0..1, of the regions that two sets of crops cover (Supp. 9.1)."""
+    """Return the intersection over union, 0..1, of the regions that two sets of crops cover (Supp. 9.1).
+
+    Raises:
+        ValueError: as `check_ids`.
+
+    Example:
+        >>> region_iou(["0"], ["5"])
+        0.5
+    """
     first, second = _region(ids), _region(others)
     return (first & second).bit_count() / (first | second).bit_count()
 
 
 def box_iou(box: tuple[float, ...], other: tuple[float, ...]) -> float:
-    """Intersection over union, 0..1, of two boxes (left, top, right, bottom)."""
+    """Return the intersection over union, 0..1, of two boxes (left, top, right, bottom) in the same unit.
+
+    Example:
+        >>> box_iou((0, 0, 2, 2), (0, 0, 2, 1))
+        0.5
+    """
     width = min(box[2], other[2]) - max(box[0], other[0])
     height = min(box[3], other[3]) - max(box[1], other[1])
     overlap = max(width, 0) * max(height, 0)
@@ -136,20 +165,26 @@ def target_crops(
     tau: float = IOU_THRESHOLD,
     min_crop_side: int = MIN_CROP_SIDE,
 ) -> tuple[tuple[str, ...], str]:
-    """Crops to ask for when the evidence lies in `box` (paper Eq. 3, with a fallback for small boxes).
+    """Choose the crops to ask for when the evidence lies in `box` (paper Eq. 3, with a fallback for small boxes).
 
     Args:
-        box: (left, top, right, bottom) in pixels of the image.
-        size: (width, height) of the image.
+        box: (left, top, right, bottom) in px of the image.
+        size: (width, height) of the image in px.
         tau: IoU at which a crop counts as a target.
         min_crop_side: as in `Crop.box`.
 
     Returns:
-        (ids, rule). rule `iou`: every crop with IoU >= tau. Where there is none, `contains`: the smallest crop that
-        holds the whole box. Where there is none (a box that leaves the image), `nearest`: the highest IoU.
+        (ids, rule). Rule `iou`: every crop with IoU >= tau. Where no crop has that, `contains`: the smallest crop that
+        holds the whole box. Where no crop holds the box, which then leaves the image, `nearest`: the highest IoU.
 
     Raises:
         ValueError: a box without area, or one that does not touch the image.
+
+    Example:
+        >>> target_crops((10, 10, 300, 200), (640, 480))
+        (('0',), 'iou')
+        >>> target_crops((10, 10, 30, 20), (640, 480))
+        (('0',), 'contains')
     """
     width, height = size
     if not (box[0] < box[2] and box[1] < box[3]):  # also refuses NaN

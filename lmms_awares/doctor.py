@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.table import Table
+
+from lmms_awares.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from lmms_awares.engine.server import ServerEngine
 
 State = Literal["ok", "warn", "fail"]
 
@@ -38,9 +43,24 @@ class Finding:
     detail: str
 
 
-def run(pretrained: str | None = None, adapter: str | None = None) -> int:
-    """Print the report. Returns 1 where something would make a run fail, else 0."""
-    findings = list(examine(pretrained, adapter))
+def run(
+    pretrained: str | None = None,
+    adapter: str | None = None,
+    *,
+    base_url: str | None = None,
+    served_model: str | None = None,
+    api_key_env: str | None = None,
+) -> int:
+    """Print the report. Returns 1 where something would make a run fail, else 0.
+
+    Raises:
+        ConfigError: a server without the checkpoint that it serves.
+    """
+    findings = list(examine(pretrained, None if base_url else adapter, weights=base_url is None))
+    if base_url is not None:
+        if pretrained is None:
+            raise ConfigError("--base-url needs --pretrained: the checkpoint that is served, for its tokenizer")
+        findings += server(pretrained, base_url=base_url, served_model=served_model, api_key_env=api_key_env)
     table = Table("subject", "state", "detail")
     for finding in findings:
         table.add_row(finding.subject, f"[{_STYLES[finding.state]}]{finding.state}[/]", finding.detail)
@@ -48,8 +68,8 @@ def run(pretrained: str | None = None, adapter: str | None = None) -> int:
     return 1 if any(finding.state == "fail" for finding in findings) else 0
 
 
-def examine(pretrained: str | None, adapter: str | None) -> Iterator[Finding]:
-    """Every check in turn."""
+def examine(pretrained: str | None, adapter: str | None, *, weights: bool = True) -> Iterator[Finding]:
+    """Every check of this machine in turn."""
     for name, floor in FLOORS.items():
         yield package(name, floor)
     yield torchvision_pairing()
@@ -58,7 +78,7 @@ def examine(pretrained: str | None, adapter: str | None) -> Iterator[Finding]:
     yield _plugin()
     yield _tasks()
     yield from _data()
-    if pretrained:
+    if pretrained and weights:
         yield checkpoint(pretrained, adapter)
 
 
@@ -157,7 +177,6 @@ def _data() -> Iterator[Finding]:
 def checkpoint(pretrained: str, adapter: str | None) -> Finding:
     """Whether a checkpoint can be used, and its content hash, which `--model_args rev=` takes."""
     from lmms_awares.engine.checkpoint import check_checkpoint, fingerprint
-    from lmms_awares.errors import ConfigError
 
     try:
         check_checkpoint(pretrained, adapter)
@@ -167,3 +186,57 @@ def checkpoint(pretrained: str, adapter: str | None) -> Finding:
     except ConfigError as error:
         return Finding("checkpoint", "fail", str(error))
     return Finding("checkpoint", "ok", f"{pretrained}: rev=sha-{revision[:12]}")
+
+
+def server(pretrained: str, **arguments: str | None) -> Iterator[Finding]:
+    """Whether a server can be used: address, key, model, counts of a prompt, and one sample of two turns.
+
+    Args:
+        arguments: `base_url`, `served_model` and `api_key_env` as model arguments.
+    """
+    from lmms_awares.engine.server import ServerEngine
+    from lmms_awares.models.config import parse_args
+
+    given = {name: value for name, value in arguments.items() if value is not None}
+    try:
+        engine = ServerEngine.open(parse_args("awares", {"pretrained": pretrained, **given}))
+    except ConfigError as error:
+        yield Finding("server", "fail", str(error))
+        return
+    served = engine.client.served
+    yield Finding("server", "ok", f"{served.label} serves {served.model}; it counts a prompt as {pretrained} does")
+    try:
+        yield _two_turns(engine)
+    except UserError as error:
+        yield Finding("two turns", "fail", str(error))
+    finally:
+        engine.close()
+
+
+def _two_turns(engine: "ServerEngine") -> Finding:
+    """One sample with a call put into the model's mouth, so that there is a second turn."""
+    from PIL import Image
+
+    from lmms_awares.engine.crop_turns import crop_turn
+    from lmms_awares.engine.turns import Decoding, Opening
+    from lmms_awares.protocol import ToolCall, format_call
+    from lmms_awares.protocol.prompts import load_prompt
+    from lmms_awares.views import plan_views, show
+
+    image = Image.linear_gradient("L").resize((896, 672)).convert("RGB")
+    low, high = engine.pixel_limits
+    plan = plan_views(*image.size, min_pixels=low, max_pixels=high, token_side=engine.family.token_side)
+    content = [{"type": "image"}, {"type": "text", "text": "Which side is brighter?"}]
+    opening = Opening([{"role": "user", "content": content}], load_prompt("own").text, [show(image, plan, "lowres")])
+    talk = engine.start([engine.prepare(opening)])
+    talk.generate(Decoding(1))
+    call = ToolCall(("0",), "valid", format_call(("0",)))
+    talk.say([call.text])
+    talk.continue_rows([0], [talk.prepare(0, crop_turn(image, plan, call))])
+    (reply,) = talk.generate(Decoding(1))
+    if reply.cached_tokens is None:
+        return Finding("two turns", "warn", f"{reply.prompt_tokens} tokens as planned; it does not say what is cached")
+    state: State = "ok" if reply.cached_tokens else "warn"
+    detail = f"{reply.prompt_tokens} tokens in turn 2 as planned, {reply.cached_tokens} of them from its cache"
+    hint = "" if reply.cached_tokens else "; is prefix caching on, and are its blocks short? (docs/serving.md)"
+    return Finding("two turns", state, detail + hint)

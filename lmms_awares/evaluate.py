@@ -11,19 +11,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from lmms_awares import host_arguments
+from lmms_awares import host_arguments, ranks
 from lmms_awares.engine.machine import check_machine
 from lmms_awares.errors import ConfigError, UserError
 from lmms_awares.journal import check_journal
 from lmms_awares.labels import EVIDENCE
 from lmms_awares.models import MODELS
 from lmms_awares.models.config import AwaresArgs, CommonArgs, parse_args
+from lmms_awares.models.server_args import check_batch_size
 from lmms_awares.plan import LISTINGS, Plan, plan_of
 from lmms_awares.quiet import plain_off_terminal, verbosity
 from lmms_awares.stamps import unique_stamps
@@ -65,9 +66,19 @@ def _check_model(plan: Plan) -> CommonArgs:
     args = parse_args(plan.model, host_arguments.pairs(plan.model_args, "--model_args"))
     if not plan.batch_size.isdigit() or int(plan.batch_size) < 1:
         raise ConfigError(f"--batch_size {plan.batch_size} is not supported; give a number such as 1 or 8")
+    check_batch_size(args, int(plan.batch_size))
     prompts = args.load_prompts()
-    check_checkpoint(args.pretrained, args.adapter, args.families)
+    check_checkpoint(args.pretrained, args.adapter, args.families, weights=args.base_url is None)
     check_limits(args)
+    if args.base_url is not None:
+        if plan.use_cache:
+            raise ConfigError(
+                "--use_cache does not see what a server serves and might give another checkpoint's answers; leave it "
+                "out, the journal resumes"
+            )
+        from lmms_awares.engine.server import ServerEngine
+
+        ServerEngine.open(args).close()
     if args.journal is None:
         args.journal = Path(plan.output_path) / "journal.jsonl"
         plan.model_args += f",journal={args.journal}"
@@ -154,7 +165,7 @@ def run(arguments: Sequence[str]) -> int:
     plan, rest = plan_of(arguments)
     started = time.time()
     listing = plan.tasks in LISTINGS  # lmms-eval prints one with its log
-    with plain_off_terminal(logs=sys.stdout if listing else sys.stderr):
+    with plain_off_terminal(logs=sys.stdout if listing else sys.stderr), nullcontext() if listing else _joined(plan):
         if not listing:
             preflight(plan, rest)
         errors = _run_host(plan, rest)
@@ -166,6 +177,13 @@ def run(arguments: Sequence[str]) -> int:
     if listing:
         return 0
     return 1 if errors else _report(Path(plan.output_path), started)
+
+
+def _joined(plan: Plan) -> AbstractContextManager[None]:
+    """One of several processes, where a launcher started them."""
+    again = "run the same command again to go on from the journal" if plan.model in MODELS else "run the command again"
+    # A rank whose requests lmms-eval's cache can all answer does not ask its model, and so cannot share with others.
+    return ranks.joined(share=plan.use_cache is None, hint=again)
 
 
 def _arguments(plan: Plan, rest: Sequence[str]) -> list[str]:
@@ -195,6 +213,8 @@ def _run_host(plan: Plan, rest: list[str]) -> list[Exception]:
             return evaluate(*args, **kwargs)
         except Exception as error:
             errors.append(error)
+            if others := ranks.current():
+                others.fail(error)
             raise
 
     arguments = _arguments(plan, rest)

@@ -54,6 +54,8 @@ class Family:
         output: the tower's output again, for `forward`'s `mm_encoder_outputs`, out of what is left of the images.
         tower_order: [rows * columns] raster index of each visual token in the order in which the tower holds them.
         sees_whole_image: the tower's last block attends to whole images, not to windows.
+        has_windows: some blocks of the tower attend to windows.
+        tower_matrices: of the MLP in each of the tower's blocks; 3 where it is gated.
         has_sliding_window: some layer of the language model does not attend to everything.
         query, key: [T, H, d] heads of a language model's attention for its [T, D] input, before RoPE.
 
@@ -71,6 +73,8 @@ class Family:
     output: Callable[[Sequence[Features]], Any]
     tower_order: "Callable[[PretrainedConfig, int, int], torch.Tensor]"
     sees_whole_image: "Callable[[PretrainedConfig], bool]"
+    has_windows: bool
+    tower_matrices: int
     has_sliding_window: "Callable[[PretrainedConfig], bool]"
     query: "Callable[[Any, torch.Tensor], torch.Tensor]"
     key: "Callable[[Any, torch.Tensor], torch.Tensor]"
@@ -151,6 +155,8 @@ QWEN2_5_VL = Family(
         rows, columns, tower.window_size // tower.patch_size // tower.spatial_merge_size
     ),
     sees_whole_image=lambda tower: tower.depth - 1 in tower.fullatt_block_indexes,
+    has_windows=True,
+    tower_matrices=3,
     has_sliding_window=lambda text: set(text.layer_types) != {"full_attention"},
     query=lambda attention, hidden: _heads(attention.q_proj(hidden), attention),
     key=lambda attention, hidden: _heads(attention.k_proj(hidden), attention),
@@ -170,6 +176,8 @@ QWEN3_VL = Family(
     output=_deepstack_output,
     tower_order=_raster_order,
     sees_whole_image=lambda tower: True,
+    has_windows=False,
+    tower_matrices=2,
     has_sliding_window=lambda text: False,
     query=lambda attention, hidden: attention.q_norm(_heads(attention.q_proj(hidden), attention)),
     key=lambda attention, hidden: attention.k_norm(_heads(attention.k_proj(hidden), attention)),

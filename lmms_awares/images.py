@@ -1,9 +1,10 @@
-"""Somebody's image file to upright RGB pixels, the same way for the model, the scorers and the report."""
+"""Image files to upright RGB pixels, in one way for the model, the scorers and the report."""
 
 import io
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -27,14 +28,20 @@ _RASTER = [
     "SGI",
 ]
 _SIXTEEN_BITS = 65535
+_STRICT = Lock()  # Pillow's leniency is one setting for all threads
 
 
 def decode(source: bytes | str | Path) -> Image.Image:
-    """The image in `source` (encoded bytes, or a file's path), upright and in RGB.
+    """Decode `source` (encoded bytes, or a file's path) to an upright image in 8-bit RGB.
 
     Raises:
         OSError: missing, truncated, or in no raster format that is read here.
     """
+    with _STRICT:
+        return _decode(source)
+
+
+def _decode(source: bytes | str | Path) -> Image.Image:
     # lmms-eval tells Pillow to fill in what a truncated file lacks; a benchmark's image must be whole.
     lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
@@ -51,16 +58,16 @@ def decode(source: bytes | str | Path) -> Image.Image:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those that this Pillow was built with."""
+    """Return the formats of `_RASTER` that this Pillow was built with."""
     Image.init()
     return tuple(name for name in _RASTER if name in Image.OPEN)
 
 
 def from_pillow(image: Image.Image) -> Image.Image:
-    """The pixels of an image that somebody opened, and perhaps never loaded, in RGB.
+    """Return the pixels of a Pillow image that somebody else opened, and perhaps never loaded, in 8-bit RGB.
 
     Raises:
-        OSError: it cannot be loaded.
+        OSError: the image cannot be loaded.
         ValueError: see `to_rgb`.
     """
     try:
@@ -75,10 +82,14 @@ def _broken(error: Exception) -> OSError:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB pixels: transparency is laid on white, as in Qwen's own image loader; 16-bit grey is scaled.
+    """Convert to 8-bit RGB: transparency is laid on white, as in Qwen's own image loader; 16-bit grey is scaled.
 
     Raises:
         ValueError: pixels whose range is unknown (floating point, or integers beyond 16 bits).
+
+    Example:
+        >>> to_rgb(Image.new("RGBA", (1, 1), (0, 0, 0, 0))).getpixel((0, 0))
+        (255, 255, 255)
     """
     image.load()  # what a lazily opened file says of itself before is not yet true
     if image.mode.startswith("I;16") or image.mode == "I":
@@ -94,7 +105,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey as 8-bit grey; Pillow's own conversion would cut everything above 255 off."""
+    """Scale 16-bit grey to 8-bit grey; Pillow's own conversion would clip every value above 255.
+
+    Raises:
+        ValueError: values beyond 16 bits.
+    """
     values = np.asarray(image.convert("I"))
     if values.min() < 0 or values.max() > _SIXTEEN_BITS:
         raise ValueError(
@@ -104,7 +119,12 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def digest(image: Image.Image) -> str:
-    """16 hex digits that tell images apart by size and RGB pixels, however they were encoded."""
+    """Return 16 hex digits that tell images apart by size and RGB pixels, whatever file format they came from.
+
+    Example:
+        >>> digest(Image.new("RGB", (2, 2)))
+        'b3c4d67fe603ba4a'
+    """
     sha = blake2b(f"{image.mode} {image.size} ".encode(), digest_size=8)
     sha.update(image.tobytes())
     return sha.hexdigest()

@@ -1,4 +1,4 @@
-"""A crash-safe record of finished samples, so that a run that died resumes where it was.
+"""A crash-safe record of finished samples, so that a run that died continues behind its last finished sample.
 
 lmms-eval's own response cache is written only after every request of every task is done. The journal is one JSON line
 per finished sample, flushed at once; each process appends to a file of its own and reads all of them at the start.
@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from typing import IO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -36,7 +37,11 @@ class Entry(BaseModel):
 
 
 def digest(*parts: object) -> str:
-    """Hex sha256 over JSON-serialisable parts and bytes; the same parts in the same order give the same key."""
+    """Hash JSON-serialisable parts and bytes to a hex sha256; the same parts in the same order give the same key.
+
+    Raises:
+        TypeError: a part that is neither bytes nor JSON-serialisable.
+    """
     sha = hashlib.sha256()
     for part in parts:
         blob = b"b" + part if isinstance(part, bytes) else b"j" + json.dumps(part, sort_keys=True).encode()
@@ -46,14 +51,14 @@ def digest(*parts: object) -> str:
 
 
 class JournalError(UserError):
-    """A file that cannot serve as journal; the message is one line that names it and the fix."""
+    """A file that cannot serve as journal; the message is one line that names the file and the fix."""
 
 
 def check_journal(path: Path) -> None:
-    """Look at a journal before anything heavy loads: that it can be appended to, and is one.
+    """Check, before anything heavy loads, that a file can be appended to and is a journal, if it exists.
 
     Raises:
-        JournalError: it cannot be opened, or holds something else, which appending would spoil.
+        JournalError: the file cannot be opened, or holds something else, which appending would spoil.
     """
     try:
         file = path / _NAME if path.is_dir() else path
@@ -70,10 +75,10 @@ def check_journal(path: Path) -> None:
 
 
 class Journal:
-    """Append-only store at `path` (a file; for a folder, `journal.jsonl` in it).
+    """Append-only store of finished samples at `path` (a file; for a folder, `journal.jsonl` in it).
 
-    Rank 0 writes `path`, rank k writes `<stem>.rank<k><suffix>` beside it. A torn last line, as a kill leaves it, is
-    skipped. Samples that failed are recorded but never reused.
+    Rank 0 writes `path`, rank k writes `<stem>.rank<k><suffix>` beside it. A torn last line, as a killed process leaves
+    one, is skipped. Samples that failed are recorded but never reused.
 
     Raises:
         OSError: the file cannot be written.
@@ -91,17 +96,20 @@ class Journal:
         own = path if rank == 0 else path.with_name(f"{path.stem}.rank{rank}{path.suffix}")
         self._file: IO[str] = own.open("a+", encoding="utf-8")
         _end_torn_line(self._file)
+        self._lock = Lock()  # samples may finish in several threads
 
     def get(self, key: str) -> Entry | None:
-        """The finished sample with this key, or None."""
+        """Return the finished sample with this key, or None."""
         return self._done.get(key)
 
     def add(self, entry: Entry) -> None:
-        """Append and flush one finished sample."""
-        if entry.trace.failed is None:
-            self._done[entry.key] = entry
-        self._file.write(entry.model_dump_json() + "\n")
-        self._file.flush()
+        """Append one finished sample and flush it to the file."""
+        line = entry.model_dump_json() + "\n"
+        with self._lock:
+            if entry.trace.failed is None:
+                self._done[entry.key] = entry
+            self._file.write(line)
+            self._file.flush()
 
 
 def _shards(path: Path) -> list[Path]:

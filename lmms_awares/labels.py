@@ -1,4 +1,4 @@
-"""Whether the low-res view suffices for a sample, and where its evidence lies: curation writes it, reports read it."""
+"""Labels of samples: whether the low-res view suffices, and where the evidence lies; read by reports."""
 
 from typing import Literal
 

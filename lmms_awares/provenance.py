@@ -1,4 +1,4 @@
-"""Which code an answer came from, as a hash: an edited pruner must not get the answers of the old one."""
+"""A hash of the code that answers depend on, so that an edited pruner never gets the answers of its older version."""
 
 import sys
 from functools import cache
@@ -16,10 +16,10 @@ _OTHER_ROOMS = ("cli", "mini", "report", "tasks")
 
 
 def code_hash(*plugins: type) -> str:
-    """Hex sha256 of this package's sources that answers depend on, and of the modules that define `plugins`.
+    """Hash this package's sources that answers depend on, and the modules that define `plugins`; a hex sha256.
 
     Classes of this package and of Python's library add nothing. A class without a source file (typed into an
-    interpreter) gives another hash in every process, so that nothing is taken for its answer.
+    interpreter) gives another hash in every process, so that no recorded answer is reused for it.
     """
     own = {__name__.partition(".")[0], *sys.stdlib_module_names, *sys.builtin_module_names}
     modules = {base.__module__ for plugin in plugins for base in plugin.__mro__}

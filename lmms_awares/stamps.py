@@ -1,4 +1,4 @@
-"""A time stamp for one run's files that no other run of the same folder has: lmms-eval's own counts seconds."""
+"""A time stamp for a run's files that no other run in the same folder has: lmms-eval's own stamps count seconds."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,13 +8,13 @@ from pathlib import Path
 
 @contextmanager
 def unique_stamps(folder: Path, stamp: Callable[..., str]) -> Iterator[Callable[..., str]]:
-    """A replacement for lmms-eval's `get_datetime_str` that waits for a second which nobody has taken in `folder`.
+    """Yield a replacement for lmms-eval's `get_datetime_str`: it waits for a second that no run in `folder` has taken.
 
     A second is taken by a hidden file, which is removed at the end, or by results that carry it. Two runs that start
     together would otherwise overwrite each other's results and mix their samples.
 
     Args:
-        folder: where results are written, in it or one folder below.
+        folder: where results are written, directly or one folder below.
         stamp: lmms-eval's function, with its keyword `timezone`.
     """
     claims: list[Path] = []

@@ -10,7 +10,7 @@ LOADER_TOKENS = (4, 16384)  # least and most visual tokens of an image: of Qwen'
 def grid_size(
     width: int, height: int, min_pixels: int, max_pixels: int, *, token_side: int = TOKEN_SIDE
 ) -> tuple[int, int]:
-    """(width, height) in px, multiples of `token_side`, that Qwen's image processor gives an image.
+    """Return (width, height) in px, multiples of `token_side`, of an image as Qwen's image processor resizes it.
 
     Raises:
         ValueError: a side below 1 px, or sides whose ratio is above 200 (the processor refuses both).
@@ -31,7 +31,10 @@ def grid_size(
 def count_visual_tokens(
     width: int, height: int, min_pixels: int, max_pixels: int, *, token_side: int = TOKEN_SIDE
 ) -> int:
-    """Visual tokens that an image of `width` x `height` px costs under the pixel limits.
+    """Count the visual tokens of an image of `width` x `height` px under the pixel limits.
+
+    Raises:
+        ValueError: as `grid_size`.
 
     Example:
         >>> count_visual_tokens(640, 480, 3136, 12845056)
@@ -61,6 +64,6 @@ class VisualTokens:
 
     @property
     def counted(self) -> int | float:
-        """T: the mean over layers of the count after each layer; where no layer prunes, the number that entered."""
+        """T: mean over layers of the count at the layer's output; where no layer prunes, the count that entered."""
         unchanged = len({*self.entering, *self.leaving}) == 1
         return self.entering[0] if unchanged else fmean(self.leaving)

@@ -25,14 +25,14 @@ class _Strict(BaseModel):
 
 
 class CropTrace(_Strict):
-    """One crop image that entered the conversation. `tokens`: visual tokens of its view, before any pruning."""
+    """One crop image that entered the conversation. `tokens`: visual tokens of the crop's view, before any pruning."""
 
     id: str
     tokens: int
 
 
 class ToolCallTrace(_Strict):
-    """The call that the first turn made; `forced` where a control policy made it, not the model."""
+    """The call that the first turn made; `forced` where a control policy made the call in the model's place."""
 
     status: Status
     ids: list[str]
@@ -41,18 +41,21 @@ class ToolCallTrace(_Strict):
 
 
 class TurnTrace(_Strict):
-    """One assistant turn. Times are of the batch that the sample was in, wall clock, device synchronised.
+    """One assistant turn. Times are of the batch that the sample was in: wall clock in seconds, device synchronised.
 
     Attributes:
-        seconds: encoding, prefill and decoding.
+        text: the assistant's reply.
+        new_tokens: generated tokens.
+        seconds: encoding, prefill and decoding together.
         preprocess_s: rendering and patching what this turn shows; None for a first turn, whose own is the trace's.
-        vision_s: the vision tower, and what a pruner does behind it; None where an engine does not tell it apart.
+        vision_s: the vision tower, and a pruner between tower and language model; None where an engine does not tell
+            this part apart.
         prefill_s: the language model up to the first token, on a server from the request to the first token; None
             where unknown.
         decode_s: from the first token to the last; None where unknown.
         prompt_tokens: text and visual tokens of the conversation in front of this turn, before any pruning; None in
             older files.
-        cached_tokens: of these, those that a KV cache held already; None where a server does not say.
+        cached_tokens: those of `prompt_tokens` that a KV cache held already; None where a server does not say.
     """
 
     text: str
@@ -67,16 +70,16 @@ class TurnTrace(_Strict):
 
 
 class PruningTrace(_Strict):
-    """What a pruner did to one sample, over all its turns. Counts are visual tokens where nothing else is said.
+    """What a pruner did to one sample, over all its turns. Counts are visual tokens unless said otherwise.
 
     Attributes:
         pruner: name of the method.
-        retain_ratio: the nominal ratio asked for.
-        encoded_tokens: what the vision tower made of the views.
-        entering_tokens: what entered the language model.
+        retain_ratio: the nominal ratio asked for, in (0, 1].
+        encoded_tokens: visual tokens that the vision tower produced from the views.
+        entering_tokens: visual tokens that entered the language model.
         mean_post: mean over layers of the count at the layer's output.
-        mean_input: mean over layers of the count at the layer's input, which is what the layer computes and caches.
-        final_tokens: what is left behind the last layer.
+        mean_input: mean over layers of the count at the layer's input, which the layer computes and caches.
+        final_tokens: count at the last layer's output.
         kv_lengths: per layer, columns of the KV cache after the last prefill; text included, padding not.
     """
 
@@ -91,13 +94,13 @@ class PruningTrace(_Strict):
 
 
 class Conditions(_Strict):
-    """What a run's numbers depend on besides the method; runs that differ here do not compare.
+    """What a run's numbers depend on besides the method; runs with different conditions do not compare.
 
     Attributes:
         revision: first 12 hex digits of the content hash of checkpoint and adapter.
         code: first 12 hex digits of the hash of the sources that answers depend on; None in older files.
-        family: the checkpoint's `model_type`; older files do not say it, and are of the one that there was.
-        engine: what ran the checkpoint, `local` for this process; likewise.
+        family: the checkpoint's `model_type`; Qwen2.5-VL's in older files, which do not hold one.
+        engine: what ran the checkpoint; `local`, this process, also in older files, which do not hold one.
     """
 
     revision: str
@@ -143,9 +146,9 @@ class Trace(_Strict):
         truncated: the answer was cut at the task's token limit.
         batch_size: samples generated together; latency compares only between equal batch sizes.
         failed: why the sample could not be answered; None where it was.
-        flops: floating-point operations of vision tower and language model over all turns, by the cost model
-            (`lmms_awares.cost`); None where it does not know the method or the engine.
-        kv_bytes: bytes of the KV cache when the last turn ended, likewise.
+        flops: floating-point operations of the sample alone, all turns, vision tower and pruner included, by the cost
+            model (`lmms_awares.cost`); None where it does not know the pruner, the model or the engine.
+        kv_bytes: bytes of the sample's own KV cache when the last turn ended, in the model's dtype; likewise.
         reused: the answer came from the journal of an earlier run, with its times.
         conditions: of the run that the sample was generated in.
     """
@@ -187,7 +190,7 @@ class Trace(_Strict):
 
 
 def method_name(model: str, policy: str | None, pruner: str | None, retain_ratio: float | None) -> str:
-    """Model id, with `:policy` for a control of awares, `+pruner` where the id does not name it, `@ratio`.
+    """Name a method: the model id, with `:policy` for a control of awares, `+pruner` unless the id names it, `@ratio`.
 
     Example:
         >>> method_name("awares", "oracle", "holov", 0.7)
@@ -200,7 +203,7 @@ def method_name(model: str, policy: str | None, pruner: str | None, retain_ratio
 
 
 def older_fields(model: str, policy: str | None, pruner: str | None, retain_ratio: float | None) -> dict[str, Any]:
-    """`method`, `nominal` and `view` of a trace before schema `NAMED_SINCE`, which does not say them."""
+    """Return `method`, `nominal` and `view` for a trace before schema `NAMED_SINCE`, which does not hold them."""
     fixed = {"qwen2_5_vl_full": 1.0, "qwen2_5_vl_lowres": 0.25}  # RTR of the methods without a retain ratio
     return {
         "method": method_name(model, policy, pruner, retain_ratio),
@@ -214,16 +217,21 @@ class TraceError(UserError):
 
 
 def reason_of(error: BaseException) -> str:
-    """What is recorded about an error: its type and its message, in one line of at most `REASON_CHARS`."""
+    """Describe an error for the record: its type and its message, in one line of at most `REASON_CHARS`.
+
+    Example:
+        >>> reason_of(ValueError("no  such word"))
+        'ValueError: no such word'
+    """
     text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     return text if len(text) <= REASON_CHARS else f"{text[: REASON_CHARS - 1]}…"
 
 
 def parse_trace(payload: str | dict[str, object]) -> Trace:
-    """Validate a stored trace; an older one comes back under the current schema.
+    """Validate a stored trace (JSON text, or the parsed object); an older one comes back under the current schema.
 
     Raises:
-        TraceError: not JSON, another schema version, or missing and unknown fields.
+        TraceError: not JSON, an unknown schema version, or missing and unknown fields.
     """
     try:
         data = json.loads(payload) if isinstance(payload, str) else payload
@@ -241,27 +249,31 @@ def parse_trace(payload: str | dict[str, object]) -> Trace:
 
 
 def _completed(trace: Trace) -> Trace:
-    """An older trace with what it did not say, under the current schema."""
+    """Fill in what an older trace does not hold, and put it under the current schema."""
     pruner, ratio = (trace.pruning.pruner, trace.pruning.retain_ratio) if trace.pruning else (None, None)
     fields = older_fields(trace.model, trace.policy, pruner, ratio)
     return trace.model_copy(update=fields | {"schema_version": SCHEMA_VERSION})
 
 
 def seal(answer: str, trace: Trace) -> str:
-    """`answer` with its trace behind it, for tasks that ask for it.
+    """Append the trace to `answer`, for tasks that ask for traces.
 
     The JSON holds no `<`: lmms-eval removes reasoning tags from the whole response before scoring, and a tag inside
-    the trace would take the answer with it. It also makes the last opening marker the real one.
+    the trace would take the answer with it. So the last opening marker is always the real one, too.
     """
     payload = trace.model_dump_json().replace("<", r"\u003c")
     return f"{answer}{_OPEN}{payload}{_CLOSE}"
 
 
 def unseal(response: str) -> tuple[str, Trace | None]:
-    """Answer and trace of a response; (response, None) for a response of a model that sends no trace.
+    """Split a response into answer and trace; (response, None) for the response of a model that sends no trace.
 
     Raises:
         TraceError: an envelope whose trace cannot be read.
+
+    Example:
+        >>> unseal("42")
+        ('42', None)
     """
     body = response.rstrip()
     if not body.endswith(_CLOSE):

@@ -15,13 +15,17 @@ FULL, LOWRES = "full", "lowres"  # names of views that are no crops
 
 @dataclass(frozen=True)
 class ViewPlan:
-    """Sizes and exact token counts of an image's views, from its size and the pixel limits alone.
+    """Sizes and exact token counts of an image's views, from the image's size and the pixel limits alone.
 
-    `processed` (default): the low-res view is half of the full view, and crops have the full view's pixel density.
-    `raw`: both come from the original pixels, as in the released adapter; with a low `max_pixels` the low-res view
-    can then cost as much as the full view.
-    `min_lowres_side`: px that the halved image's sides have at least; one with a shorter side is enlarged as a whole.
-    `token_side`: px of a visual token's side, see `lmms_awares.families`.
+    Attributes:
+        width, height: of the original image, in px.
+        min_pixels, max_pixels: limits of every view, in px.
+        lowres_base: `processed` (default): the low-res view is half of the full view, and crops have the full view's
+            pixel density. `raw`: low-res view and crops come from the original pixels, as in the released adapter; with
+            a low `max_pixels` the low-res view can then cost as much as the full view.
+        min_crop_side: least side of a crop in px, see `lmms_awares.crops.Crop.box`.
+        min_lowres_side: least side of the halved image in px; an image with a shorter side is enlarged as a whole.
+        token_side: side of a visual token in px, see `lmms_awares.families`.
     """
 
     width: int
@@ -40,7 +44,7 @@ class ViewPlan:
 
     @property
     def full_tokens(self) -> int:
-        """N_full."""
+        """N_full: visual tokens of the full view."""
         return self._count((self.width, self.height))
 
     @property
@@ -67,7 +71,7 @@ class ViewPlan:
         return self.full_tokens if self.lowres_is_full else self._count(self.lowres_size)
 
     def crop_box(self, id: str) -> Box:
-        """Pixels of the original image that crop `id` shows.
+        """Return the box of crop `id` in px of the original image, as (left, top, right, bottom).
 
         Raises:
             ValueError: an unknown crop id.
@@ -76,7 +80,7 @@ class ViewPlan:
         return CROPS[id].box(self.width, self.height, self.min_crop_side)
 
     def crop_size(self, id: str) -> Size:
-        """(w, h) in px of crop `id` at the density it is rendered with, before rounding to the grid."""
+        """Return (w, h) in px of crop `id` at the density it is rendered with, before rounding to the grid."""
         left, top, right, bottom = self.crop_box(id)
         if self.lowres_base == "raw":
             return right - left, bottom - top
@@ -87,13 +91,20 @@ class ViewPlan:
         )
 
     def crop_tokens(self, id: str) -> int:
-        """Visual tokens of crop `id`; errors as `crop_box`."""
+        """Count the visual tokens of crop `id`; raises as `crop_box`."""
         return self.full_tokens if self.is_whole(id) else self._count(self.crop_size(id))
 
     def requested(self, ids: tuple[str, ...]) -> tuple[str, ...]:
-        """The crops that a request really yields, each piece of the image once.
+        """Return the crops that a request yields, each piece of the image once.
 
-        On images too small to crop, every id is the whole image, `all`; on small ones, two ids can be one piece.
+        Where an image is too small to crop, every id is the whole image, `all`; in a small one, two ids can coincide.
+
+        Raises:
+            ValueError: as `lmms_awares.crops.check_ids`.
+
+        Example:
+            >>> plan_views(90, 90).requested(("0", "5"))
+            ('all',)
         """
         pieces: dict[Box, str] = {}
         for id in check_ids(ids):
@@ -101,11 +112,11 @@ class ViewPlan:
         return tuple(pieces.values())
 
     def is_whole(self, id: str) -> bool:
-        """True where crop `id` shows the whole image; it is then the full view."""
+        """Return True where crop `id` shows the whole image and so is the full view; raises as `crop_box`."""
         return self.crop_box(id) == (0, 0, self.width, self.height)
 
     def grid_of(self, size: Size) -> Size:
-        """(w, h) in px, multiples of `token_side`, that the image processor gives an image of `size`."""
+        """Return (w, h) in px, multiples of `token_side`, that the image processor gives an image of `size`."""
         return grid_size(*size, self.min_pixels, self.max_pixels, token_side=self.token_side)
 
     def _count(self, size: Size) -> int:
@@ -122,7 +133,7 @@ def plan_views(
     min_crop_side: int = MIN_CROP_SIDE,
     token_side: int = TOKEN_SIDE,
 ) -> ViewPlan:
-    """Plan the views of a `width` x `height` image.
+    """Plan the views of an image of `width` x `height` px.
 
     Args:
         min_pixels, max_pixels: limits of every view, in px; default: 4 and 16384 visual tokens.
@@ -167,7 +178,7 @@ class View:
 
 
 def show(image: Image.Image, plan: ViewPlan, name: str) -> View:
-    """The view that is called `full`, `lowres`, or as a crop; pixels and planned tokens together.
+    """Render the view `name`: `full`, `lowres` or a crop id; its pixels together with its planned token count.
 
     Raises:
         ValueError: an unknown crop id.
@@ -175,7 +186,7 @@ def show(image: Image.Image, plan: ViewPlan, name: str) -> View:
     Example:
         >>> photo = Image.new("RGB", (640, 480))
         >>> show(photo, plan_views(*photo.size), "lowres").tokens
-        99
+        96
     """
     if name == FULL:
         return View(render_full(image, plan), plan.full_tokens)
@@ -185,12 +196,12 @@ def show(image: Image.Image, plan: ViewPlan, name: str) -> View:
 
 
 def render_full(image: Image.Image, plan: ViewPlan) -> Image.Image:
-    """The full view, ready for the image processor."""
+    """Render the full view as RGB pixels for the image processor."""
     return _to_grid(image, plan)
 
 
 def render_lowres(image: Image.Image, plan: ViewPlan) -> Image.Image:
-    """The low-res view, ready for the image processor."""
+    """Render the low-res view as RGB pixels for the image processor."""
     if plan.lowres_is_full:
         return render_full(image, plan)
     half = image.resize(plan.half_size, Image.Resampling.LANCZOS)
@@ -198,7 +209,7 @@ def render_lowres(image: Image.Image, plan: ViewPlan) -> Image.Image:
 
 
 def render_crop(image: Image.Image, plan: ViewPlan, id: str) -> Image.Image:
-    """Crop `id`, cut from the original pixels, ready for the image processor."""
+    """Render crop `id`, cut from the original pixels, as RGB pixels for the image processor."""
     if plan.is_whole(id):
         return render_full(image, plan)
     crop = image.crop(plan.crop_box(id))

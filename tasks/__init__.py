@@ -1,1 +1,1 @@
-"""lmms-eval tasks: six YAMLs and their group, all of one Task class (`awares_task.AwaresTask`)."""
+"""lmms-eval tasks: a YAML per benchmark and per group, all of one Task class (`awares_task.AwaresTask`)."""

@@ -22,7 +22,7 @@ _host_results = inspect.unwrap(ConfigurableMessagesTask.process_results)
 
 
 class AwaresTask(ConfigurableMessagesTask):
-    """A benchmark of lmms-eval under our name.
+    """A benchmark of lmms-eval under our name, with tokens and traces.
 
     It asks our models for their traces, and adds per sample: `rtr`, `call_rate`, `failed`, the numeric headline
     `score` (0..1), and the trace itself under `awares`. Samples that failed count in `failed` and in no mean.
@@ -39,7 +39,11 @@ class AwaresTask(ConfigurableMessagesTask):
         super().__init__(config=_full_config(self.benchmark, config["task"], files))
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None) -> None:
-        """Load the documents, leaving images undecoded: one broken image must not take the task down."""
+        """Load the documents, leaving images undecoded, so that one broken image cannot end the task.
+
+        Raises:
+            DataError: a column that prompts or scorers read is missing.
+        """
         super().download(dataset_kwargs)
         for split, documents in self.dataset.items():
             check_columns(self.benchmark, documents.column_names, f"{self.DATASET_PATH} ({split})")
@@ -47,7 +51,7 @@ class AwaresTask(ConfigurableMessagesTask):
         self.dataset_no_image = {split: documents.remove_columns("image") for split, documents in self.dataset.items()}
 
     def doc_to_visual(self, doc: dict[str, Any]) -> list[Image.Image]:
-        """The document's images, decoded now.
+        """Decode the document's image.
 
         Raises:
             OSError: an image that cannot be read.
@@ -56,7 +60,7 @@ class AwaresTask(ConfigurableMessagesTask):
         return visuals
 
     def process_results(self, doc: dict[str, Any], results: list[str], full_docs: Any = None) -> dict[str, Any]:
-        """lmms-eval's metrics of the answer, and ours of its trace."""
+        """Return lmms-eval's metrics of the answer, and ours of its trace."""
         answer, trace = unseal(results[0])
         if trace is not None and trace.failed is not None:
             return {"failed": 1, "answer": answer, "awares": trace.model_dump(mode="json")}
@@ -72,7 +76,7 @@ class AwaresTask(ConfigurableMessagesTask):
         return scores
 
     def _scored(self, doc: dict[str, Any], answer: str, full_docs: Any) -> dict[str, Any] | str:
-        """lmms-eval's metrics; or why its scorer cannot take this document, which must not end the run."""
+        """Return lmms-eval's metrics, or the reason why its scorer cannot take this document; the run goes on."""
         try:
             scores = dict(_host_results(self, doc, [answer], full_docs))
         except Exception as error:
@@ -88,7 +92,7 @@ class AwaresTask(ConfigurableMessagesTask):
 
 
 def _unscored(reason: str, answer: str, trace: Trace | None) -> dict[str, Any]:
-    """The row of a document that has an answer and no score: failed, with the reason."""
+    """Return the row of a document that has an answer and no score: failed, with the reason."""
     row: dict[str, Any] = {"failed": 1, "answer": answer, "unscored": reason}
     if trace is not None:
         row["awares"] = trace.model_copy(update={"failed": reason}).model_dump(mode="json")
@@ -102,7 +106,7 @@ def _decode(stored: dict[str, Any] | None, folder: Path | None) -> Image.Image:
 
 
 def _full_config(benchmark: str, task: str, files: list[str] | None) -> dict[str, Any]:
-    """lmms-eval's YAML of the benchmark, with our name, our opt-in for traces, and local data where there is some."""
+    """Return lmms-eval's YAML of the benchmark with our name, our opt-in for traces, and local data if present."""
     config: dict[str, Any] = utils.load_yaml_config(base_yaml_path(benchmark), mode="full")
     for key in ("tag", "group"):  # they would list our task under lmms-eval's own groups
         config.pop(key, None)

@@ -1,4 +1,4 @@
-"""Every benchmark in one record: what lmms-eval's own YAML does not say about it. Light to import.
+"""A record per benchmark, with the facts that lmms-eval's own YAML does not hold. Light to import.
 
 A record and `tasks/awares_<name>.yaml` are all that a benchmark needs, see docs/adding_a_benchmark.md.
 """
@@ -15,7 +15,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Rule:
-    """What a column holds: in words, and as a test of one value."""
+    """The values that a column may hold: in words (`expects`), and as a test of one value (`accepts`)."""
 
     expects: str
     accepts: Callable[[Any], bool]
@@ -34,7 +34,16 @@ def _is_answers(value: Any) -> bool:
 
 
 def one_of(choices: Iterable[str], fold: Callable[[str], str] = str) -> Rule:
-    """One of a few texts; `fold` brings a value to their form, as the scorer does."""
+    """Make the rule for a few known texts.
+
+    Args:
+        choices: the known texts.
+        fold: brings a value to their form, as the scorer does.
+
+    Example:
+        >>> one_of(["yes", "no"], str.lower).accepts("Yes")
+        True
+    """
     known = tuple(choices)
     return Rule(f"one of {', '.join(known)}", lambda value: isinstance(value, str) and fold(value) in known)
 
@@ -50,17 +59,17 @@ class Benchmark:
     """Facts about one benchmark.
 
     Attributes:
-        title: heads its column in tables, as the paper's Table 1 does.
+        title: heading of its column in tables, as in the paper's Table 1.
         base_yaml: the installed lmms-eval's task file, below its `tasks` folder.
         split: split that is scored.
-        columns: columns besides `image` that prompts and scorers read, and what each may hold; None where any value
-            will do.
-        headline: the metric that the paper reports; its per-sample value becomes `score`.
-        sample: those columns of a small document, from a word that its image shows and its number: for data to try
-            the program with, see `lmms_awares.mini.smoke_data`.
-        reply: what a model says that answers such a document rightly.
-        suite: belongs to `awares_suite`, the paper's six; its YAML lists the same.
-        mini: the mini suite draws it too, see `lmms_awares.mini.suite`.
+        columns: columns besides `image` that prompts and scorers read, with the rule of each; None where any value
+            is allowed.
+        headline: the metric that the paper reports; its per-sample value, 0..1, becomes `score`.
+        sample: makes those columns of a small document from a word that its image shows and the document's number;
+            see `lmms_awares.mini.smoke_data`.
+        reply: makes a reply that answers such a document correctly.
+        suite: belongs to `awares_suite`, the paper's six; `awares_suite.yaml` lists the same.
+        mini: the mini suite draws this benchmark too, see `lmms_awares.mini.suite`.
     """
 
     title: str
@@ -80,7 +89,7 @@ class Benchmark:
 
     @property
     def rules(self) -> dict[str, Rule]:
-        """What the columns may hold, where not any value will do."""
+        """Rules of the columns that have one."""
         return {column: rule for column, rule in self.columns.items() if rule is not None}
 
 
@@ -94,7 +103,7 @@ _OCRBENCH_TYPES = (
 
 
 def _options(word: str, index: int) -> tuple[str, tuple[str, str]]:
-    """The letter of the right option, and both options."""
+    """Return the letter of the right option, and both options."""
     letter = "AB"[index % 2]
     return letter, (word, "nothing") if letter == "A" else ("nothing", word)
 

@@ -1,4 +1,4 @@
-"""Where each benchmark's documents come from, and which columns they must have.
+"""The documents of each benchmark: where they come from, and the columns that they must have.
 
 `AWARES_DATA_ROOT=DIR` reads `DIR/<benchmark>/<split>-*.parquet` instead of the hub. The mini tasks read the mini
 suite's test set, which is drawn where it is missing. Light to import: the checks run before anything heavy loads.
@@ -16,7 +16,7 @@ DATA_ROOT = "AWARES_DATA_ROOT"
 
 
 def task_files(task: str) -> list[str] | None:
-    """Parquet files of one of our tasks; None where the hub is to be used. Draws the mini suite where it is missing.
+    """Return the parquet files of one of our tasks, or None for the hub; draw the mini suite where it is missing.
 
     Raises:
         DataError: no file, an unreadable one, a missing column, a mini suite that cannot be drawn or written.
@@ -29,7 +29,7 @@ def task_files(task: str) -> list[str] | None:
 
 
 def local_files(benchmark: str) -> list[str] | None:
-    """Parquet files of a benchmark below `AWARES_DATA_ROOT`, columns checked; None where it is not set.
+    """Return a benchmark's parquet files below `AWARES_DATA_ROOT`, columns checked; None where that is not set.
 
     Raises:
         DataError: no file, an unreadable one, or a missing column.
@@ -51,7 +51,7 @@ def local_files(benchmark: str) -> list[str] | None:
 
 
 def content_hash(files: list[str]) -> str:
-    """Hex sha256 over the content of data files, in their order."""
+    """Hash the content of data files, in their order, to a hex sha256."""
     sha = hashlib.sha256()
     for file in files:
         with Path(file).open("rb") as stream:
@@ -60,17 +60,17 @@ def content_hash(files: list[str]) -> str:
 
 
 def count_rows(files: list[str]) -> int:
-    """Documents in parquet files."""
+    """Count the documents in parquet files."""
     import pyarrow.parquet
 
     return sum(pyarrow.parquet.read_metadata(file).num_rows for file in files)
 
 
 def check_hub(benchmark: str) -> None:
-    """Ask the hub, or its local cache, for a benchmark's documents; nothing is downloaded but metadata.
+    """Check that the hub, or its local cache, has a benchmark's documents; only metadata are downloaded.
 
     Raises:
-        DataError: neither has them.
+        DataError: neither has them, or a column is missing.
     """
     import datasets
     from lmms_eval.utils import load_yaml_config
@@ -90,7 +90,7 @@ def check_hub(benchmark: str) -> None:
 
 
 def base_yaml_path(benchmark: str) -> str:
-    """The installed lmms-eval's task file of a benchmark."""
+    """Return the path of the installed lmms-eval's task file of a benchmark."""
     spec = find_spec("lmms_eval.tasks")
     assert spec is not None and spec.submodule_search_locations is not None
     return os.path.join(spec.submodule_search_locations[0], BENCHMARKS[benchmark].base_yaml)  # noqa: PTH118

@@ -1,7 +1,7 @@
-"""Which values the benchmarks' columns may hold: those that lmms-eval's prompts and scorers can take.
+"""The values that benchmarks' columns may hold: those that lmms-eval's prompts and scorers accept.
 
-One value of another kind stops lmms-eval when it scores, behind all generation. So local files are checked before a
-run, and every document once more when it is scored, since the hub's cannot be looked at beforehand.
+One value of another kind stops lmms-eval when it scores, after all generation. So local files are checked before a run,
+and every document again when it is scored, since the hub's cannot be looked at beforehand.
 """
 
 import math
@@ -40,7 +40,7 @@ ORACLE: dict[str, Rule] = {
 
 
 def odd_value(benchmark: str, doc: dict[str, Any]) -> str | None:
-    """What in a document lmms-eval cannot score, in one line; None where it can score all of it."""
+    """Describe, in one line, a value of a document that lmms-eval cannot score; None where there is none."""
     return _first_odd(BENCHMARKS[benchmark].rules, doc)
 
 
@@ -54,10 +54,12 @@ def _first_odd(rules: dict[str, Rule], doc: dict[str, Any]) -> str | None:
 def check_files(benchmark: str, files: Sequence[str], *, oracle: bool = False) -> None:
     """Refuse local documents that cannot be scored, or whose images are stored in a way that is not read.
 
-    Reads the small columns; of images no more than their type, and where they are in files of their own, their paths.
+    Reads the small columns in full. Of images it reads the type, and their paths where they are in files of their own.
 
     Args:
-        oracle: check the columns that policy=oracle asks by too.
+        benchmark: key of `BENCHMARKS`.
+        files: parquet files.
+        oracle: check the columns of policy=oracle too.
 
     Raises:
         DataError: names the file, the row (from 0), the column and what is expected.
@@ -77,7 +79,7 @@ def check_files(benchmark: str, files: Sequence[str], *, oracle: bool = False) -
 
 
 def image_file(path: str, folder: str | Path | None) -> Path:
-    """The file that an image column names; a relative path starts from the parquet file's `folder`."""
+    """Return the file that an image column names; a relative path starts from the parquet file's `folder`."""
     return Path(folder or "", path)
 
 
@@ -111,7 +113,7 @@ def _odd_images(file: "pyarrow.parquet.ParquetFile", folder: Path) -> Iterator[s
 
 
 def _groups_with_paths(file: "pyarrow.parquet.ParquetFile") -> list[int]:
-    """Row groups where an image may have no bytes of its own, by the file's statistics: the bytes stay unread."""
+    """Return the row groups where an image may lack bytes, by the file's statistics: the bytes stay unread."""
     groups = []
     for index in range(file.num_row_groups):
         group = file.metadata.row_group(index)
@@ -135,7 +137,10 @@ def _odd_paths(file: "pyarrow.parquet.ParquetFile", groups: Iterable[int], folde
 
 
 def _path_of(stored: Any) -> str | None:
-    """The path that stands for an image; None where its bytes are there, or nothing is: that costs one sample only."""
+    """Return the path that stands for an image; None where its bytes are there.
+
+    None also for an empty cell, which costs one sample only.
+    """
     if isinstance(stored, dict):
         return None if stored.get("bytes") is not None else stored.get("path")
     return None if stored is None else str(stored)

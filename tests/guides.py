@@ -45,7 +45,10 @@ def run(folder, *command, timeout=900):
 
 
 def add_line(file, line, *, before):
-    """Insert a line in front of the first one that reads `before`."""
-    lines = file.read_text().splitlines(keepends=True)
+    """Insert a line in front of the first one that reads `before`; a reader's repository may have it already."""
+    text = file.read_text()
+    if line in text:
+        return
+    lines = text.splitlines(keepends=True)
     lines.insert(lines.index(before + "\n"), line)
     file.write_text("".join(lines))

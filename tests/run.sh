@@ -5,6 +5,10 @@ cd "$(dirname "$0")/.."
 . .ci/setup.sh
 awares_setup dev
 awares_browser
+# Real servers belong to the whole suite only: their environment is large.
+if [ $# = 0 ] && ! bash .ci/engine.sh; then
+    echo "setup: vLLM could not be installed; the tests that serve with it will be skipped" >&2
+fi
 ruff check .
 ruff format --check .
 mypy

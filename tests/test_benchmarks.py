@@ -14,6 +14,8 @@ SMALLEST = {
     "report_scale.py": (["--runs", "2", "--share", "0.01"], "2 runs"),
     "regress_rates.py": (["--repeats", "2", "--documents", "100"], "2.00 |"),
     "kv_reuse.py": (["--repeats", "1"], "page 1700x2200"),
+    "cost_table.py": ([], "low-res + quadrant, prefilled again"),
+    "ranks.py": (["--documents", "8", "--layouts", "regular"], "balanced"),
     "pruning.py": (["--repeats", "1", "--side", "4", "--memory-side", "8"], "sparsevlm"),
 }
 

@@ -308,7 +308,7 @@ def test_paper_rows_beside_own_ones(pair, tmp_path):
     assert "[paper]" not in shown  # not among the rows
 
 
-@pytest.mark.parametrize("kind", ["main", "latency", "length", "calls", "format", "hard"])
+@pytest.mark.parametrize("kind", ["main", "latency", "length", "cost", "calls", "format", "hard"])
 @pytest.mark.parametrize("form", ["terminal", "markdown", "csv", "latex", "html"])
 def test_every_table_in_every_format(kind, form, pair):
     shown = awares("compare", *pair, "--table", kind, "--format", form).stdout
@@ -320,7 +320,7 @@ def test_every_table_in_every_format(kind, form, pair):
 
 
 LATEX_TABLES = (
-    *(["compare", "--table", kind] for kind in ("main", "latency", "length", "calls", "format", "hard")),
+    *(["compare", "--table", kind] for kind in ("main", "latency", "length", "cost", "calls", "format", "hard")),
     *(["compare", "--table", kind, "--labels"] for kind in ("cdp", "split")),
     ["diagnose", "--labels"],
 )

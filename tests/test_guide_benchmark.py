@@ -41,6 +41,6 @@ def test_what_lists_the_benchmarks_stays_green(repository):
     words = "compare or plots or committed or circle"
     run(repository, "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", words)
     listed = run(repository, "lmms_awares", "tasks", "list")
-    assert re.search(rf"awares_{NAME} +validation +anls +columns: image, question, answers, questionId", listed)
+    assert re.search(rf"awares_{NAME} +validation +anls +columns: image, question, answers", listed)
     group = next(line for line in listed.splitlines() if line.startswith("awares_suite"))
     assert NAME not in group

@@ -59,6 +59,7 @@ LIGHT = [
     "families",
     "errors",
     "cache",
+    "cost",
     "trace",
     "journal",
     "protocol",

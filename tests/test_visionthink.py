@@ -52,7 +52,8 @@ class Script(Conversation):
         lines = [script[len(self.said)] for script in self.script]
         if self.quick and all(None not in ids for ids in lines):
             self.say(lines)
-            shown = [VisualTokens(n, (n,), (n,), ()) for n in self._is_image.sum(1).tolist()]
+            columns = (self._ids.shape[1],) * self._model.config.text_config.num_hidden_layers
+            shown = [VisualTokens(n, (n,), (n,), columns) for n in self._is_image.sum(1).tolist()]
             self.said.append([Reply(ids, True, True, 0.0, visual) for ids, visual in zip(lines, shown, strict=True)])
             return self.said[-1]
         original, step = self._model.forward, iter(range(max_new_tokens))

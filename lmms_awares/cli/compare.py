@@ -15,6 +15,7 @@ class Kind(StrEnum):
     main = "main"
     latency = "latency"
     length = "length"
+    cost = "cost"
     cdp = "cdp"
     calls = "calls"
     form = "format"  # `format` is a method of str
@@ -25,7 +26,7 @@ class Kind(StrEnum):
 def compare(
     runs: Runs = None,
     *,
-    table: Annotated[Kind, typer.Option(help="paper's Table 1, 5-9, hard split, scores by label")] = Kind.main,
+    table: Annotated[Kind, typer.Option(help="paper's Table 1, 5-9, FLOPs, hard split, scores by label")] = Kind.main,
     ci: Annotated[bool, typer.Option("--ci", help="95 % bootstrap intervals of the scores")] = False,
     paper: Annotated[bool, typer.Option("--paper", help="the published rows beside them")] = False,
     paper_only: Annotated[bool, typer.Option("--paper-only", help="the published table alone; takes no run")] = False,

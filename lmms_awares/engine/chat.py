@@ -14,7 +14,7 @@ from lmms_awares.engine.turns import Message
 from lmms_awares.errors import ConfigError
 
 _QWENS_END = "<|im_end|>"
-_SENTINEL = "@@assistant-turn@@"
+_QUESTION, _SENTINEL, _NEXT = "@@user-turn@@", "@@assistant-turn@@", "@@next-turn@@"
 
 
 class ChatFormat:
@@ -57,9 +57,13 @@ class ChatFormat:
         return self._quoting.quote(text)
 
     def render(self, messages: Sequence[Message], system: str | None) -> str:
-        """Text of the prompt, one placeholder per image, ready for the assistant's turn.
+        """Text of the prompt, one placeholder per image, ready for the assistant's turn; see `with_system`."""
+        return self._template(self.with_system(messages, system))
 
-        `system` goes in front of a system message that the task may bring; None leaves the template's default.
+    def with_system(self, messages: Sequence[Message], system: str | None) -> list[Message]:
+        """The messages with `system` in front of a system message that the task may bring.
+
+        None leaves the template's default.
         """
         messages = list(messages)
         if system is not None:
@@ -67,7 +71,34 @@ class ChatFormat:
             if messages and messages[0]["role"] == "system":
                 own += [{"type": "text", "text": "\n\n"}, *messages.pop(0)["content"]]
             messages.insert(0, {"role": "system", "content": own})
-        return self._template(messages)
+        return messages
+
+    def render_messages(self, messages: Sequence[Message]) -> str:
+        """Text of a whole conversation, one placeholder per image, ready for the assistant's turn."""
+        return self._template(list(messages))
+
+    def count(self, text: str, visual_tokens: int) -> int:
+        """Tokens of a rendered text whose images cost `visual_tokens` together."""
+        ids = self.encode(text)
+        return len(ids) - ids.count(self._processor.image_token_id) + visual_tokens
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text; the control tokens in it are control tokens."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def holds_quotes(self, text: str) -> bool:
+        """True where `quote` put a stand-in into `text`."""
+        return self._quoting.holds_quotes(text)
+
+    def between(self, reply: str) -> str:
+        """What stands between a user's content and the next user's where the template's line break is left out.
+
+        The end of the first turn, the assistant's turn with `reply`, and the header of the next user turn.
+        """
+        text = self._template([*self._stub, {"role": "user", "content": [{"type": "text", "text": _NEXT}]}])
+        ahead, behind = text.partition(_SENTINEL)[::2]
+        header = behind.partition(_NEXT)[0].removeprefix(self.closing).removeprefix("\n")
+        return ahead.rpartition(_QUESTION)[2] + reply + self.closing + header
 
     def segment(self, text: str, images: Sequence[Image.Image], *, at_grid: bool = False) -> Segment:
         """Tokenise `text` with its images; each placeholder is repeated once per visual token.
@@ -120,7 +151,7 @@ class ChatFormat:
 
     def encode_reply(self, text: str) -> list[int]:
         """Ids of an assistant turn with this text, end of turn included."""
-        return [*self.tokenizer.encode(text, add_special_tokens=False), self.end_ids[0]]
+        return [*self.encode(text), self.end_ids[0]]
 
     @cached_property
     def closing(self) -> str:
@@ -147,7 +178,7 @@ class ChatFormat:
     @cached_property
     def _stub(self) -> list[Message]:
         return [
-            {"role": "user", "content": [{"type": "text", "text": "?"}]},
+            {"role": "user", "content": [{"type": "text", "text": _QUESTION}]},
             {"role": "assistant", "content": [{"type": "text", "text": _SENTINEL}]},
         ]
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # What decides answers: weights, configuration, tokenizer, template. Everything else may change freely.
-_CONTENT = ("*.safetensors", "*.json", "*.jinja", "merges.txt")
+_FORMAT = ("*.json", "*.jinja", "merges.txt")
+_CONTENT = ("*.safetensors", *_FORMAT)
 _OLD_WEIGHTS = "*.bin"
 _PARTS = {
     "tokenizer": ("tokenizer.json", "vocab.json"),
@@ -32,13 +33,20 @@ _PARTS = {
 }
 
 
-def check_checkpoint(pretrained: str, adapter: str | None = None, families: Collection[str] = FAMILIES) -> None:
+def check_checkpoint(
+    pretrained: str,
+    adapter: str | None = None,
+    families: Collection[str] = FAMILIES,
+    *,
+    weights: bool = True,
+) -> None:
     """Look at configurations and at the names and shapes of weights, so that what is wrong fails before it loads.
 
     A hub id whose weights are not in the cache yet is looked at in full when `load` has fetched it.
 
     Args:
         families: model types that will do.
+        weights: they are needed, too; a server has its own.
 
     Raises:
         ConfigError: nothing there, another model type, an adapter given as checkpoint or the reverse, weights that are
@@ -54,7 +62,8 @@ def check_checkpoint(pretrained: str, adapter: str | None = None, families: Coll
         raise ConfigError(f"pretrained={pretrained} is a {found!r} model; what is asked for runs {known} only")
     folder = config_file.parent
     if Path(pretrained).is_dir():
-        weight_files(folder, f"pretrained={pretrained}")
+        if weights:
+            weight_files(folder, f"pretrained={pretrained}")
         if (folder / "adapter_config.json").is_file():
             raise ConfigError(
                 f"pretrained={pretrained} holds an adapter_config.json beside its config.json, and transformers would "
@@ -64,7 +73,7 @@ def check_checkpoint(pretrained: str, adapter: str | None = None, families: Coll
             if not any((folder / name).is_file() for name in names):
                 raise ConfigError(f"pretrained={pretrained} has no {part} ({' or '.join(names)}); copy it there")
     config = _configuration(folder, pretrained)
-    if Path(pretrained).is_dir() or _are_cached(folder):
+    if weights and (Path(pretrained).is_dir() or _are_cached(folder)):
         check_weights(folder, config, f"pretrained={pretrained}")
     if adapter is not None:
         check_adapter(_adapter_folder(adapter), config, f"adapter={adapter}")
@@ -140,12 +149,19 @@ def fingerprint(pretrained: str, adapter: str | None = None) -> str:
     """Hex sha256 over the content of every file that decides answers, checkpoint first, adapter second."""
     sha = hashlib.sha256()
     for location in (pretrained, adapter):
-        if location is None:
-            continue
-        folder = _folder(location)
-        for file in sorted({file for pattern in _patterns(location) for file in folder.glob(pattern)}):
-            sha.update(f"{file.name}\0{_file_hash(file)}\n".encode())
+        if location is not None:
+            sha.update(_listing(_folder(location), _patterns(location)))
     return sha.hexdigest()
+
+
+def format_fingerprint(pretrained: str) -> str:
+    """Hex sha256 over the content of a checkpoint's configuration, tokenizer and template, without its weights."""
+    return hashlib.sha256(_listing(_format_folder(pretrained), _FORMAT)).hexdigest()
+
+
+def _listing(folder: Path, patterns: Sequence[str]) -> bytes:
+    files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
+    return "".join(f"{file.name}\0{_file_hash(file)}\n" for file in files).encode()
 
 
 def _patterns(location: str) -> tuple[str, ...]:
@@ -153,12 +169,16 @@ def _patterns(location: str) -> tuple[str, ...]:
     return (*_CONTENT, _OLD_WEIGHTS) if Path(location).is_dir() else _CONTENT
 
 
-def _folder(location: str) -> Path:
+def _folder(location: str, patterns: Sequence[str] | None = None) -> Path:
     if Path(location).is_dir():
         return Path(location)
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(location, allow_patterns=list(_patterns(location))))
+    return Path(snapshot_download(location, allow_patterns=list(patterns or _patterns(location))))
+
+
+def _format_folder(pretrained: str) -> Path:
+    return _folder(pretrained, _FORMAT)
 
 
 def _file_hash(file: Path) -> str:
@@ -180,11 +200,9 @@ def load(args: CommonArgs, device: str) -> "tuple[Model, Qwen2_5_VLProcessor | Q
         ConfigError: see `check_checkpoint`; pixel limits that contradict each other; weights that did not arrive.
     """
     check_checkpoint(args.pretrained, args.adapter, args.families)
-    from transformers import AutoProcessor, GenerationConfig
+    from transformers import GenerationConfig
 
-    processor = AutoProcessor.from_pretrained(args.pretrained)
-    low, high = _limits(args, processor.image_processor.size)
-    processor.image_processor.size = {"shortest_edge": low, "longest_edge": high}
+    processor = _processor(args)
     options: dict[str, Any] = {"dtype": args.dtype, "device_map": args.device_map or device}
     if args.attn_implementation:
         options["attn_implementation"] = args.attn_implementation
@@ -193,6 +211,25 @@ def load(args: CommonArgs, device: str) -> "tuple[Model, Qwen2_5_VLProcessor | Q
         model = merge(model, _adapter_folder(args.adapter), f"adapter={args.adapter}")
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     return model.eval(), processor
+
+
+def load_format(args: CommonArgs) -> "tuple[PretrainedConfig, Qwen2_5_VLProcessor | Qwen3VLProcessor]":
+    """Load configuration and processor alone, for weights that a server has.
+
+    Raises:
+        ConfigError: as `load`, but for the weights.
+    """
+    check_checkpoint(args.pretrained, families=args.families, weights=False)
+    return _configuration(_format_folder(args.pretrained), args.pretrained), _processor(args)
+
+
+def _processor(args: CommonArgs) -> "Qwen2_5_VLProcessor | Qwen3VLProcessor":
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(args.pretrained)
+    low, high = _limits(args, processor.image_processor.size)
+    processor.image_processor.size = {"shortest_edge": low, "longest_edge": high}
+    return processor
 
 
 def check_limits(args: CommonArgs) -> None:
@@ -237,7 +274,16 @@ def _load_model(pretrained: str, options: dict[str, Any]) -> "Model":
 
 def end_ids(model: "Model") -> tuple[int, ...]:
     """Ids that end a turn by the checkpoint's generation config; the published ones list two."""
-    found = model.generation_config.eos_token_id
+    return _as_ids(model.generation_config.eos_token_id)
+
+
+def end_ids_of(pretrained: str) -> tuple[int, ...]:
+    """The same of a checkpoint whose weights are not here."""
+    file = _format_folder(pretrained) / "generation_config.json"
+    return _as_ids(json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")) if file.is_file() else ()
+
+
+def _as_ids(found: int | Sequence[int] | None) -> tuple[int, ...]:
     if found is None:
         return ()
     return (found,) if isinstance(found, int) else tuple(found)

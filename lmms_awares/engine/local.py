@@ -1,18 +1,19 @@
 """A checkpoint in this process: turns become token segments, pruners act, grids are checked against the plan."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from PIL import Image
 from transformers import Qwen2_5_VLProcessor, Qwen3VLProcessor
 
+from lmms_awares.cost import Cost, Meter, Shape
 from lmms_awares.engine import checkpoint
 from lmms_awares.engine.chat import ChatFormat
 from lmms_awares.engine.conversation import Conversation, Segment
-from lmms_awares.engine.turns import Decoding, Engine, Opening, Prepared, Reply, Talk, Turn
-from lmms_awares.errors import ConfigError, SampleError
+from lmms_awares.engine.turns import Decoding, Engine, Opening, Prepared, Reply, Talk, Turn, check_context
+from lmms_awares.errors import ConfigError
 from lmms_awares.families import Model, family_of
 from lmms_awares.models.config import CommonArgs, PruningArgs
 from lmms_awares.pruning import Pruner, PruningError
@@ -50,7 +51,7 @@ class LocalEngine(Engine):
         pruner: Pruner | None = None,
         revision: str = "",
     ) -> None:
-        self.model, self.family = model, family_of(model.config)
+        self.model, self.family, self._processor = model, family_of(model.config), processor
         self.chat = ChatFormat(processor, checkpoint.end_ids(model))
         self.pixel_limits = self.chat.pixel_limits
         self.pruner, self.revision = pruner, revision
@@ -59,6 +60,7 @@ class LocalEngine(Engine):
                 pruner.check(model)
             except PruningError as error:
                 raise ConfigError(str(error)) from None
+        self._shape = Shape.of(model.config)
 
     @classmethod
     def open(cls, args: CommonArgs, device: str) -> "LocalEngine":
@@ -70,6 +72,10 @@ class LocalEngine(Engine):
         model, processor = checkpoint.load(args, device)
         pruner = args.make_pruner() if isinstance(args, PruningArgs) else None
         return cls(model, processor, pruner=pruner, revision=checkpoint.fingerprint(args.pretrained, args.adapter))
+
+    def with_pruner(self, pruner: Pruner) -> "LocalEngine":
+        """The same model with a pruner. Raises ConfigError where it cannot serve the model."""
+        return LocalEngine(self.model, self._processor, pruner=pruner, revision=self.revision)
 
     @property
     def context(self) -> int:
@@ -91,17 +97,29 @@ class LocalEngine(Engine):
         check_context(len(segment.ids), self.context)
         return LocalPrepared(len(segment.ids), segment)
 
-    def start(self, openings: Sequence[Prepared], *, reuse_cache: bool = True) -> "LocalTalk":
-        """A batch on one KV cache."""
+    def start(self, openings: Sequence[Prepared], *, reuse_cache: bool = True, seed: int | None = None) -> "LocalTalk":
+        """Begin a batch on one KV cache; `seed` is that of torch's generators."""
+        if seed is not None:
+            torch.manual_seed(seed)
         return LocalTalk(self, [_segment(opening) for opening in openings], reuse_cache=reuse_cache)
 
     def decode(self, ids: Sequence[int]) -> str:
         """See `ChatFormat.decode`."""
         return self.chat.decode(ids)
 
-    def seed(self, seed: int) -> None:
-        """Of torch's generators."""
-        torch.manual_seed(seed)
+    def meter(self, *, reuse_cache: bool) -> Meter | None:
+        """What adds up a conversation's cost; None where the cost model does not know the model or the pruner."""
+        known = self.pruner is None or self.pruner.selection_flops(self._shape, 1) is not None
+        if not known or self.family.has_sliding_window(self.model.config.text_config):
+            return None
+        return Meter(self._shape, self.model.dtype.itemsize, reuse_cache=reuse_cache)
+
+    def show(self, meter: Meter | None, segment: Segment) -> None:
+        """Tell a meter of a segment's images."""
+        if meter is None:
+            return
+        chosen = [self.pruner.selection_flops(self._shape, n) for n in segment.visual_tokens] if self.pruner else []
+        meter.show([(t, h, w) for t, h, w in segment.grids.tolist()], sum(flops or 0 for flops in chosen))
 
     def conditions(self) -> dict[str, Any]:
         """Of weights, dtype, attention, device and pixel limits."""
@@ -152,6 +170,9 @@ class LocalTalk(Talk):
         self._engine, chat = engine, engine.chat
         self._lengths = [len(segment.ids) for segment in openings]
         self._closed = [True] * len(openings)
+        self._meters = [engine.meter(reuse_cache=reuse_cache) for _ in openings]
+        for meter, segment in zip(self._meters, openings, strict=True):
+            engine.show(meter, segment)
         self.conversation = Conversation(
             engine.model,
             openings,
@@ -168,7 +189,9 @@ class LocalTalk(Talk):
         kept = [len(reply.ids) if keep is None else min(len(reply.ids), keep) for reply in replies]
         self._closed = [reply.closed and count == len(reply.ids) for reply, count in zip(replies, kept, strict=True)]
         self._lengths = [length + count for length, count in zip(self._lengths, kept, strict=True)]
-        return replies
+        return [
+            replace(reply, cost=_cost(meter, reply, keep)) for meter, reply in zip(self._meters, replies, strict=True)
+        ]
 
     def say(self, replies: Sequence[str]) -> None:
         """See `Talk.say`; each closes itself."""
@@ -191,7 +214,11 @@ class LocalTalk(Talk):
 
     def continue_rows(self, rows: Sequence[int], turns: Sequence[Prepared]) -> None:
         """See `Talk.continue_rows`."""
-        self.conversation.continue_rows(rows, [_segment(turn) for turn in turns])
+        segments = [_segment(turn) for turn in turns]
+        self.conversation.continue_rows(rows, segments)
+        self._meters = [self._meters[row] for row in rows]
+        for meter, segment in zip(self._meters, segments, strict=True):
+            self._engine.show(meter, segment)
         self._lengths = [self._lengths[row] + turn.length for row, turn in zip(rows, turns, strict=True)]
 
 
@@ -200,18 +227,10 @@ def _segment(prepared: Prepared) -> Segment:
     return prepared.segment
 
 
-def check_context(tokens: int, context: int) -> None:
-    """Refuse a conversation that is longer than what the model was made for: it would answer, but nonsense.
-
-    Args:
-        tokens: of all turns before the next reply, images included as the views show them, before any pruning.
-        context: `max_position_embeddings`.
-
-    Raises:
-        SampleError: it is too long.
-    """
-    if tokens > context:
-        raise SampleError(
-            f"its prompt of {tokens} tokens is longer than the model's context of {context}; where its images are what "
-            "is long, a lower max_pixels helps"
-        )
+def _cost(meter: Meter | None, reply: Reply, keep: int | None) -> Cost | None:
+    """What a row's conversation has cost with a reply of which at most `keep` tokens stay."""
+    if meter is None:
+        return None
+    spoken = len(reply.ids)
+    stays = spoken - 1 if reply.ended and not reply.closed else spoken
+    return meter.turn(reply.visual.cached, spoken, stays if keep is None else min(stays, keep))

@@ -30,7 +30,8 @@ class Rounds(Generic[AnyCall]):
 
     Attributes:
         second: None where the first reply was the last.
-        seconds: wall clock from the start of the batch's first round to the end of the row's last one.
+        seconds: from the start of the batch's first round to the end of the row's last one: both rounds, and what lies
+            between them. Waiting for a server's free place, or repeating a request, is no part of it.
         error: why there is no second round although the first reply was a call; else None.
     """
 
@@ -56,11 +57,10 @@ def two_rounds(
         first, second: how to decode each round.
         keep: tokens of a first reply that stay in the conversation.
     """
-    started = time.perf_counter()
     replies = talk.generate(first, keep=keep)
+    between = time.perf_counter()
     responses: dict[int, tuple[AnyCall, Prepared]] = {}
     errors: dict[int, SampleError] = {}
-    replied = time.perf_counter()
     for row, reply in enumerate(replies):
         response = respond(row, reply)
         if response is None:
@@ -69,15 +69,17 @@ def two_rounds(
             responses[row] = response[0], talk.prepare(row, response[1])
         except SampleError as error:
             errors[row] = error
-    preprocess_s = time.perf_counter() - replied
     seconds: dict[int, Second[AnyCall]] = {}
+    rendering = 0.0
     if responses:
         talk.continue_rows(list(responses), [turn for _, turn in responses.values()])
+        rendering = time.perf_counter() - between
         finals = talk.generate(second)
         for (row, (call, turn)), final in zip(responses.items(), finals, strict=True):
-            seconds[row] = Second(call, turn, final, preprocess_s)
-    elapsed = time.perf_counter() - started  # a reply is there when its device is done
-    return [
-        Rounds(reply, seconds.get(row), elapsed if row in seconds else reply.seconds, errors.get(row))
-        for row, reply in enumerate(replies)
-    ]
+            seconds[row] = Second(call, turn, final, rendering)
+
+    def elapsed(row: int) -> float:
+        later = seconds.get(row)
+        return replies[row].seconds + (rendering + later.reply.seconds if later else 0.0)
+
+    return [Rounds(reply, seconds.get(row), elapsed(row), errors.get(row)) for row, reply in enumerate(replies)]

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lmms_awares.errors import ConfigError
+from lmms_awares.cost import Cost
+from lmms_awares.errors import ConfigError, SampleError
 from lmms_awares.families import Family
 from lmms_awares.protocol.base import Part
 from lmms_awares.tokens import VisualTokens
@@ -128,6 +129,7 @@ class Reply:
         times: the parts of `seconds`.
         prompt_tokens: tokens of the row's conversation in front of this reply, before any pruning.
         cached_tokens: of these, those that a KV cache held already; None where the engine does not tell.
+        cost: of the row's whole conversation so far, as if it were generated alone; None where it is not known.
         logits: [T, vocab] float32 logits of each generated step, on request.
     """
 
@@ -139,6 +141,7 @@ class Reply:
     times: Times = Times()
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
+    cost: Cost | None = None
     logits: Any = None
 
 
@@ -180,6 +183,7 @@ class Engine(ABC):
         pixel_limits: (min_pixels, max_pixels) of every view.
         pruner: what drops visual tokens of every view; None where nothing does.
         revision: hex content hash of checkpoint and adapter.
+        parallel: talks that may go on at the same time, each in a thread of its own.
     """
 
     name: ClassVar[str]
@@ -187,6 +191,7 @@ class Engine(ABC):
     pixel_limits: tuple[int, int]
     pruner: "Pruner | None"
     revision: str
+    parallel: int = 1
 
     @abstractmethod
     def quote(self, text: str) -> str:
@@ -205,17 +210,38 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def start(self, openings: Sequence[Prepared], *, reuse_cache: bool = True) -> Talk:
-        """Conversations that begin so; `reuse_cache=False` prefills all again in each turn, as a reference."""
+    def start(self, openings: Sequence[Prepared], *, reuse_cache: bool = True, seed: int | None = None) -> Talk:
+        """Begin conversations.
+
+        Args:
+            reuse_cache: False prefills all again in each turn, as a reference.
+            seed: of sampling; None where decoding is greedy.
+        """
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, special tokens left out."""
 
-    @abstractmethod
-    def seed(self, seed: int) -> None:
-        """Of sampling, from the next `generate` on."""
+    def close(self) -> None:  # noqa: B027  # an engine in this process has nothing to end
+        """End what is going on, because the run ends early."""
 
     @abstractmethod
     def conditions(self) -> dict[str, Any]:
         """What answers depend on besides the method: the fields of `lmms_awares.trace.Conditions` that it knows."""
+
+
+def check_context(tokens: int, context: int) -> None:
+    """Refuse a conversation that is longer than what the model was made for: it would answer, but nonsense.
+
+    Args:
+        tokens: of all turns before the next reply, images included as the views show them, before any pruning.
+        context: `max_position_embeddings`, or a server's own limit.
+
+    Raises:
+        SampleError: it is too long.
+    """
+    if tokens > context:
+        raise SampleError(
+            f"its prompt of {tokens} tokens is longer than the model's context of {context}; where its images are what "
+            "is long, a lower max_pixels helps"
+        )

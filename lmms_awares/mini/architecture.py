@@ -12,7 +12,7 @@ HIDDEN = 192
 
 
 def config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
-    """Configuration for a tokenizer with Qwen's special tokens.
+    """Return the configuration for a tokenizer with Qwen's special tokens.
 
     As in the published model, the tower's last block has full attention and the ones before it attend within windows;
     a window is one 56-px slot of the mini suite's pictures.
@@ -50,10 +50,10 @@ def config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2_5_VLForConditionalGeneration:
-    """The model with random weights, in float32.
+    """Make the model with random weights, in float32.
 
-    Attention starts out copying: keys are made as queries are, and the output undoes the values. What a question
-    names and a visual token shows then meets after two layers.
+    Attention starts out copying: keys are made as queries are, and the output matrix undoes the values. So after two
+    layers the symbol that a question names and the visual token that shows it come together.
     """
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration(config(tokenizer)).float()

@@ -1,7 +1,7 @@
 """The demonstration: every registered method on the mini suite with the tiny checkpoint, one table at the end.
 
 As many processes as there are cores, up to four, share the methods: small matrices do not keep two threads busy, and
-Python, torch and lmms-eval are loaded once a process. Latencies are measured side by side, too.
+Python, torch and lmms-eval are loaded once per process. Latencies are measured while other methods run.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class Method:
 
     @property
     def folder(self) -> str:
-        """Name of its output folder."""
+        """Name of the method's output folder."""
         return f"{self.model},{self.arguments}".strip(",").replace("=", "-").replace(",", "_")
 
 
@@ -60,12 +60,12 @@ METHODS: tuple[Method, ...] = (
 
 
 def checkpoint() -> Path:
-    """Folder of the tiny checkpoint that ships with the package."""
+    """Return the folder of the tiny checkpoint that ships with the package."""
     return Path(str(files("lmms_awares.mini") / "checkpoint"))
 
 
 def command(method: Method, pretrained: Path, root: Path) -> list[str]:
-    """lmms-eval's arguments for a method."""
+    """Return lmms-eval's arguments for a method."""
     adapter = method.adapter and f"adapter={pretrained / method.adapter}"
     arguments = ",".join(filter(None, (f"pretrained={pretrained}", adapter, method.arguments)))
     return [
@@ -75,7 +75,7 @@ def command(method: Method, pretrained: Path, root: Path) -> list[str]:
 
 
 def run_all(pretrained: Path, root: Path) -> list[Path]:
-    """Run every method below `root`; what lmms-eval prints goes to `<method>.log` there.
+    """Run every method of `METHODS` below `root`; lmms-eval's output goes to `<method>.log` there.
 
     Returns:
         the result folders, in the order of `METHODS`.
@@ -101,7 +101,7 @@ def run_all(pretrained: Path, root: Path) -> list[Path]:
 
 
 def _run(arguments: Sequence[str], folder: Path) -> int:
-    """Run lmms-eval afresh into a folder, in this process; returns its exit code."""
+    """Run lmms-eval afresh into a folder, in this process; return its exit code."""
     shutil.rmtree(folder, ignore_errors=True)  # its journal would answer in the model's place
     with _into(folder.with_name(f"{folder.name}.log")):
         from lmms_awares.evaluate import run
@@ -111,6 +111,6 @@ def _run(arguments: Sequence[str], folder: Path) -> int:
 
 @contextlib.contextmanager
 def _into(log: Path) -> Iterator[None]:
-    """Send what this process prints to a file."""
+    """Redirect the output of this process to a file."""
     with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         yield

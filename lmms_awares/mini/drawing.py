@@ -1,10 +1,10 @@
 """Pictures of the mini suite: items on a 56-px grid, drawn from plain shapes and the font of `glyphs`.
 
 Everything that must be read fits one 28-px cell, which is one visual token of the full view. Large text is dark ink.
-Fine print stands on a grey plate, every dot of it a checkerboard of two light and two dark pixels, less what halving to
-the low-res view would keep of it: that view shows where fine print is, and nothing of what it says. Slight noise hides
-what rounding would give away. The background is shaded from edge to edge, less red to the right and less blue
-downwards, so that every patch shows where it lies. A scene gives the same pixels everywhere.
+Fine print stands on a grey plate. Each of its dots is a checkerboard of two light and two dark pixels, less the part
+that would survive halving to the low-res view: the low-res view shows where fine print is, and nothing of its content.
+Slight noise hides traces of rounding. The background is shaded from edge to edge, less red to the right and less blue
+downwards, so that every patch shows its place in the picture. A scene gives the same pixels on every machine.
 """
 
 import math
@@ -61,7 +61,7 @@ Style = Literal["chart", "page", "labels", "scene"]
 
 @dataclass(frozen=True)
 class Item:
-    """One thing in a picture: a symbol in one cell of its slot, and maybe a text in another.
+    """One thing in a picture: a symbol in one cell of its slot, and maybe a text in another cell.
 
     Attributes:
         row, column: the slot.
@@ -70,7 +70,7 @@ class Item:
         text: '' or up to two characters per cell, one or two cells side by side ('K7', 'K74M').
         fine: the text is fine print, legible at full resolution only.
         symbol_cell: (row, column) within the slot, each 0 or 1.
-        text_cell: the text's first cell.
+        text_cell: (row, column) of the text's first cell within the slot.
         radius: of the symbol, px.
         shift: of the text within its cell, px (right, down).
     """
@@ -109,7 +109,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture to be drawn: its size in px (multiples of 112), what kind it is, and what it holds."""
+    """A picture to be drawn: its size in px (multiples of 112), its kind and its items."""
 
     width: int
     height: int
@@ -124,7 +124,7 @@ class Scene:
 
 
 def draw(scene: Scene) -> Image.Image:
-    """Draw a scene; the same scene gives the same pixels."""
+    """Draw a scene as an RGB image; the same scene gives the same pixels."""
     page = Image.fromarray((_shading(scene.width, scene.height) + scene.brightness).astype(np.uint8))
     fine = Image.new("L", page.size)
     pen = ImageDraw.Draw(page)
@@ -141,7 +141,7 @@ def draw(scene: Scene) -> Image.Image:
 
 @cache
 def _shading(width: int, height: int) -> np.ndarray:
-    """[height, width, 3] int64: red falls from left to right by 70, blue from top to bottom."""
+    """Return [height, width, 3] int64: red falls from left to right by 70, blue from top to bottom."""
     page = np.full((height, width, 3), 240)
     page[..., 0] -= np.arange(width) * 70 // width
     page[..., 2] -= (np.arange(height) * 70 // height)[:, None]
@@ -149,7 +149,7 @@ def _shading(width: int, height: int) -> np.ndarray:
 
 
 def _decorate(pen: ImageDraw.ImageDraw, scene: Scene) -> None:
-    """What makes a chart a chart and a page a page; carries no answer."""
+    """Draw the marks that make a chart look like a chart and a page like a page; they carry no answer."""
     width, height = scene.width, scene.height
     if scene.style == "chart":
         pen.line((1, 2, 1, height - 3, width - 2, height - 3), fill=(90, 90, 90), width=2)
@@ -188,7 +188,7 @@ def _draw_symbol(pen: ImageDraw.ImageDraw, item: Item) -> None:
 
 
 def _draw_text(page: Image.Image, fine: Image.Image, item: Item) -> None:
-    """Write an item's text on the page; of fine print only the plate, its dots go to the mask `fine`."""
+    """Write an item's text on the page; for fine print only the plate, its dots go to the mask `fine`."""
     left, top, _, _ = item.text_box
     for index, group in enumerate(item.groups):
         width, height = text_size(len(group))
@@ -206,7 +206,7 @@ def _draw_text(page: Image.Image, fine: Image.Image, item: Item) -> None:
 
 
 def _fine_print(dots: np.ndarray) -> np.ndarray:
-    """[height, width] float64, the checkerboards on a page's mask of dots, less what its low-res view would keep."""
+    """Return [height, width] float64 checkerboards on a page's mask of dots, less the part that halving keeps."""
     page = dots * np.where(np.indices(dots.shape).sum(0) % 2, _CONTRAST, -_CONTRAST)
     down, across = map(_halving, dots.shape)
     rows, columns = dots.any(1), dots.any(0)  # the rest is zero
@@ -215,14 +215,14 @@ def _fine_print(dots: np.ndarray) -> np.ndarray:
 
 @cache
 def _halving(length: int) -> np.ndarray:
-    """[length, length] float64, the projection onto what halving a side of so many px keeps of it."""
+    """Return the [length, length] float64 projection onto the part of a side that halving to the low-res view keeps."""
     pixels = Image.fromarray(np.eye(length, dtype=np.float32))
     kept = np.asarray(pixels.resize((length, length // 2), Image.Resampling.LANCZOS), float)
     return np.linalg.pinv(kept) @ kept
 
 
 def text_size(length: int) -> tuple[int, int]:
-    """(width, height) px of `length` characters side by side."""
+    """Return (width, height) in px of `length` characters side by side."""
     return _SCALE * (PITCH * length - 1), _SCALE * SIDE
 
 

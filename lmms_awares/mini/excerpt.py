@@ -23,7 +23,7 @@ WHAT = {
 
 
 def excerpt(table: Path) -> str:
-    """A Markdown table of the methods in `WHAT`: averages over the benchmarks of a run.
+    """Make a Markdown table of the methods in `WHAT`: averages over the benchmarks of a run.
 
     Args:
         table: `table.csv` of `awares compare -o DIR`: one line per method and benchmark, `score` in 0..100, `rtr` and

@@ -18,7 +18,7 @@ _COLUMN = 2 * 672 * _SCALE // 2 + 3 * _MARGIN  # px; images wider than half of i
 
 
 def panel(benchmark: str, index: int) -> Image.Image:
-    """One test document: its views at the same size, pixels as they are, over question, answer and label."""
+    """Draw one test document: its views at the same size, pixels as they are, over question, answer and label."""
     row = document(benchmark, "test", index)
     image = row["image"]
     low = render_lowres(image, plan_views(*image.size))
@@ -40,7 +40,7 @@ def panel(benchmark: str, index: int) -> Image.Image:
 
 
 def gallery() -> Image.Image:
-    """The first test documents of each benchmark in two columns."""
+    """Draw the first test documents of each benchmark in two columns."""
     places = [(name, index) for index in range(SAMPLES) for name in MINI_TASKS.values()][:SAMPLES]
     panels = [panel(*place) for place in places]
     columns = [panels[0::2], panels[1::2]]

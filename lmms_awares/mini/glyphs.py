@@ -38,7 +38,7 @@ _ROWS = {
 
 @cache
 def glyph(character: str, scale: int) -> Image.Image:
-    """A character as a 0/255 mask of 5 * scale px a side.
+    """Return a character as a 0/255 mask of 5 * scale px a side.
 
     Raises:
         KeyError: a character that the font does not have.

@@ -1,4 +1,4 @@
-"""Questions about a scene: the six benchmarks' own, each with its answer, its evidence and whether low-res suffices."""
+"""Questions about a scene, by the six benchmarks: each with answer, evidence, and whether the low-res view suffices."""
 
 import random
 from collections.abc import Callable
@@ -15,12 +15,12 @@ class Question:
     """A question about a scene.
 
     Attributes:
-        text: what is asked, without options.
+        text: the question, without options.
         answer: the answer in words; for multiple choice one of `options`.
-        kind: its sort within the benchmark, a name of its own.
+        kind: name of its sort within the benchmark.
         read: items whose text must be read to answer.
-        options: multiple choice, in the order shown; the same in all questions of a kind, as finding what was read
-            among shuffled ones is more than the tiny model learns.
+        options: multiple choice, in the order shown; the same in all questions of a kind, as finding the right one
+            among shuffled options is more than the tiny model learns.
     """
 
     text: str
@@ -36,12 +36,12 @@ class Question:
 
     @property
     def suffices(self) -> bool:
-        """The low-res view is enough: no fine print must be read."""
+        """True where the low-res view is enough: no fine print must be read."""
         return not any(item.fine for item in self.read)
 
     @property
     def evidence(self) -> Box | None:
-        """(left, top, right, bottom) px around the slots of all that must be read; None where low-res will do."""
+        """(left, top, right, bottom) px around the slots of all items to read; None where the low-res view suffices."""
         if self.suffices:
             return None
         lefts, tops, rights, bottoms = zip(*(item.slot_box for item in self.read), strict=True)
@@ -52,39 +52,39 @@ Asker = Callable[[random.Random, Scene], Question]
 
 
 def chart_value(generator: random.Random, scene: Scene) -> Question:
-    """The number above a bar."""
+    """Ask for the number above a bar."""
     bar = generator.choice(scene.items)
     return Question(f"What is the value of bar {bar.symbol}?", bar.text, "value", (bar,))
 
 
 def chart_colour(generator: random.Random, scene: Scene) -> Question:
-    """A bar's colour."""
+    """Ask for a bar's colour."""
     bar = generator.choice(scene.items)
     return Question(f"What is the color of bar {bar.symbol}?", bar.colour, "colour")
 
 
 def page_code(generator: random.Random, scene: Scene) -> Question:
-    """A field's code."""
+    """Ask for a field's code."""
     entry = generator.choice(scene.items)
     return Question(f"What is the code of field {entry.symbol}?", entry.text, "code", (entry,))
 
 
 def page_codes(generator: random.Random, scene: Scene) -> Question:
-    """Two fields' codes, in the order asked."""
+    """Ask for two fields' codes, in the order asked."""
     first, second = generator.sample(scene.items, 2)
     text = f"What are the codes of fields {first.symbol} and {second.symbol}?"
     return Question(text, f"{first.text} {second.text}", "codes", (first, second))
 
 
 def line_text(generator: random.Random, scene: Scene) -> Question:
-    """What stands in a frame, or the only text there is."""
+    """Ask for the text in a frame, or for the only text."""
     line = generator.choice(scene.items)
     text = f"what is written in the frame in {line.colour}?" if line.symbol else "what is written in the image?"
     return Question(text, " ".join(line.groups), "framed" if line.symbol else "alone", (line,))
 
 
 def presence(generator: random.Random, scene: Scene) -> Question:
-    """Whether a coloured shape is there. The absent ones share colour or shape with one that is."""
+    """Ask whether a coloured shape is there; an absent one shares colour or shape with one that is present."""
     there = {(item.colour, item.symbol) for item in scene.items}
     if generator.random() < 0.5:
         colour, shape = generator.choice(sorted(there))
@@ -100,20 +100,20 @@ def presence(generator: random.Random, scene: Scene) -> Question:
 
 
 def digit_presence(generator: random.Random, scene: Scene) -> Question:
-    """Whether a digit, and not a letter, stands beside a shape."""
+    """Ask whether a digit, and not a letter, stands beside a shape."""
     item = generator.choice(scene.items)
     text = f"Is there a digit beside the {item.symbol} in {item.colour}?"
     return Question(text, "yes" if item.text in DIGITS else "no", "digit", (item,))
 
 
 def plate_number(generator: random.Random, scene: Scene) -> Question:
-    """The number beside a shape."""
+    """Ask for the number beside a shape."""
     item = generator.choice(scene.items)
     return Question(f"What number is beside the {item.symbol} in {item.colour}?", item.text, "number", (item,))
 
 
 def shape_colour(generator: random.Random, scene: Scene) -> Question:
-    """The colour of the only shape of its sort; where no sort is the only one, a number."""
+    """Ask for the colour of the only shape of its sort; where no sort has one shape only, for a number."""
     names = [item.symbol for item in scene.items]
     single = [item for item in scene.items if names.count(item.symbol) == 1]
     if not single:
@@ -123,14 +123,14 @@ def shape_colour(generator: random.Random, scene: Scene) -> Question:
 
 
 def plate_letter(generator: random.Random, scene: Scene) -> Question:
-    """The letter beside a shape, among the four there are."""
+    """Ask for the letter beside a shape, one of four options."""
     item = generator.choice(scene.items)
     text = f"What letter is beside the {item.symbol} in {item.colour}?"
     return Question(text, item.text, "letter", (item,), CHOICES)
 
 
 def half(generator: random.Random, scene: Scene) -> Question:
-    """Whether a shape lies in the left or the right half."""
+    """Ask whether a shape lies in the left or the right half."""
     item = generator.choice(scene.items)
     side = "left" if item.column < scene.slots[1] // 2 else "right"
     text = f"In which half of the image is the {item.symbol} in {item.colour}?"
@@ -139,7 +139,7 @@ def half(generator: random.Random, scene: Scene) -> Question:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """How one mini benchmark draws its scenes and asks about them.
+    """Scenes and questions of one mini benchmark.
 
     Attributes:
         draw: (generator, size) -> scene.
@@ -152,12 +152,12 @@ class Benchmark:
     askers: tuple[tuple[Asker, float], ...]
 
     def ask(self, generator: random.Random, scene: Scene) -> Question:
-        """A random question about a scene."""
+        """Ask a random question about a scene."""
         makers, weights = zip(*self.askers, strict=True)
         return generator.choices(makers, weights)[0](generator, scene)
 
     def sample(self, generator: random.Random) -> tuple[Scene, Question]:
-        """A random scene with a question."""
+        """Draw a random scene with a question."""
         scene = self.draw(generator, generator.choice(self.sizes))
         return scene, self.ask(generator, scene)
 

@@ -1,6 +1,6 @@
-"""A tiny Qwen2.5-VL or Qwen3-VL with random weights: a real checkpoint in every respect but its answers.
+"""A tiny Qwen2.5-VL or Qwen3-VL with random weights: complete in every respect, only its answers are random.
 
-It makes the whole program run, and be tested, without a hub: `python -m lmms_awares.mini.random_checkpoint DIR`.
+With it the whole program runs, and is tested, without a hub: `python -m lmms_awares.mini.random_checkpoint DIR`.
 """
 
 import argparse
@@ -45,7 +45,7 @@ _TOOL_TOKENS = ("<tool_call>", "</tool_call>")  # not special in Qwen's tokenize
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer of 273 tokens with Qwen's special tokens; needs no download."""
+    """Make a byte-level tokenizer of 273 tokens with Qwen's special tokens; needs no download."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={byte: i for i, byte in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -67,7 +67,7 @@ def finish_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
 
 
 def chat_template(family: Family = QWEN2_5_VL) -> str:
-    """The family's chat format, as this project's small checkpoints carry it."""
+    """Return the family's chat template, as this project's small checkpoints carry it."""
     name = {"qwen2_5_vl": "chat_template.jinja", "qwen3_vl": "chat_template_qwen3.jinja"}[family.model_type]
     return (files("lmms_awares.mini") / name).read_text(encoding="utf-8")
 
@@ -88,8 +88,14 @@ def build(
     Args:
         directory: created where missing.
         tokenizer: default: `byte_tokenizer()`.
+        family: Qwen2.5-VL or Qwen3-VL.
+        seed: of the random weights.
         std: of the random weights; at Qwen's own 0.02 so small a model hardly reacts to the image.
+        dtype: of the stored weights.
         min_pixels, max_pixels: default: 4 and 16384 visual tokens.
+
+    Example:
+        build(Path("tiny"))  # then: awares eval --model awares --model_args pretrained=tiny --tasks awares_mini
     """
     tokenizer = tokenizer or byte_tokenizer()
     torch.manual_seed(seed)
@@ -164,7 +170,7 @@ def _qwen2_5(tokenizer: PreTrainedTokenizerFast, std: float) -> PretrainedConfig
 
 
 def _qwen3(tokenizer: PreTrainedTokenizerFast, std: float) -> PretrainedConfig:
-    """Eight layers, so that half of the tokens can go behind the three that add DeepStack's levels."""
+    """Return a configuration of eight layers: half of the tokens can go behind those that add DeepStack's levels."""
     rope = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True, "rope_theta": 1e6}
     return Qwen3VLConfig(
         text_config=_text(tokenizer, std) | {"num_hidden_layers": 8, "head_dim": 16, "rope_parameters": rope},
@@ -182,7 +188,7 @@ _PROCESSORS = {
 
 
 def token_settings(tokenizer: PreTrainedTokenizerFast) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a Qwen2.5-VL configuration says about its tokenizer: in its text part, and at its top."""
+    """Return a Qwen2.5-VL configuration's settings for its tokenizer: those of its text part, and those at its top."""
     text = {
         "vocab_size": -(-len(tokenizer) // 64) * 64,
         "eos_token_id": tokenizer.eos_token_id,

@@ -27,27 +27,27 @@ Size = tuple[int, int]
 
 
 def number(generator: random.Random) -> str:
-    """Two digits, 10 to 99."""
+    """Return two random digits, 10 to 99."""
     return str(generator.randrange(10, 100))
 
 
 def code(generator: random.Random) -> str:
-    """A letter and a digit."""
+    """Return a random letter and digit."""
     return generator.choice(LETTERS) + generator.choice(DIGITS)
 
 
 def character(generator: random.Random) -> str:
-    """A letter or a digit, as often."""
+    """Return a random letter or digit, both equally likely."""
     return generator.choice(generator.choice((LETTERS, DIGITS)))
 
 
 def choice(generator: random.Random) -> str:
-    """A letter of the multiple-choice questions."""
+    """Return a random letter of the multiple-choice questions."""
     return generator.choice(CHOICES)
 
 
 def chart(generator: random.Random, size: Size) -> Scene:
-    """A bar chart: a column per bar, its name at the bar's top, its value above; higher values stand higher."""
+    """Make a bar chart: a column per bar, its name at the bar's top, its value above; higher values stand higher."""
     rows, columns = size[1] // SLOT, size[0] // SLOT
     count = generator.randint(max(3, columns // 2), columns)
     names = generator.sample(LABELS, count)
@@ -70,7 +70,7 @@ def chart(generator: random.Random, size: Size) -> Scene:
 
 
 def page(generator: random.Random, size: Size) -> Scene:
-    """A page with fields: a letter in a box and the field's code to the right of it."""
+    """Make a page with fields: a letter in a box and the field's code to the right of it."""
     slots = _some_slots(generator, size, 4, 8)
     names = generator.sample(LABELS, len(slots))
     items = []
@@ -82,7 +82,7 @@ def page(generator: random.Random, size: Size) -> Scene:
 
 
 def labels(generator: random.Random, size: Size) -> Scene:
-    """Text lines of one or two groups, each in a frame of its own colour; or a single one without a frame."""
+    """Make text lines of one or two groups, each in a frame of its own colour; or a single one without a frame."""
     alone = generator.random() < 0.25
     slots = _some_slots(generator, size, 1, 1) if alone else _some_slots(generator, size, 2, 5)
     colours = generator.sample(list(COLOURS), len(slots))
@@ -96,7 +96,7 @@ def labels(generator: random.Random, size: Size) -> Scene:
 
 
 def shapes(generator: random.Random, size: Size, text: Callable[[random.Random], str], *, tiny: bool = False) -> Scene:
-    """Shapes, each of a colour of its own, each with a text beside it that `text` makes."""
+    """Make shapes, each of a colour of its own, each with a text beside it that `text` makes."""
     slots = _some_slots(generator, size, 3, 5 if tiny else 7)
     colours = generator.sample(list(COLOURS), len(slots))
     kinds = [(colour, generator.choice(SHAPES)) for colour in colours]
@@ -118,7 +118,7 @@ def _some_slots(generator: random.Random, size: Size, least: int, most: int) -> 
 
 
 def _finish(generator: random.Random, size: Size, style: Style, items: Sequence[Item]) -> Scene:
-    """Print and places of the texts within their cells, and the picture's brightness."""
+    """Choose the print and place of each text within its cell, and the picture's brightness."""
     finished = []
     for item in items:
         fine = generator.random() < FINE_SHARE
@@ -127,7 +127,7 @@ def _finish(generator: random.Random, size: Size, style: Style, items: Sequence[
 
 
 def _shift(generator: random.Random, item: Item) -> tuple[int, int]:
-    """A text's place in its cell: no character lies across two of the 14-px patches that the tower cuts a view into."""
+    """Choose a text's place in its cell: no character lies across two of the tower's 14-px patches."""
     length = len(item.groups[0])
     left = 2 if length == 2 else generator.choice((2, 14))  # two characters are as wide as the cell
     top = generator.choice((2, 4, 14, 16))

@@ -17,7 +17,7 @@ _SIZES = ((640, 480), (850, 600), (600, 850), (336, 336), (1120, 420), (96, 64))
 
 
 def _picture(text: str, size: tuple[int, int], generator: random.Random) -> tuple[Image.Image, list[int]]:
-    """A coloured page with `text` somewhere on it, and the text's box."""
+    """Draw a coloured page with `text` somewhere on it; return it with the text's (left, top, right, bottom) in px."""
     page = Image.new("RGB", size, tuple(generator.randrange(150, 256) for _ in range(3)))
     draw = ImageDraw.Draw(page)
     font = ImageFont.load_default(size=generator.choice((12, 18, 28)))
@@ -29,7 +29,11 @@ def _picture(text: str, size: tuple[int, int], generator: random.Random) -> tupl
 
 
 def write(root: Path, documents: int = 6, seed: int = 0) -> Path:
-    """Write `documents` documents for each benchmark below `root`, and return it."""
+    """Write `documents` documents for each benchmark below `root`, and return `root`.
+
+    Example:
+        write(Path("smoke"))  # then: AWARES_DATA_ROOT=smoke awares eval ...
+    """
     for name, facts in BENCHMARKS.items():
         generator = random.Random(f"{seed}/{name}")
         rows = []

@@ -1,9 +1,9 @@
-"""The mini suite as parquet files: six benchmarks in the real ones' formats, drawn from a seed.
+"""The mini suite as parquet files: six benchmarks in the formats of the real ones, drawn from a seed.
 
 The tasks `awares_mini_*` run on its test set, which is drawn into the user's cache when it is first needed and must
 have the content that `TEST_HASHES` states. `awares mini build DIR` writes the parts train, validation and test as
 `DIR/<part>/<benchmark>/<split>-*.parquet`. Every document has three columns more than the real data:
-`evidence_box` and `lowres_suffices`, by construction, and `oracle_crops` (Eq. 3). It is a demonstration.
+`evidence_box` and `lowres_suffices`, by construction, and `oracle_crops` (Eq. 3). The suite is a demonstration.
 """
 
 import hashlib
@@ -78,7 +78,7 @@ COLUMNS: dict[str, Callable[[Question, int], Document]] = {
 
 
 def document(benchmark: str, part: str, index: int) -> Document:
-    """Document `index` of one part of a mini benchmark: the real columns, the image, and what is known about it."""
+    """Draw document `index` of one part of a mini benchmark: the real columns, the image, and the three labels."""
     scene, question = BENCHMARKS[benchmark].sample(random.Random(f"{part}/{benchmark}/{index}"))
     box = question.evidence
     crops = target_crops(box, (scene.width, scene.height))[0] if box else ()
@@ -92,7 +92,7 @@ def document(benchmark: str, part: str, index: int) -> Document:
 
 
 def digest(documents: Sequence[Document]) -> str:
-    """sha256 of what a model and a scorer can see of the documents: pixels and every other column."""
+    """Hash everything that a model and a scorer can see of the documents, pixels and other columns; a hex sha256."""
     found = hashlib.sha256()
     for row in documents:
         found.update(row["image"].tobytes())
@@ -102,7 +102,7 @@ def digest(documents: Sequence[Document]) -> str:
 
 
 def documents(benchmark: str, part: str, count: int) -> list[Document]:
-    """The first `count` documents of one part of a mini benchmark."""
+    """Draw the first `count` documents of one part of a mini benchmark."""
     return [document(benchmark, part, index) for index in range(count)]
 
 
@@ -127,7 +127,7 @@ def build(root: Path, parts: dict[str, int] | None = None) -> list[Path]:
 
 
 def test_file(benchmark: str) -> Path:
-    """Parquet file of a mini benchmark's test set in the user's cache; drawn where it is missing.
+    """Return the parquet file of a mini benchmark's test set in the user's cache; draw it where it is missing.
 
     Raises:
         DataError: a folder that cannot be written; pictures that do not come out as they should.
@@ -150,7 +150,7 @@ def _file(folder: Path, benchmark: str) -> Path:
 
 
 def _write(rows: list[Document], file: Path) -> Path:
-    """Write documents; whole or not at all, as another process may be doing the same."""
+    """Write documents to a file as a whole or not at all, as another process may be writing the same file."""
     import datasets
 
     data = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())

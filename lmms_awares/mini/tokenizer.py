@@ -1,7 +1,7 @@
 """The tiny checkpoint's tokenizer: recurring phrases of the suite's prompts are one token each, answers are spelt out.
 
 Bytes, the words that answers are made of, and the phrases between them; any other text still tokenises, byte by byte.
-So short a prompt is what lets a model be trained on two cores.
+Prompts get so short that a model can be trained on two cores.
 """
 
 import re
@@ -23,7 +23,7 @@ _LEAST = 10  # times that a phrase must occur
 
 
 def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer whose phrases come from `texts`; the same texts give the same tokenizer."""
+    """Make a tokenizer with phrases from `texts`; the same texts give the same tokenizer."""
     counts = Counter(phrase for text in texts for phrase in _PIECES.split(text) if len(phrase) > 1)
     phrases = sorted(phrase for phrase, count in counts.items() if count >= _LEAST)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

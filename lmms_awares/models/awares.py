@@ -91,7 +91,7 @@ class Awares(TwoTurns[ToolCall]):
         """Put the calls into the assistant's turns, then prefill everything at once."""
         started = time.perf_counter()
         calls = [ToolCall(s.decision.crops, "valid", format_call(s.decision.crops)) for s in samples]
-        talk = self.engine.start([sample.prompt for sample in samples])
+        talk = self.start(samples)
         talk.say([call.text for call in calls])
         outcomes: dict[int, Outcome | SampleError] = {}
         turns: dict[int, Prepared] = {}
@@ -100,11 +100,10 @@ class Awares(TwoTurns[ToolCall]):
                 turns[row] = talk.prepare(row, self.respond(sample, call))
             except SampleError as error:
                 outcomes[row] = error
-        preprocess_s = time.perf_counter() - started
         if turns:
             talk.continue_rows(list(turns), list(turns.values()))
+            rendering = time.perf_counter() - started
             finals = talk.generate(samples[0].decoding)
-            latency = time.perf_counter() - started
             for (row, turn), final in zip(turns.items(), finals, strict=True):
                 outcomes[row] = self.called_outcome(
                     samples[row],
@@ -112,8 +111,8 @@ class Awares(TwoTurns[ToolCall]):
                     first=TurnTrace(text=calls[row].text, new_tokens=0, seconds=0.0, **asdict(Times(0.0, 0.0, 0.0))),
                     turn=turn,
                     final=final,
-                    latency=latency,
-                    preprocess_s=preprocess_s,
+                    latency=rendering + final.seconds,
+                    preprocess_s=rendering,
                     forced=True,
                 )
         return [outcomes[row] for row in range(len(samples))]

@@ -6,7 +6,7 @@ request ──► _prepare ──► Sample ──► answer (the method's) ─�
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -17,25 +17,26 @@ from PIL import Image
 
 from lmms_awares.crops import MIN_CROP_SIDE
 from lmms_awares.engine import checkpoint
-from lmms_awares.engine.local import LocalEngine
-from lmms_awares.engine.turns import Decoding, Message, Opening, Reply
+from lmms_awares.engine.opening import open_engine
+from lmms_awares.engine.turns import Decoding, Message, Opening, Reply, Talk
 from lmms_awares.errors import SampleError
 from lmms_awares.journal import Entry, Journal, digest
 from lmms_awares.models import records
+from lmms_awares.models.answering import Answering
 from lmms_awares.models.config import CommonArgs, parse_args
 from lmms_awares.models.decisions import DIRECT, Decision
-from lmms_awares.models.host import HostModel
-from lmms_awares.models.prefetch import default_workers, named_death, prepared
-from lmms_awares.models.recovery import Answered, answer_within_memory, is_of_one_sample
+from lmms_awares.models.image_sizes import Headers
+from lmms_awares.models.prefetch import default_workers
+from lmms_awares.models.recovery import is_of_one_sample
 from lmms_awares.models.sample import Address, Outcome, Sample, messages_of, read_images
-from lmms_awares.models.windows import BATCHES, Waiting, by_length, numbered, windows
+from lmms_awares.models.server_args import check_batch_size
 from lmms_awares.protocol.prompts import foreign_prompt
 from lmms_awares.provenance import code_hash
 from lmms_awares.trace import Conditions, FirstView, TurnTrace, method_name
-from lmms_awares.views import ViewPlan, plan_views, show
+from lmms_awares.views import FULL, ViewPlan, plan_views, show
 
 
-class Method(HostModel):
+class Method(Answering):
     """Base of all methods; answers in one turn, and is not registered itself.
 
     Args:
@@ -63,16 +64,17 @@ class Method(HostModel):
     ) -> None:
         self.args: CommonArgs = parse_args(self.model_id, arguments)
         super().__init__(device, batch_size)
+        self._headers = Headers()
         self._prompts = self.args.load_prompts()
         self._prompt = self._prompts["system"]
         if self.rank == 0 and (warning := foreign_prompt(self.args.pretrained, self.args.adapter, self._prompt)):
             logger.warning(warning)
-        self.engine = LocalEngine.open(self.args, str(self._device))
+        check_batch_size(self.args, self.batch_size)
+        self.engine = open_engine(self.args, str(self._device))
         self._conditions = self.engine.conditions()  # now: a worker cannot ask the device for its name
-        pruner = self.engine.pruner
         workers = self.args.workers
         self.workers = default_workers(str(self._device), self._world_size) if workers is None else workers
-        self._code = code_hash(*([type(pruner)] if pruner else []))
+        self._code = code_hash(*(type(pruner) for pruner in [self.engine.pruner] if pruner))
         checkpoint.check_hashes(self.args, self.engine.revision, checkpoint.setup_hash(self._prompts))
         self._journal = Journal(self.args.journal, self._rank) if self.args.journal else None
         if self._journal and self._rank == 0:
@@ -133,10 +135,15 @@ class Method(HostModel):
         Returns:
             per sample what came of it, or why it cannot be answered.
         """
-        replies = self.engine.start([sample.prompt for sample in samples]).generate(samples[0].decoding)
+        replies = self.start(samples).generate(samples[0].decoding)
         return [self.direct_outcome(sample, reply) for sample, reply in zip(samples, replies, strict=True)]
 
     # What a method can use ----------------------------------------------------------------------------------------
+
+    def start(self, samples: Sequence[Sample], *, reuse_cache: bool = True) -> Talk:
+        """Begin the samples' conversations."""
+        prompts = [sample.prompt for sample in samples]
+        return self.engine.start(prompts, reuse_cache=reuse_cache, seed=samples[0].seed)
 
     def direct_outcome(self, sample: Sample, reply: Reply) -> Outcome:
         """Outcome of a first turn that is the answer; it may be longer than the task's limit allows."""
@@ -146,6 +153,7 @@ class Method(HostModel):
             answer=turn.text.strip(),
             visual_tokens=reply.visual.counted,
             visual_tokens_processed=reply.visual.counted,
+            cost=reply.cost,
             pruning=records.pruning_trace(self.engine.pruner, reply.visual),
             turns=[turn],
             latency_s=reply.seconds,
@@ -169,60 +177,22 @@ class Method(HostModel):
         """Hex digest that seeds whatever is random about a sample."""
         return digest(self.args.seed, asdict(at))
 
+    def planned_tokens(self, request: Instance) -> int:
+        """Visual tokens that a request's first view costs by its plan; 0 where the request cannot be answered."""
+        _, doc_to_messages, _, doc_id, task, split = request.args
+        try:
+            images = self._headers.images(self.task_dict[task][split], doc_id)
+            images = images or read_images(
+                messages_of(self.task_dict[task][split][doc_id], doc_to_messages, self.engine.quote)
+            )
+            plans = [self.plan(image) for image in images]
+        except Exception as error:
+            if not is_of_one_sample(error):
+                raise
+            return 0
+        return sum(plan.full_tokens if self.view == FULL else plan.lowres_tokens for plan in plans)
+
     # Plumbing -----------------------------------------------------------------------------------------------------
-
-    def entries_of(self, requests: Sequence[Instance]) -> Iterator[tuple[int, Entry]]:
-        """Answer requests: the number of each and its entry, as soon as it is there, in any order."""
-        finished: list[tuple[int, Entry]] = []
-        with named_death(self.workers):
-            for window in windows(self._waiting(requests, finished), self.batch_size):
-                yield from self._answered(window)
-                yield from finished
-                finished.clear()
-        yield from finished
-
-    def _waiting(self, requests: Sequence[Instance], finished: list[tuple[int, Entry]]) -> Iterator[Waiting]:
-        """The samples to generate; the other entries, from the journal or failed, go to `finished`."""
-        asked = numbered(requests)
-        results = prepared(
-            lambda number: self._prepare(*asked[number]),
-            len(asked),
-            workers=self.workers,
-            ahead=BATCHES * self.batch_size,
-        )
-        for number, result in enumerate(results):
-            if isinstance(result, Entry):
-                if result.trace.failed is not None:
-                    self._record_failure(result)
-                finished.append((number, result))
-            elif entry := self._journaled(result[0]):
-                finished.append((number, entry))
-            else:
-                yield Waiting(number, *result, journaled=not requests[number].metadata.get("__padding_only__"))
-
-    def _answered(self, window: Sequence[Waiting]) -> Iterator[tuple[int, Entry]]:
-        """A window's entries, batch by batch."""
-        for rows in by_length([one.sample.prompt.length for one in window], self.batch_size):
-            batch = [window[row] for row in rows]
-            for one, done in zip(batch, self._recovering([one.sample for one in batch]), strict=True):
-                if isinstance(done.outcome, SampleError):
-                    entry = records.failed(one.sample.at, done.outcome, one.sample.images, self._identity)
-                    self._record_failure(entry)
-                    yield one.number, entry
-                    continue
-                entry = records.finished(one.key, one.sample, done.outcome, self._identity, done.batch_size)
-                if self._journal and one.journaled:
-                    self._journal.add(entry)
-                yield one.number, entry
-
-    def _recovering(self, samples: Sequence[Sample]) -> Iterator[Answered]:
-        if samples[0].decoding.temperature == 0:
-            yield from answer_within_memory(self.answer, samples)
-            return
-        # One at a time, seeded by the sample: its answer must not depend on its batch or on what a resume skipped.
-        for sample in samples:
-            self.engine.seed(int(self.sample_seed(sample.at)[:15], 16))
-            yield from answer_within_memory(self.answer, [sample])
 
     def _prepare(self, request: Instance, repeat: int) -> Entry | tuple[str, Sample]:
         """A sample to generate with its key; or the finished entry: from the journal, or failed.
@@ -251,8 +221,8 @@ class Method(HostModel):
             if not is_of_one_sample(error):
                 raise
             return records.failed(at, error, images, self._identity)
-        sample = Sample(at, images, plans, prompt, decision, decoding, time.perf_counter() - started)
-        return key, sample
+        seed = int(self.sample_seed(at)[:15], 16) if decoding.temperature else None
+        return key, Sample(at, images, plans, prompt, decision, decoding, time.perf_counter() - started, seed)
 
     def _key(
         self, at: Address, decoding: Decoding, opening: Opening, images: list[Image.Image], decision: Decision
@@ -270,15 +240,6 @@ class Method(HostModel):
             asdict(decision),
             *(part for image in images for part in (image.size, image.tobytes())),
         )
-
-    def _journaled(self, key: str) -> Entry | None:
-        entry = self._journal.get(key) if self._journal else None
-        return entry and records.reused(entry)
-
-    def _record_failure(self, entry: Entry) -> None:
-        logger.warning(f"{entry.task} document {entry.doc_id} failed: {entry.trace.failed}")
-        if self._journal:
-            self._journal.add(entry)
 
     @cached_property
     def _identity(self) -> dict[str, Any]:

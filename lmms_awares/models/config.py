@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import Field, ValidationError, create_model, model_validator
 from pydantic_core import PydanticUndefined
 
 from lmms_awares.crops import MIN_CROP_SIDE
 from lmms_awares.errors import ConfigError
 from lmms_awares.families import FAMILIES
+from lmms_awares.models.server_args import ServerArgs, without_server
 from lmms_awares.protocol.prompts import PUBLISHED, Prompt, load_prompt
 from lmms_awares.protocol.visionthink import OWN_PROMPTS
 from lmms_awares.views import LowresBase
@@ -21,8 +22,8 @@ _HASH = r"^sha-[0-9a-f]{4,64}$"
 Policy = Literal["model", "never", "always_full", "oracle", "random"]
 
 
-class CommonArgs(BaseModel):
-    """Arguments that every model takes.
+class CommonArgs(ServerArgs):
+    """Arguments that every model takes, with those of `ServerArgs`.
 
     Attributes:
         pretrained: folder or hub id of a checkpoint of one of `lmms_awares.families`.
@@ -43,7 +44,6 @@ class CommonArgs(BaseModel):
             makes them part of the key of lmms-eval's response cache.
     """
 
-    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
     default_prompt: ClassVar[str] = "default"
     families: ClassVar[tuple[str, ...]] = tuple(FAMILIES)
 
@@ -81,7 +81,7 @@ class CommonArgs(BaseModel):
         """Settings that an answer depends on, for the journal's key; what loading resolves is added there."""
         resolved = {"pretrained", "adapter", "prompt", "dtype", "attn_implementation", "min_pixels", "max_pixels"}
         without_effect = {"device_map", "workers", "journal", "rev", "setup"}
-        return self.model_dump(mode="json", exclude=resolved | without_effect)
+        return without_server(self.model_dump(mode="json", exclude=resolved | without_effect))
 
 
 class Qwen2_5Args(CommonArgs):  # noqa: N801
@@ -125,6 +125,8 @@ class PruningArgs(CommonArgs):
     def _pruner_agrees(self) -> "PruningArgs":
         if self.pruner is None and self.retain_ratio is not None:
             raise ValueError("retain_ratio needs pruner=NAME")
+        if self.pruner is not None and self.base_url is not None:
+            raise ValueError(f"pruner={self.pruner} acts inside the model, where a server lets nobody in; no base_url")
         if self.pruner is not None and self.retain_ratio is None:
             raise ValueError(f"pruner={self.pruner} needs retain_ratio=..., above 0 and at most 1")
         self.make_pruner()

@@ -13,7 +13,9 @@ from tqdm import tqdm
 
 from lmms_awares.errors import ConfigError
 from lmms_awares.journal import Entry
+from lmms_awares.models.together import Answer, answer_together
 from lmms_awares.models.windows import wants_trace
+from lmms_awares.ranks import current
 from lmms_awares.trace import seal
 
 
@@ -60,7 +62,18 @@ class HostModel(lmms):
         """Not offered: the crop protocol's turns are the model's own, not the task's."""
         raise NotImplementedError(f"{self.model_id} does not run tasks with rounds of their own")
 
-    def generate_until(self, requests: list[Instance]) -> list[tuple[str, dict[str, int]]]:
+    @abstractmethod
+    def planned_tokens(self, request: Instance) -> int:
+        """Visual tokens that a request's first view costs by its plan; 0 where the request cannot be answered."""
+
+    def generate_until(self, requests: list[Instance]) -> list[Answer]:
+        """Answer requests, where several processes run together with the others, see `answer_requests`."""
+        ranks = current()
+        if ranks is None or not ranks.share:
+            return self.answer_requests(requests)
+        return answer_together(requests, ranks, self.planned_tokens, self.answer_requests)
+
+    def answer_requests(self, requests: list[Instance]) -> list[Answer]:
         """Answer requests; each result is (text, token counts), the documented form that survives lmms-eval's cache."""
         entries: dict[int, Entry] = {}
         started = time.perf_counter()

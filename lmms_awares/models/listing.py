@@ -30,8 +30,9 @@ class Argument:
 
 
 def arguments_of(schema: type[CommonArgs]) -> list[Argument]:
-    """The arguments of one class, those that it inherits first."""
-    return _described(schema, _meanings(schema, "Attributes"))
+    """The arguments of one class: what must be given, then the others, those that it inherits first."""
+    found = _described(schema, _meanings(schema, "Attributes"))
+    return sorted(found, key=lambda argument: argument.default != "required")
 
 
 def options_listed(kind: type[Pruner]) -> list[Argument]:

@@ -62,6 +62,8 @@ def finished(key: str, sample: Sample, outcome: Outcome, identity: dict[str, Any
         response_chars=sum(len(turn.text) for turn in outcome.turns),
         truncated=outcome.truncated,
         batch_size=batch_size,
+        flops=None if outcome.cost is None else outcome.cost.flops,
+        kv_bytes=None if outcome.cost is None else outcome.cost.kv_bytes,
     )
     return Entry(
         key=key,

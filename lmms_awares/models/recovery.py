@@ -49,10 +49,14 @@ def answer_within_memory(
 ) -> list[Answered]:
     """`answer(samples)`, in halves where memory does not suffice for all of them; one result per sample, in order.
 
-    Any other error passes through.
+    A `SampleError` of a single sample becomes its result. Any other error passes through.
     """
     try:
         return [Answered(outcome, len(samples)) for outcome in answer(samples)]
+    except SampleError as error:
+        if len(samples) > 1:
+            raise
+        return [Answered(error, 1)]
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

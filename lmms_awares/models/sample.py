@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 
 from lmms_awares import images
+from lmms_awares.cost import Cost
 from lmms_awares.engine.turns import Decoding, Message, Prepared
 from lmms_awares.errors import SampleError
 from lmms_awares.models.decisions import Decision
@@ -34,6 +35,7 @@ class Sample:
         prompt: turn 1 with its views, in the engine's form.
         decision: who decides on crops, and what was decided.
         preprocess_s: loading, resizing and tokenising, seconds.
+        seed: of sampling; None where decoding is greedy.
     """
 
     at: Address
@@ -43,11 +45,12 @@ class Sample:
     decision: Decision
     decoding: Decoding
     preprocess_s: float
+    seed: int | None
 
 
 @dataclass
 class Outcome:
-    """What a model made of a sample. Token counts are visual tokens; times are seconds."""
+    """What a model made of a sample. Token counts are visual tokens; times are seconds; `cost` None: not known."""
 
     answer: str
     visual_tokens: int | float
@@ -56,6 +59,7 @@ class Outcome:
     truncated: bool
     input_tokens: int
     visual_tokens_processed: int | float
+    cost: Cost | None = None
     pruning: PruningTrace | None = None
     tool_call: ToolCallTrace | None = None
     crops: list[CropTrace] = field(default_factory=list)

@@ -46,7 +46,7 @@ class TwoTurns(Method, Generic[AnyCall]):
             call = self.protocol.read(self.engine.decode(reply.ids[:keep]))
             return None if call is None else (call, self.respond(samples[row], call))
 
-        talk = self.engine.start([sample.prompt for sample in samples], reuse_cache=reuse_cache)
+        talk = self.start(samples, reuse_cache=reuse_cache)
         rounds = two_rounds(talk, read, first=first, second=samples[0].decoding, keep=keep)
         return [
             self._outcome(sample, said, reuse_cache=reuse_cache) for sample, said in zip(samples, rounds, strict=True)
@@ -78,6 +78,7 @@ class TwoTurns(Method, Generic[AnyCall]):
             answer=last.text.strip(),
             visual_tokens=final.visual.counted,
             visual_tokens_processed=final.visual.counted + again,
+            cost=final.cost,
             pruning=records.pruning_trace(self.engine.pruner, final.visual),
             turns=[first, last],
             latency_s=latency,

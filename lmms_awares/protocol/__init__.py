@@ -1,4 +1,4 @@
-"""What is said: tool calls, prompts and the turns that answer a call. Pure text, no torch."""
+"""The text of a conversation: tool calls, prompts and the turns that answer a call. No torch."""
 
 from lmms_awares.protocol.base import ToolProtocol
 from lmms_awares.protocol.get_crops import CALL_BUDGET, TOOL_NAME, GetCrops, ToolCall, format_call, parse_reply

@@ -1,4 +1,4 @@
-"""The shape that the protocols share: what is said to a model that may ask for more pixels, and what it says."""
+"""The interface of all protocols: the turns that a model is shown, and the tool call that is read from its reply."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,11 @@ class Call(Protocol):
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Crops that it asks for; none where nothing in it is usable."""
+        """Ids of the crops that the call asks for; empty where nothing in the call is usable."""
 
     @property
     def status(self) -> Status:
-        """`valid` (the exact grammar), `recovered` (could be understood), `invalid` (could not be run)."""
+        """`valid` (the exact grammar), `recovered` (understood nevertheless), `invalid` (cannot be executed)."""
 
     @property
     def text(self) -> str:
@@ -28,12 +28,12 @@ AnyCall = TypeVar("AnyCall", bound=Call)
 
 
 class ToolProtocol(ABC, Generic[AnyCall]):
-    """One way to ask for more pixels. Text only: whoever shows it to a model brings the images.
+    """One way to ask for more pixels. Text only: whoever shows the turns to a model brings the images.
 
-    Evaluation, the mini suite's training and everything else that shows the protocol to a model goes through this.
+    Evaluation, the mini suite's training and everything else that shows the protocol to a model uses this class.
 
     Attributes:
-        own: our own wording, by part; `system` is one.
+        own: our own wording, by part; `system` is one of the parts.
         adjacent: a turn that answers a call follows the reply's end without the chat template's line break.
     """
 
@@ -43,20 +43,20 @@ class ToolProtocol(ABC, Generic[AnyCall]):
     @property
     @abstractmethod
     def keep(self) -> int:
-        """Tokens of a first reply that stay in the conversation."""
+        """Number of tokens of a first reply that stay in the conversation."""
 
     def opening(self, content: Sequence[Part]) -> list[Part]:
-        """The first user turn, from the one that the task brings."""
+        """Return the first user turn, made of the task's own `content`; the same here."""
         return list(content)
 
     @abstractmethod
     def read(self, reply: str) -> AnyCall | None:
-        """The call in a first reply, or None where none is attempted. Never raises."""
+        """Return the call in a first reply, or None where the reply attempts none. Never raises."""
 
     @abstractmethod
     def respond(self, call: AnyCall, images: int) -> list[Part]:
-        """The user turn that answers a call with so many images."""
+        """Return the user turn that answers a call by so many images."""
 
     def answer(self, replies: Sequence[str]) -> str:
-        """The answer in a conversation's replies, first to last, for tasks that know nothing of the protocol."""
+        """Return the final answer from a conversation's replies, first to last, for tasks unaware of the protocol."""
         return replies[-1].strip()

@@ -1,4 +1,4 @@
-"""AwaRes' protocol, wording included. The tool call: `GET_CROPS: ['0', '5']`, alone in the first assistant turn."""
+"""AwaRes' protocol and our wording of it. Its tool call, `GET_CROPS: ['0', '5']`, stands alone in the first reply."""
 
 import re
 import unicodedata
@@ -33,7 +33,7 @@ _LONGEST_LIST = 300  # characters; ten crop names with quotes take about 140
 
 @dataclass(frozen=True)
 class ToolCall:
-    """What a reply asked for.
+    """A tool call as it was read from a reply.
 
     Attributes:
         ids: crop ids in the order asked, duplicates dropped; empty iff `status` is `invalid`.
@@ -48,18 +48,26 @@ class ToolCall:
 
 
 def format_call(ids: Iterable[str]) -> str:
-    """The canonical call, e.g. `GET_CROPS: ['0', '5']`.
+    """Return the canonical call for crop ids.
 
     Raises:
         ValueError: no id, or an unknown one.
+
+    Example:
+        >>> format_call(("0", "5"))
+        "GET_CROPS: ['0', '5']"
     """
     return f"{TOOL_NAME}: [{', '.join(repr(id) for id in check_ids(ids))}]"
 
 
 def parse_reply(text: str) -> ToolCall | None:
-    """The tool call in an assistant's reply, or None where no call is attempted. Never raises.
+    """Return the tool call in an assistant's reply, or None where the reply attempts none. Never raises.
 
     Where a reply attempts several calls, the first usable one counts.
+
+    Example:
+        >>> parse_reply("I will call get_crops(top-left, center)")
+        ToolCall(ids=('0', '4'), status='recovered', text='get_crops(top-left, center)')
     """
     if _CANONICAL.fullmatch(text.strip()):
         return ToolCall(tuple(dict.fromkeys(re.findall(r"'(\w+)'", text))), "valid", text.strip())
@@ -86,7 +94,7 @@ OWN_PROMPT: str = (
 
 
 class GetCrops(ToolProtocol[ToolCall]):
-    """AwaRes' protocol (paper section 3.1): the call is answered by a user turn that holds the crops and no word.
+    """AwaRes' protocol (paper section 3.1): a call is answered by a user turn that holds the crops and no text.
 
     Example:
         >>> call = GetCrops().read("GET_CROPS: ['0', '5']")
@@ -100,20 +108,20 @@ class GetCrops(ToolProtocol[ToolCall]):
 
     @property
     def keep(self) -> int:
-        """What a call may take, whatever the task's limit."""
+        """`CALL_BUDGET`, whatever the task's limit."""
         return CALL_BUDGET
 
     def read(self, reply: str) -> ToolCall | None:
-        """See `parse_reply`."""
+        """Read the call as `parse_reply` does."""
         return parse_reply(reply)
 
     def respond(self, call: ToolCall, images: int) -> list[Part]:
-        """The crops, in the order asked."""
+        """Return the turn with the crops, in the order asked."""
         return [{"type": "image"}] * images
 
 
 def _fold(text: str) -> str:
-    """Full-width letters, digits, brackets and colons, as multilingual models write them, in their plain forms.
+    """Convert full-width letters, digits, brackets and colons, as multilingual models write them, to plain ones.
 
     Character by character: over a whole string NFKC takes quadratic time in runs of combining marks.
     """
@@ -125,7 +133,7 @@ def _fold(text: str) -> str:
 
 
 def _read_ids(text: str, start: int) -> tuple[tuple[str, ...], int]:
-    """Known ids behind the tool's name at `start`, and where the list ends."""
+    """Return the known ids behind the tool's name at `start`, and the position where their list ends."""
     opening = _OPENING.match(text, start)
     assert opening is not None  # the pattern matches the empty string
     body = text[opening.end() : opening.end() + _LONGEST_LIST]
@@ -139,7 +147,7 @@ def _read_ids(text: str, start: int) -> tuple[tuple[str, ...], int]:
 
 
 def _closing(body: str, opened: str) -> int | None:
-    """Length of `body` up to and including the bracket that closes `opened`; None where it stays open."""
+    """Return the length of `body` up to and with the bracket that closes `opened`; None where it stays open."""
     depth = 1
     for position, character in enumerate(body):
         depth += (character == opened) - (character == _BRACKETS[opened])

@@ -1,8 +1,8 @@
 """System prompts: our own, the chat template's, a file's, or one that the authors of a checkpoint published.
 
-A published checkpoint must see the prompt it was trained with, byte for byte, and that text is not ours to
-ship: `import_prompts` takes it out of the authors' own pinned file without running that file, checks its
-sha256, and keeps it in the user's cache, where `load_prompt` finds it.
+A published checkpoint must see the prompt it was trained with, byte for byte, and that text is not ours to ship:
+`import_prompts` takes it out of the authors' own pinned file without running that file, checks its sha256, and stores
+it in the user's cache, where `load_prompt` finds it.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from lmms_awares.protocol.published import LiteralError, extract_constant, first
 
 
 class PromptError(UserError):
-    """A prompt cannot be had; the message is one line that names the thing and the fix."""
+    """A prompt that cannot be loaded; the message is one line that names the prompt and the fix."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Source:
-    """Where one published prompt text sits, and the sha256 of its UTF-8 string."""
+    """Place of one published prompt text, and the sha256 of its UTF-8 string."""
 
     repository: str
     commit: str
@@ -88,7 +88,11 @@ def _digest(text: str) -> str:
 
 
 def _read_text(source: str) -> str:
-    """The text at a http(s) URL or a path. Raises PromptError if it cannot be read as UTF-8."""
+    """Read the text at a http(s) URL or a path.
+
+    Raises:
+        PromptError: it cannot be read as UTF-8.
+    """
     try:
         if re.match(r"https?://", source, re.IGNORECASE):
             with urllib.request.urlopen(source, timeout=30) as reply:
@@ -99,7 +103,11 @@ def _read_text(source: str) -> str:
 
 
 def _take(content: str, source: Source) -> str:
-    """The constant out of a file's text. Raises PromptError if it is not there or has another sha256."""
+    """Take the constant out of a file's text.
+
+    Raises:
+        PromptError: the constant is missing or has another sha256.
+    """
     try:
         code = first_python_block(content) if source.file.endswith(".md") else content
         text = extract_constant(code, source.constant)
@@ -111,10 +119,15 @@ def _take(content: str, source: Source) -> str:
 
 
 def import_prompts(name: str, source: str | None = None, cache_dir: Path | None = None) -> Path:
-    """Take a published set out of the authors' file into the cache; the path of the JSON file.
+    """Copy a published set of prompts from the authors' file into the cache; return the path of its JSON file.
 
-    `source`: path or http(s) URL of that file; by default the pinned one. Raises PromptError: unknown name,
-    unreadable source, constant not to be had, wrong sha256, cache not writable.
+    Args:
+        name: key of `PUBLISHED`.
+        source: path or http(s) URL of the authors' file; default: the pinned one.
+        cache_dir: default: `lmms_awares.cache.cache_home`.
+
+    Raises:
+        PromptError: unknown name, unreadable source, missing constant, wrong sha256, cache not writable.
     """
     if name not in PUBLISHED:
         raise PromptError(f"no published prompt is called {name!r}: choose from {', '.join(PUBLISHED)}")
@@ -140,7 +153,11 @@ def import_prompts(name: str, source: str | None = None, cache_dir: Path | None 
 
 
 def _cached(name: str, cache_dir: Path | None) -> tuple[dict[str, str], str]:
-    """Texts and origin of an imported set. Raises PromptError if it is absent, damaged or changed."""
+    """Return texts and origin of an imported set.
+
+    Raises:
+        PromptError: the set is absent, damaged or changed.
+    """
     path = (cache_dir or cache_home()) / "prompts" / f"{name}.json"
     fix = f"run `awares prompts import {name}`"
     try:
@@ -162,10 +179,20 @@ def load_prompt(
     cache_dir: Path | None = None,
     own: Mapping[str, str] = MappingProxyType({"system": OWN_PROMPT}),
 ) -> Prompt:
-    """The prompt that is called `spec`: `own`, `default`, a key of `PUBLISHED`, or the path of a text file.
+    """Load the prompt named `spec`: `own`, `default`, a key of `PUBLISHED`, or the path of a text file.
 
-    `own`: what is meant by that name, part by part; by default our prompt for AwaRes.
-    Raises PromptError: no such prompt or part, unreadable file, published prompt not intact in the cache.
+    Args:
+        spec: the name or path.
+        part: part of a set, such as `system`.
+        cache_dir: where imported sets lie; default: `lmms_awares.cache.cache_home`.
+        own: texts of the prompt `own`, by part; default: our prompt for AwaRes.
+
+    Raises:
+        PromptError: no such prompt or part, unreadable file, published prompt not intact in the cache.
+
+    Example:
+        >>> load_prompt("default")
+        Prompt(label='default', text=None)
     """
     if spec == "default":
         return Prompt("default", None)
@@ -193,7 +220,12 @@ def _require(part: str, spec: str, parts: Collection[str]) -> None:
 
 
 def published_prompt_for(checkpoint: str) -> str | None:
-    """The published set that a checkpoint (hub id, or a folder of that name) was trained with, if known."""
+    """Return the published set that a checkpoint (hub id, or a folder of that name) was trained with, if known.
+
+    Example:
+        >>> published_prompt_for("Kimhi/AWARES-Qwen2.5-VL-7B")
+        'awares-adapter'
+    """
     folder = Path(checkpoint).absolute().name if Path(checkpoint).is_dir() else ""
     for known, name in _PROMPT_OF.items():
         if checkpoint.lower() == known or folder.lower() == known.rpartition("/")[2]:
@@ -202,7 +234,7 @@ def published_prompt_for(checkpoint: str) -> str | None:
 
 
 def foreign_prompt(pretrained: str, adapter: str | None, prompt: Prompt) -> str | None:
-    """A warning where a published checkpoint is to see another prompt than the one it was trained with; else None."""
+    """Return a warning where a published checkpoint gets another prompt than the one of its training; else None."""
     published = published_prompt_for(adapter or "") or published_prompt_for(pretrained)
     if published is None or prompt.label == published:
         return None
@@ -213,7 +245,7 @@ def foreign_prompt(pretrained: str, adapter: str | None, prompt: Prompt) -> str 
 
 
 def list_prompts(cache_dir: Path | None = None) -> list[tuple[str, str, str]]:
-    """One row per prompt: name, `built in` | `imported` | `not imported`, and where its text comes from."""
+    """List the prompts: name, `built in` | `imported` | `not imported`, and the origin of the text."""
     rows = [("own", "built in", "lmms-awares"), ("default", "built in", "the checkpoint's chat template")]
     for name, parts in PUBLISHED.items():
         try:

@@ -1,4 +1,4 @@
-"""String constants out of someone's source file, found without running anything."""
+"""String constants read from somebody else's source file, without running the file."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from lmms_awares.errors import UserError
 
 
 class LiteralError(UserError):
-    """A constant that cannot be had; the message is one line that names it and says why."""
+    """A constant that cannot be read; the message is one line that names it and the reason."""
 
 
 _SCOPES = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -20,7 +20,11 @@ class _UnsupportedError(Exception):
 
 
 def _value(node: ast.expr, known: dict[str, object]) -> object:
-    """The value of a literal, a known name, `+` of strings, or an f-string of such. Raises _UnsupportedError."""
+    """Return the value of a literal, a known name, `+` of strings, or an f-string of these.
+
+    Raises:
+        _UnsupportedError: any other expression.
+    """
     match node:
         case ast.Name(id=name):
             value = known.get(name, _UnsupportedError(f"unknown name {name}"))
@@ -43,7 +47,7 @@ def _value(node: ast.expr, known: dict[str, object]) -> object:
 
 
 def _evaluate(node: ast.expr, known: dict[str, object]) -> object:
-    """`_value`, with the failure as a value: it matters only if someone asks for that name."""
+    """Evaluate as `_value`, but return its error as a value: an error matters only to a reader of that name."""
     try:
         return _value(node, known)
     except _UnsupportedError as failure:
@@ -51,7 +55,7 @@ def _evaluate(node: ast.expr, known: dict[str, object]) -> object:
 
 
 def _bound_names(node: ast.AST) -> Iterator[str]:
-    """Names that a statement binds, or changes by a subscript or attribute, at module level."""
+    """Yield the names that a statement binds, or changes by a subscript or attribute, at module level."""
     match node:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             yield node.name
@@ -67,7 +71,7 @@ def _bound_names(node: ast.AST) -> Iterator[str]:
 
 
 def _follow(statements: list[ast.stmt], known: dict[str, object]) -> None:
-    """Go through module-level statements in order and keep in `known` what each name is bound to."""
+    """Go through module-level statements in order and record in `known` the value of each name."""
     for statement in statements:
         # Loops, try, del, imports, an `if` that cannot be decided ...: what they bind cannot be known.
         value: object = _UnsupportedError(f"set by {type(statement).__name__} in line {statement.lineno}")
@@ -81,13 +85,17 @@ def _follow(statements: list[ast.stmt], known: dict[str, object]) -> None:
 
 
 def extract_constant(source_code: str, name: str) -> str:
-    """The string that `name` holds at the end of the module, found without running anything.
+    """Return the string that `name` holds at the end of the module, without running anything.
 
     `name` may be dotted, `Class.method.variable`: then the first value that the variable is given in there, whatever
-    the branch. What code would change later (a method call, a function with `global`) is not seen: check a digest.
+    the branch. Later changes by code (a method call, a function with `global`) are not seen: check a digest.
 
     Raises:
-        LiteralError: it takes more than literals, `+`, f-strings, such names, and `if` on a bool.
+        LiteralError: a value that needs more than literals, `+`, f-strings, such names, and `if` on a bool.
+
+    Example:
+        >>> extract_constant("A = 'one'; B = A + ' two'", "B")
+        'one two'
     """
     known: dict[str, object] = {}
     *scopes, variable = name.split(".")
@@ -109,7 +117,7 @@ def _absent() -> _UnsupportedError:
 
 
 def _first_value(scope: ast.AST, scopes: list[str], variable: str, known: dict[str, object]) -> object:
-    """What `variable` is first given inside the nested classes and functions `scopes`."""
+    """Return the first value of `variable` inside the nested classes and functions `scopes`."""
     for name in scopes:
         inner = [n for n in ast.iter_child_nodes(scope) if isinstance(n, _SCOPES) and n.name == name]
         if not inner:
@@ -124,7 +132,11 @@ def _first_value(scope: ast.AST, scopes: list[str], variable: str, known: dict[s
 
 
 def first_python_block(markdown: str) -> str:
-    """The code in the first block fenced as ```python. Raises LiteralError where there is none."""
+    """Return the code in the first block fenced as ```python.
+
+    Raises:
+        LiteralError: there is none.
+    """
     if block := re.search(r"^```python[ \t]*\n(.*?)^```[ \t]*$", markdown.replace("\r\n", "\n"), re.M | re.S):
         return block[1]
     raise LiteralError("there is no ```python block")

@@ -1,4 +1,4 @@
-"""VisionThink's protocol: its tool call, its answer, and what is said around them. Pure text.
+"""VisionThink's protocol: its tool call, its answer, and the turns around them. Text only, no torch.
 
 Round 1 is `<think>…</think><answer>…</answer>` or `<think>…</think><tool_call>…</tool_call>`; the reply to a call is a
 user turn with the original image, or with an error, and round 2 is the answer. Parsing follows the authors' adapter,
@@ -25,11 +25,11 @@ _BOX = "\\boxed{"
 
 @dataclass(frozen=True)
 class ToolCall:
-    """What a reply asked for.
+    """A tool call as it was read from a reply.
 
     Attributes:
         text: the reply's tool-call blocks.
-        error: why the tool could not be run; None for a call that shows the original image.
+        error: why the call cannot be executed; None for a call that shows the original image.
     """
 
     text: str
@@ -37,23 +37,23 @@ class ToolCall:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The whole image, in the words of AwaRes' protocol."""
+        """`("all",)`, the whole image in the terms of AwaRes' protocol, or empty for an invalid call."""
         return ("all",) if self.error is None else ()
 
     @property
     def status(self) -> Status:
-        """`valid` or `invalid`: there is one grammar."""
+        """`valid` or `invalid`; there is one grammar, so nothing is recovered."""
         return "valid" if self.error is None else "invalid"
 
 
 def format_call() -> str:
-    """The canonical call, the only one that the tool understands."""
+    """Return the canonical call, the only one that the tool accepts."""
     call = json.dumps({"name": TOOL_NAME, "arguments": {"action": ACTION}})
     return f"<tool_call>\n{call}\n</tool_call>"
 
 
 def parse_reply(text: str) -> ToolCall | None:
-    """The tool call in a first reply, or None where there is none. Never raises.
+    """Return the tool call in a first reply, or None where the reply holds none. Never raises.
 
     As in the authors' adapter: a block counts once it is closed; all blocks together must hold exactly one object,
     written on one line and ending in `}}`, whose `arguments.action` is `resize`; the tool's name is not looked at.
@@ -71,7 +71,7 @@ def parse_reply(text: str) -> ToolCall | None:
 
 
 def _check(calls: Sequence[dict[str, Any]]) -> None:
-    """Raise what makes the calls unusable, its text being what the model is told."""
+    """Refuse calls that cannot be executed; the error's text is shown to the model."""
     actions = [call["arguments"]["action"] for call in calls]
     if any(action != ACTION for action in actions):
         raise ValueError(f"The only action of {TOOL_NAME} is {ACTION}.")
@@ -80,11 +80,15 @@ def _check(calls: Sequence[dict[str, Any]]) -> None:
 
 
 def final_answer(turns: Sequence[str]) -> str:
-    """The answer in a conversation's assistant turns, first to last, for tasks that know nothing of the protocol.
+    """Return the final answer from a conversation's assistant turns, first to last, for tasks unaware of the protocol.
 
-    What the last `<answer>` of the last turn that has one encloses; without any, what follows the last turn's
-    reasoning; without that, all of the last turn. Tool calls are left out, and a `\\boxed{}` around the whole is taken
-    off.
+    The text inside the last `<answer>` of the last turn that has one; without any, the text behind the last turn's
+    reasoning; without reasoning, all of the last turn. Tool calls are left out, and a `\boxed{}` around the whole is
+    removed.
+
+    Example:
+        >>> final_answer(["<think>A sign.</think><answer>stop</answer>"])
+        'stop'
     """
     text = next((turn for turn in reversed(turns) if "<answer>" in turn), turns[-1])
     if "<answer>" in text:
@@ -95,7 +99,7 @@ def final_answer(turns: Sequence[str]) -> str:
 
 
 def _unboxed(text: str) -> str:
-    """What a box around the whole text holds, else the text."""
+    """Remove a box around the whole text."""
     if not (text.startswith(_BOX) and text.endswith("}")):
         return text
     inner = text[len(_BOX) : -1]
@@ -134,10 +138,10 @@ class VisionThink(ToolProtocol[ToolCall]):
     """VisionThink's protocol; see docs/methods/visionthink.md.
 
     Args:
-        prompts: what the user turns say around the task's words and the images; default: our own.
-            `turn2`: said with the original image.
-            `error`: said right behind an error.
-            `instruction`: what the first turn holds, the task's content in place of `{Question}`; absent: that only.
+        prompts: texts of the user turns around the task's words and the images, by part; default: our own.
+            `turn2`: comes with the original image.
+            `error`: comes right behind an error.
+            `instruction`: the first turn, with `{Question}` for the task's content; absent: that content alone.
             `result`: header and opening of the turn that shows the original image; absent: the image comes first.
 
     Example:
@@ -155,22 +159,22 @@ class VisionThink(ToolProtocol[ToolCall]):
 
     @property
     def keep(self) -> int:
-        """At the limit, the last token gives way to an end of turn."""
+        """One less than `ROUND_TOKENS`: at the limit, the last token gives way to an end of turn."""
         return ROUND_TOKENS - 1
 
     def opening(self, content: Sequence[Part]) -> list[Part]:
-        """The task's content, inside the instruction where there is one."""
+        """Return the task's content, inside the instruction if the prompts have one."""
         if self._instruction is None:
             return list(content)
         before, after = self._instruction.format(Question="\0").split("\0")
         return [_text(before), *_lines(content), _text(after)]
 
     def read(self, reply: str) -> ToolCall | None:
-        """See `parse_reply`."""
+        """Read the call as `parse_reply` does."""
         return parse_reply(reply)
 
     def respond(self, call: ToolCall, images: int) -> list[Part]:
-        """The original images; or the error, where the call could not be run."""
+        """Return the turn with the original images, or with the error where the call cannot be executed."""
         if call.error is not None:
             return [_text(call.error + self._error)]
         shown: list[Part] = [{"type": "image"}] * images
@@ -180,12 +184,12 @@ class VisionThink(ToolProtocol[ToolCall]):
         return [_text(opening), *_lines(shown), _text(f"</tool_response>\n{self._turn2}")]
 
     def answer(self, replies: Sequence[str]) -> str:
-        """See `final_answer`."""
+        """Return the answer as `final_answer` does."""
         return final_answer(replies)
 
 
 def _lines(content: Sequence[Part]) -> list[Part]:
-    """`content` with a line break behind every image."""
+    """Put a line break behind every image of `content`."""
     return [part for item in content for part in ([item] if item["type"] == "text" else [item, _text("\n")])]
 
 

@@ -1,4 +1,4 @@
-"""Pruners: fewer visual tokens from the same image. One file per method; this registry is all that knows them."""
+"""Pruners: fewer visual tokens from the same image. One file per method; only the registry `PRUNERS` names them all."""
 
 from lmms_awares.pruning.base import Pruner, PruningError, options_of
 from lmms_awares.pruning.cdpruner import CDPruner
@@ -26,10 +26,14 @@ PRUNERS: dict[str, type[Pruner]] = {
 
 
 def find_pruner(name: str) -> type[Pruner]:
-    """The pruner that an argument names: one of `PRUNERS`, or `module:Class` from outside.
+    """Return the pruner class that an argument names: a key of `PRUNERS`, or `module:Class` from outside.
 
     Raises:
-        PruningError: there is none, or none that can be used.
+        PruningError: no such pruner, or a class that cannot be used as one.
+
+    Example:
+        >>> find_pruner("visionzip")(0.5).budget(100)
+        50
     """
     if ":" in name:
         return load_pruner(name)

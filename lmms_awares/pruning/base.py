@@ -1,4 +1,4 @@
-"""What every pruner shares: the budget's checks, hooks that come off again, and the shapes that pass through.
+"""The base class of all pruners: budget and checks, hooks that are always removed again, and the call to `keep`.
 
 A pruner acts at one of three places, and overrides one method for it: `grid` (pixels, before the vision tower), `keep`
 (tokens, between the tower and the language model) or `hooks` (inside the language model).
@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch.utils.hooks import RemovableHandle
 
+from lmms_awares.cost import Shape
 from lmms_awares.families import Model, family_of
 from lmms_awares.pruning.encoded import EncodedImage, Kept, PruningError, check_count
 from lmms_awares.pruning.prefill import PlainPrefill
@@ -24,7 +25,7 @@ __all__ = ["EncodedImage", "Kept", "Pruner", "PruningError", "check_count", "opt
 
 @dataclass
 class Pruner:
-    """Base of all pruners; itself keeps everything. Used as `with pruner(model): model.generate(...)`.
+    """Base of all pruners; the base itself keeps every token. Used as `with pruner(model): model.generate(...)`.
 
     A dataclass: the fields that a subclass adds are its options, and each is a model argument of the same name.
 
@@ -48,7 +49,11 @@ class Pruner:
     _received: list[Received] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Check the arguments; a pruner with options of its own checks those after `super().__post_init__()`."""
+        """Check the arguments; a pruner with options of its own checks those after `super().__post_init__()`.
+
+        Raises:
+            PruningError: a ratio outside (0, 1].
+        """
         if not 0 < self.retain_ratio <= 1:
             raise PruningError(f"retain_ratio must be above 0 and at most 1, got {self.retain_ratio}")
 
@@ -58,14 +63,19 @@ class Pruner:
         return Fraction(str(self.retain_ratio))
 
     def budget(self, tokens: int) -> int:
-        """Tokens to keep of `tokens`: round(ratio * N), half to even, and at least 1."""
+        """Return how many of `tokens` visual tokens to keep: round(ratio * N), half to even, and at least 1.
+
+        Example:
+            >>> Pruner(0.5).budget(5), Pruner(0.01).budget(5)
+            (2, 1)
+        """
         return max(1, round(self.exact_ratio * tokens))
 
     def check(self, model: Model) -> None:
         """Refuse a model that this pruner cannot serve.
 
         Raises:
-            PruningError: its attention implementation, cache or layers.
+            PruningError: an attention implementation, KV cache or vision tower that does not fit.
         """
         found = model.config._attn_implementation
         if found not in self.attention:
@@ -81,7 +91,7 @@ class Pruner:
             )
 
     def grid(self, columns: int, rows: int) -> tuple[int, int]:
-        """(columns, rows) of visual tokens to resize a view of `columns` x `rows` to, before it is encoded."""
+        """Return (columns, rows) of visual tokens to resize a view of `columns` x `rows` to, before it is encoded."""
         return columns, rows
 
     @property
@@ -90,32 +100,40 @@ class Pruner:
         return False
 
     def keep(self, image: EncodedImage) -> Kept:
-        """What is left of an image when it enters the language model."""
+        """Return the tokens of an image that enter the language model; all of them here."""
         return Kept.of(image, torch.arange(len(image.embeds), device=image.embeds.device))
 
+    def selection_flops(self, shape: Shape, tokens: int) -> int | None:
+        """FLOPs of choosing among one image's `tokens` visual tokens, by the convention of `lmms_awares.cost`.
+
+        What is below 1 % of a sample's FLOPs may be left out. None: unknown, and so is what a sample costs.
+        """
+        return None
+
     def hooks(self, model: Model) -> Iterator[RemovableHandle]:
-        """Hooks to have in place during encoding, prefill and decoding, each yielded as soon as it is in."""
+        """Install the hooks for encoding, prefill and decoding, and yield each as soon as it is in place."""
         if self.reads_attention:
             yield from capture(family_of(model.config), model.model.visual, self._received)
 
     def ledger(self, entering: Sequence[VisualTokens]) -> list[VisualTokens]:
-        """Token counts per layer, of each row of the batch just prefilled, from what entered the first layer."""
+        """Return token counts per layer for each row just prefilled; `entering` has those without pruning inside."""
         return list(entering)
 
     def reset(self) -> None:
-        """Forget what belongs to one batch."""
+        """Forget the state of the current batch."""
         self._received.clear()
 
     @contextmanager
     def __call__(self, model: Model) -> Iterator["Pruner"]:
-        """Inside, a plain `model.generate(**inputs)` or `model(**inputs)` of transformers is pruned.
+        """Prune a plain `model.generate(**inputs)` or `model(**inputs)` of transformers inside the `with` block.
 
-        A prompt with its images is prefilled at the length that is left; what is decoded continues on the shorter KV
-        cache. One prefill at a time: a further turn on the same cache takes
-        `lmms_awares.engine.conversation.Conversation`, and so do images that the pruner resizes.
+        A prompt with its images is prefilled at its pruned length, and decoding continues on the shorter KV cache. One
+        prefill at a time: a further turn on the same cache takes `lmms_awares.engine.conversation.Conversation`, and so
+        do pruners that resize images.
 
         Raises:
-            PruningError: the model, or a pruner that acts on pixels; inside, inputs that it cannot prune.
+            PruningError: a model that `check` refuses, or a pruner that resizes images; inside the block, inputs that
+                cannot be pruned.
 
         Example:
             with VisionZip(0.5)(model):
@@ -138,9 +156,9 @@ class Pruner:
 
     @contextmanager
     def attached(self, model: Model) -> Iterator["Pruner"]:
-        """Hooks in; on the way out, error or not, hooks out. Who drives the model calls `prune` and packs what is left.
+        """Install the hooks for the `with` block and remove them behind it, after an error too.
 
-        `hooks` alone act by themselves.
+        Hooks inside the language model prune by themselves; for `keep` the caller calls `prune` and packs the result.
         """
         with ExitStack() as stack:
             stack.callback(self.reset)
@@ -156,14 +174,18 @@ class Pruner:
         grids: torch.Tensor,
         questions: Sequence[torch.Tensor],
     ) -> list[Kept]:
-        """Prune the images that the tower has just encoded: `keep` for each.
+        """Prune the images that the tower has just encoded, by `keep` of each.
 
         Args:
+            model: the model whose tower encoded them, inside `attached`.
             encoded: [N_i, D] tokens and their DeepStack levels per image, as `Family.encode` gives them.
             pixels: [sum 4N_i, 3 * 2 * patch²] patches of the same images.
             grids: [n, 3] int64 (t, h, w) patch grids of the same images.
             questions: ids of the question that each image is asked about, [t_i] int64, see
                 `lmms_awares.engine.conversation.question_of`.
+
+        Returns:
+            one `Kept` per image.
         """
         table = model.get_input_embeddings()
         before = table.weight[model.config.vision_start_token_id]
@@ -183,7 +205,7 @@ class Pruner:
 
 
 def options_of(kind: type[Pruner]) -> dict[str, Field[Any]]:
-    """What a pruner takes besides ratio and seed: the dataclass fields that it adds to `Pruner`, by name.
+    """Return a pruner's options besides ratio and seed: the dataclass fields that it adds to `Pruner`, by name.
 
     Example:
         >>> from lmms_awares.pruning.holov import HoloV

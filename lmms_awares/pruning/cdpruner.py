@@ -1,4 +1,4 @@
-"""CDPruner (arXiv 2506.10967), carried over to Qwen2.5-VL: tokens that differ, and that the question is about."""
+"""CDPruner (arXiv 2506.10967), carried over to Qwen2.5-VL: keeps tokens that differ, and that fit the question."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
+from lmms_awares.cost import Shape
 from lmms_awares.pruning.base import EncodedImage, Kept, Pruner, check_count
 
 EPSILON = 1e-6  # the least relevant token's share of the range, and the least range that tells tokens apart
@@ -13,31 +14,38 @@ EXHAUSTED = 1e-5  # share of a token's own variance below which the chosen ones 
 
 
 def mean_cosine(visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-    """[N] float32: cosine between each [N, D] visual and the [t, D] text embeddings, mean over the text."""
+    """Return the [N] float32 cosine between each [N, D] visual and the [t, D] text embeddings, mean over the text."""
     return functional.normalize(visual.float(), dim=1) @ functional.normalize(text.float(), dim=1).mean(0)
 
 
 def normalised(relevance: torch.Tensor) -> torch.Tensor:
-    """`relevance` of any shape brought to (0, 1], up to `EPSILON`; all 1 where it does not tell tokens apart."""
+    """Scale `relevance` of any shape to (0, 1], up to `EPSILON`; all 1 where its values are all alike."""
     low, high = relevance.aminmax()
     span = high - low
     return torch.where(span < EPSILON, torch.ones_like(relevance), (relevance - low + EPSILON) / span)
 
 
 def select(embeds: torch.Tensor, relevance: torch.Tensor, keep: int) -> torch.Tensor:
-    """[K] int64 in the order of choice: greedy maximum of the determinant, computed in float32.
+    """Choose tokens greedily by the largest determinant of the kernel, computed in float32.
 
-    The kernel is cos(i, j) * relevance_i * relevance_j. Each step takes the token with the largest variance that the
-    chosen ones leave it; of equals, the first. Where they leave none (K above the rank of `embeds`), the rest is filled
-    by falling relevance. Rows of the kernel are computed as they are needed: it is never whole.
+    The kernel is cos(i, j) * relevance_i * relevance_j. Each step takes the token with the largest variance left, given
+    the tokens chosen so far; of equals, the first. Where no variance is left (K above the rank of `embeds`), the rest
+    is filled by falling relevance. Rows of the kernel are computed as they are needed: the whole is never held.
 
     Args:
         embeds: [N, D].
         relevance: [N], not negative; see `normalised`.
         keep: K, 1..N.
 
+    Returns:
+        [K] int64 in the order of choice.
+
     Raises:
         PruningError: `keep` outside 1..N.
+
+    Example:
+        >>> select(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]), torch.ones(3), 2).tolist()
+        [0, 2]
     """
     check_count(keep, len(embeds))
     directions, relevance = functional.normalize(embeds.float(), dim=1), relevance.float()
@@ -59,7 +67,7 @@ def select(embeds: torch.Tensor, relevance: torch.Tensor, keep: int) -> torch.Te
 
 @dataclass
 class CDPruner(Pruner):
-    """Text-guided, once, between the tower and the language model.
+    """Text-guided; acts once, between the tower and the language model.
 
     Args:
         negate_relevance: prefer the tokens that are least like the question. The release does, on CLIP's embeddings.
@@ -70,8 +78,13 @@ class CDPruner(Pruner):
 
     negate_relevance: bool = False
 
+    def selection_flops(self, shape: Shape, tokens: int) -> int:
+        """A row of the kernel and of its decomposition for each token that is chosen, and the likeness to the text."""
+        keep = self.budget(tokens)
+        return 2 * shape.tower.out * tokens * (keep + 1) + tokens * keep * (keep - 1)
+
     def keep(self, image: EncodedImage) -> Kept:
-        """`select` of `budget` tokens, in raster order; without a question, by diversity alone."""
+        """Keep `budget` tokens by `select`, in raster order; without a question, by diversity alone."""
         assert image.question is not None
         relevance = image.embeds.new_ones(len(image.embeds))
         if len(image.question):

@@ -1,8 +1,9 @@
-"""Control: the image made smaller until its visual tokens meet the ratio. The vision tower gets cheaper too."""
+"""Control: the image is resized until its visual tokens meet the ratio, so the vision tower gets cheaper too."""
 
 import math
 from typing import ClassVar
 
+from lmms_awares.cost import Shape
 from lmms_awares.pruning.base import Pruner
 
 FREE_DISTORTION = 0.1  # change of the aspect ratio that costs nothing against a closer token count
@@ -10,10 +11,14 @@ COUNT_WEIGHT = 2
 
 
 def select(columns: int, rows: int, keep: float) -> tuple[int, int]:
-    """(columns, rows) of a smaller grid with about `keep` tokens and about the same aspect ratio.
+    """Return (columns, rows) of a smaller grid with about `keep` tokens and about the same aspect ratio.
 
-    The cost of a grid is its relative miss of `keep`, twice, plus what its aspect ratio changes beyond 10 % (both as
-    natural logarithms); of equals, the least distorted.
+    The cost of a grid is twice its relative deviation from `keep`, plus the change of its aspect ratio beyond 10 %
+    (both as natural logarithms); of equals, the least distorted.
+
+    Example:
+        >>> select(20, 10, keep=100)
+        (14, 7)
     """
 
     def cost(grid: tuple[int, int]) -> tuple[float, float]:
@@ -25,15 +30,19 @@ def select(columns: int, rows: int, keep: float) -> tuple[int, int]:
 
 
 class Downsample(Pruner):
-    """Before the vision tower: every view is resized (LANCZOS) to the grid that `select` gives."""
+    """Acts before the vision tower: every view is resized (LANCZOS) to the grid that `select` gives."""
 
     name: ClassVar[str] = "downsample"
 
     @property
     def resizes(self) -> bool:
-        """Unless everything is kept."""
+        """True unless everything is kept."""
         return self.retain_ratio < 1
 
+    def selection_flops(self, shape: Shape, tokens: int) -> int:
+        """None: the model sees a smaller image."""
+        return 0
+
     def grid(self, columns: int, rows: int) -> tuple[int, int]:
-        """`select` at the ratio."""
+        """Choose the grid by `select` at the ratio."""
         return select(columns, rows, self.retain_ratio * columns * rows)

@@ -1,4 +1,4 @@
-"""What a pruner gets and what it gives: an encoded image, and what is left of it."""
+"""Input and output of a pruner: an encoded image, and the tokens of it that are kept."""
 
 from dataclasses import dataclass
 
@@ -9,22 +9,22 @@ from lmms_awares.pruning.tower import Received
 
 
 class PruningError(UserError):
-    """A pruner that cannot work so; the message is one line that names the reason and the fix."""
+    """A pruner that cannot be used this way; the message is one line that names the reason and the fix."""
 
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """One image as the vision tower leaves it.
+    """One image as the vision tower leaves it; N visual tokens.
 
     Attributes:
         embeds: [N, D] visual tokens in raster order.
-        pixels: [4N, 3 * 2 * patch²] float32 patches that they were made of.
+        pixels: [4N, 3 * 2 * patch²] float32 patches from which the tower made them.
         before: [D] embedding of the token in front of the image, `<|vision_start|>`.
         grid: (rows, columns) of visual tokens; their product is N.
         received: attention that the tokens received in the tower; None unless the pruner `reads_attention`.
-        question: [t, D] input embeddings of the question's tokens, t = 0 where there is none; None unless the pruner
+        question: [t, D] input embeddings of the question's tokens, t = 0 without a question; None unless the pruner
             `reads_question`.
-        levels: [N, D] each: what DeepStack adds to these tokens behind the first layers; none in Qwen2.5-VL.
+        levels: [N, D] each: DeepStack's additions to these tokens at the first layers' outputs; empty in Qwen2.5-VL.
     """
 
     embeds: torch.Tensor
@@ -38,13 +38,13 @@ class EncodedImage:
 
 @dataclass(frozen=True)
 class Kept:
-    """What is left of one image.
+    """The tokens of one image that a pruner keeps.
 
     Attributes:
         index: [K] int64 in the order of the new sequence: raster index of each token, whose M-RoPE position it keeps.
         embeds: [K, D] the tokens themselves.
-        lead: tokens in front of the image that `index` decides on too, as -1, ..; their embeddings are the text's own,
-            so `embeds` has rows for the non-negative entries of `index` only.
+        lead: number of tokens in front of the image that `index` decides on too, as -1, ..; their embeddings are the
+            text's own, so `embeds` has rows for the non-negative entries of `index` only.
         levels: [K, D] each, rows as in `embeds`.
     """
 
@@ -55,7 +55,7 @@ class Kept:
 
     @classmethod
     def of(cls, image: EncodedImage, index: torch.Tensor) -> "Kept":
-        """The tokens of `image` that `index` names ([K] int64), as they are, with what DeepStack adds to them."""
+        """Take the tokens of `image` that `index` ([K] int64) names, unchanged, with their DeepStack levels."""
         return cls(index, image.embeds[index], levels=tuple(level[index] for level in image.levels))
 
 

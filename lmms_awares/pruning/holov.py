@@ -6,7 +6,9 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
+from lmms_awares.cost import Shape
 from lmms_awares.pruning.base import EncodedImage, Kept, Pruner, check_count
+from lmms_awares.pruning.tower import capture_flops
 
 ALPHA, BETA, EPSILON = 1.0, 0.09, 1e-6
 ATTENTION_SCALE = 1000.0
@@ -15,7 +17,7 @@ PAD = -1
 
 
 def select(scores: torch.Tensor, embeds: torch.Tensor, keep: int) -> torch.Tensor:
-    """The released selection, for one image.
+    """Choose the tokens of one image as the release does.
 
     The raster list is cut into contiguous runs ("crops": bands of the image, not squares). Each crop's share of the
     budget is proportional to its score; inside a crop the tokens with the highest attention win. A crop that gets more
@@ -46,7 +48,7 @@ def select(scores: torch.Tensor, embeds: torch.Tensor, keep: int) -> torch.Tenso
 
 
 def _crop_score(attention: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
-    """Mean over a crop's tokens of scaled attention plus the variance of their cosine similarities, brought to scale.
+    """Score a crop: mean over its tokens of the scaled attention plus the scaled variance of their cosine similarities.
 
     The scale makes the variance term a fixed 9 % of the attention term unless the variance is near `EPSILON`, so that
     the budget all but follows attention; kept as released.
@@ -65,7 +67,7 @@ def _crop_score(attention: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
 
 
 def _allocate(weights: torch.Tensor, keep: int) -> list[int]:
-    """Tokens per crop: proportional, rounded down, what is left one each to the heaviest crops."""
+    """Return the tokens of each crop: in proportion, rounded down, the remainder one each to the heaviest crops."""
     weights = weights / (weights.sum() + EPSILON)
     quotas = (weights * keep).floor().long()
     left = keep - int(quotas.sum())
@@ -75,7 +77,7 @@ def _allocate(weights: torch.Tensor, keep: int) -> list[int]:
 
 @dataclass
 class HoloV(Pruner):
-    """Text-agnostic, once, between the tower and the language model.
+    """Text-agnostic; acts once, between the tower and the language model.
 
     Args:
         official_wiring: reproduce the released Qwen2.5-VL code around `select`: scores in the tower's window order
@@ -90,11 +92,15 @@ class HoloV(Pruner):
     official_wiring: bool = False
 
     def budget(self, tokens: int) -> int:
-        """The release's `int(ratio * N)` in binary floating point, at least 1."""
+        """Return the release's `int(ratio * N)` in binary floating point, at least 1."""
         return max(1, int(self.retain_ratio * tokens))
 
+    def selection_flops(self, shape: Shape, tokens: int) -> int:
+        """The tower's attention; similarities inside the crops are left out."""
+        return capture_flops(shape, tokens)
+
     def keep(self, image: EncodedImage) -> Kept:
-        """`select` in the wiring asked for."""
+        """Keep the tokens that `select` chooses, in the wiring asked for."""
         assert image.received is not None
         tokens = len(image.embeds)
         budget = self.budget(tokens)
@@ -106,7 +112,7 @@ class HoloV(Pruner):
 
 
 def _filled(index: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """Ascending, with the tokens of highest attention in place of padding."""
+    """Sort `index` ascending, with the tokens of highest attention in place of padding."""
     chosen = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
     chosen[index[index != PAD]] = True
     ranking = scores.argsort(descending=True, stable=True)
@@ -116,7 +122,7 @@ def _filled(index: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
 
 
 def _official(scores: torch.Tensor, image: EncodedImage, keep: int) -> Kept:
-    """The released wiring. `scores`: [N] in window order.
+    """Apply the released wiring; `scores`: [N] in window order.
 
     A padded row has a zero vector and the position of the region's last token; the image's last token always stays.
     """

@@ -1,4 +1,4 @@
-"""A pruner from outside the package, by where its class stands: `my_module:MyPruner`."""
+"""Pruners from outside the package, named by module and class: `my_module:MyPruner`."""
 
 import inspect
 from importlib import import_module
@@ -7,7 +7,7 @@ from lmms_awares.pruning.base import Pruner, PruningError
 
 
 def load_pruner(place: str) -> type[Pruner]:
-    """The class that `module:Class` names; its module is imported, so its code runs.
+    """Import the class that `module:Class` names; importing the module runs its code.
 
     Raises:
         PruningError: no such module, one that fails to import, no such class, or a class that is no whole pruner.
@@ -34,10 +34,10 @@ def load_pruner(place: str) -> type[Pruner]:
 
 
 def _members(place: str, module_name: str) -> dict[str, object]:
-    """Everything that the module defines.
+    """Return everything that the module defines.
 
     Raises:
-        PruningError: it cannot be imported.
+        PruningError: a module that cannot be imported.
     """
     try:
         return vars(import_module(module_name))

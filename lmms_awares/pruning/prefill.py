@@ -1,11 +1,11 @@
-"""Pruning of a plain `forward` or `generate` of transformers: the prefill gets a shorter prompt than it was given.
+"""Pruning of a plain `forward` or `generate` of transformers: the prefill sees a shorter prompt than the caller gave.
 
     given     [B, L]   .  .  text  I I I I I I  text        one row; `.` is a pad, `I` a visual token
     packed    [B, P]      .  text  I I I  text              kept tokens only, at the positions that they had in `given`
 
-A hook in front of the model swaps the one for the other, so `generate` goes on as if nothing had happened: it returns
-the whole prompt's ids, while the KV cache holds P columns. The same hook gives each decoded token its position behind
-the whole prompt, and the mask of the packed one.
+A hook in front of the model replaces the given prompt by the packed one, so `generate` goes on as if nothing had
+happened: it returns the whole prompt's ids, while the KV cache holds P columns. The same hook gives each decoded token
+its position behind the whole prompt, and the mask of the packed one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,12 +25,12 @@ Keywords = dict[str, Any]
 
 
 def cache_of(kwargs: Keywords) -> DynamicCache | None:
-    """The KV cache among a layer's or a model's arguments; transformers 5.24 renamed `past_key_values` to `cache`."""
+    """Return the KV cache of a layer's or model's arguments; transformers 5.24 renamed `past_key_values` to `cache`."""
     return kwargs["cache"] if "cache" in kwargs else kwargs["past_key_values"]
 
 
 def is_prefill(name: str, tokens: int, cache: DynamicCache | None) -> bool:
-    """Whether a forward pass over `tokens` columns fills an empty cache; else it decodes one column.
+    """Return True where a forward pass over `tokens` columns fills an empty cache, False where it decodes one column.
 
     Raises:
         PruningError: a prefill on a filled cache, or a cache whose layers cannot differ in length.
@@ -45,15 +45,15 @@ def is_prefill(name: str, tokens: int, cache: DynamicCache | None) -> bool:
 
 @dataclass
 class _Encoded:
-    """What the vision tower did last.
+    """The latest batch of images of the vision tower.
 
     Attributes:
         pixels: [P, 3 * 2 * patch²] float32 patches of n images, as the tower got them: in a half-precision model they
             are rounded to it.
         grids: [n, 3] int64 (t, h, w) patch grids.
         output: [sum N_i, D], kept so that no other tensor takes its place in memory.
-        starts: by address of each image's first token in `output`, the image's number.
-        kept: what the pruner left of each image, as soon as it was asked.
+        starts: each image's number, by the address of its first token in `output`.
+        kept: the pruner's choice for each image; None until it was asked.
     """
 
     pixels: torch.Tensor
@@ -64,14 +64,14 @@ class _Encoded:
 
 
 class PlainPrefill:
-    """The hooks; one object for one `with pruner(model)`.
+    """The hooks of one `with pruner(model)` block.
 
     Args:
         model: the whole model, language head included.
         name: of the pruner, for messages.
         prune: `Pruner.prune`.
         reads_question: the pruner needs the question's ids.
-        once: it must not prefill the same images again, as `generate` does in each step where it uses no cache.
+        once: refuse a second prefill of the same images, as `generate` makes one in each step without a cache.
     """
 
     def __init__(
@@ -84,12 +84,15 @@ class PlainPrefill:
         self._packed: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def hooks(self) -> Iterator[RemovableHandle]:
-        """On the vision tower, and in front of the model."""
+        """Install a hook on the vision tower and one in front of the model; yield each."""
         yield self._model.model.visual.register_forward_hook(self._note_images, with_kwargs=True)
         yield self._model.model.register_forward_pre_hook(self._enter, with_kwargs=True)
 
     def _note_images(self, tower: nn.Module, args: tuple[Any, ...], kwargs: Keywords, output: Any) -> None:
-        """Behind the tower. `generate` encodes before it calls the model, which then gets the features alone."""
+        """Note what the tower encoded.
+
+        `generate` encodes before it calls the model, which then gets the features alone.
+        """
         pixels, grids = (args[0] if args else kwargs["hidden_states"]), kwargs["grid_thw"]
         features: torch.Tensor = output.pooler_output
         parts = features.split((grids.prod(1) // self._family.merge**2).tolist())
@@ -97,7 +100,7 @@ class PlainPrefill:
         self._encoded = _Encoded(pixels.detach().float(), grids, features, starts)
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: Keywords) -> tuple[tuple[Any, ...], Keywords]:
-        """In front of the model."""
+        """Replace the model's arguments: the prompt in a prefill, position and mask of the new column later."""
         ids, mask, cache = kwargs["input_ids"], kwargs["attention_mask"], cache_of(kwargs)
         if ids is None:
             raise PruningError(f"{self._name} needs input_ids; inputs_embeds do not show where the images are")
@@ -113,7 +116,7 @@ class PlainPrefill:
         }
 
     def _shortened(self, kwargs: Keywords, ids: torch.Tensor, mask: torch.Tensor | None) -> Keywords:
-        """The arguments of a prefill that change; none where the prompt has no image."""
+        """Return the arguments of a prefill that change; none where the prompt has no image."""
         self._packed = None
         if mask is not None and mask.ndim != 2:
             raise PruningError(f"{self._name} needs a mask of [batch, length], not one of {list(mask.shape)}")
@@ -151,7 +154,7 @@ class PlainPrefill:
         }
 
     def _features(self, kwargs: Keywords, is_image: torch.Tensor) -> tuple[list[Any], list[int]]:
-        """(embeds, levels) per image of the prompt, and the number of each in `_encoded`; beams share their images."""
+        """Return (embeds, levels) per image of the prompt, and its number in `_encoded`; beams share images."""
         encoded = kwargs["mm_encoder_outputs"] or {}
         if kwargs["pixel_values_videos"] is not None or encoded.get("video") is not None:
             raise PruningError(f"{self._name} prunes images only, and the prompt holds a video")
@@ -170,9 +173,9 @@ class PlainPrefill:
         return features, [starts[embeds.data_ptr()] for embeds, _ in features]
 
     def _question(self, ids: torch.Tensor, is_image: torch.Tensor) -> torch.Tensor:
-        """[t] ids behind a row's last image up to the end of that turn; empty for pruners that do not read them.
+        """Return the [t] ids behind a row's last image up to the end of that turn; empty unless the pruner reads them.
 
-        The rule of `lmms_awares.engine.conversation.question_of`.
+        Same rule as `lmms_awares.engine.conversation.question_of`.
         """
         if not self._reads_question:
             return ids[:0]
@@ -194,11 +197,11 @@ class PlainPrefill:
 
 
 def without_pruned(columns: torch.Tensor, images: Sequence[tuple[torch.Tensor, Kept]]) -> torch.Tensor:
-    """A row's columns without those of dropped tokens.
+    """Drop the columns of pruned tokens from a row.
 
     Args:
         columns: [L] int64 ascending.
-        images: the columns of each image, in order, and what is left of it.
+        images: the [N] columns of each image, in order, and the tokens of it that are kept.
 
     Returns:
         [P] int64: text as it was, kept tokens in the order that the pruner gave.
@@ -212,7 +215,11 @@ def without_pruned(columns: torch.Tensor, images: Sequence[tuple[torch.Tensor, K
 
 
 def _columns_of_images(is_image: torch.Tensor, sizes: Sequence[int]) -> list[list[torch.Tensor]]:
-    """For each row of the [B, L] flags the columns of each of its images; `sizes` in tokens, in the order of the batch.
+    """Return, for each row of the [B, L] flags, the columns of each of its images.
+
+    Args:
+        is_image: [B, L] bool, True at image placeholders.
+        sizes: visual tokens of each image, in the order of the batch.
 
     Raises:
         PruningError: the images do not fill the placeholders, row by row.

@@ -1,4 +1,4 @@
-"""After which layers SparseVLM prunes, and to how much: the published budgets at other depths and ratios."""
+"""SparseVLM's schedule: which layers prune, and how much each leaves; published budgets at other depths and ratios."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,10 +17,10 @@ _STEPS = 60
 
 
 def check_schedule(schedule: str) -> None:
-    """Refuse a schedule that there is not.
+    """Refuse an unknown schedule.
 
     Raises:
-        PruningError: names the known ones.
+        PruningError: the message names the known ones.
     """
     if schedule not in get_args(Schedule):
         raise PruningError(f"schedule must be {' or '.join(get_args(Schedule))}, got {schedule!r}")
@@ -28,26 +28,30 @@ def check_schedule(schedule: str) -> None:
 
 @dataclass(frozen=True)
 class Stage:
-    """Pruning at the output of `layer` (0-based), after which `share` of the original visual tokens is left."""
+    """Pruning at the output of `layer` (0-based), where `share` (0..1) of the original visual tokens is left."""
 
     layer: int
     share: float
 
     def target(self, tokens: int) -> int:
-        """Tokens left of `tokens`, at least 1."""
+        """Return the number of tokens left of `tokens`, at least 1."""
         return max(1, round(tokens * self.share))
 
 
 def plan_stages(ratio: float, depth: int, schedule: Schedule, levels: int = 0) -> tuple[Stage, ...]:
-    """Stages for a nominal `ratio`; none where everything is kept.
+    """Plan the stages for a nominal `ratio` in a model of `depth` layers; none where everything is kept.
 
-    `layer_mean`: the profile, raised to the one power that makes the mean over layers of the count after each layer
-    equal to the ratio. `single`: everything at the first stage.
+    `layer_mean`: the published profile, raised to the one power at which the mean over layers of the count at the
+    layer's output equals the ratio. `single`: everything at the first stage.
 
-    No stage lies before layer `levels`: DeepStack adds to all visual tokens behind that many first layers.
+    No stage lies before layer `levels`: DeepStack adds to all visual tokens at the outputs of that many first layers.
 
     Raises:
         PruningError: a ratio that the layers before the first stage alone exceed; no layer for a stage.
+
+    Example:
+        >>> plan_stages(0.5, depth=28, schedule="single")
+        (Stage(layer=2, share=0.5),)
     """
     if ratio == 1:
         return ()
@@ -76,7 +80,7 @@ def plan_stages(ratio: float, depth: int, schedule: Schedule, levels: int = 0) -
 
 
 def _layers(depth: int, levels: int) -> tuple[int, ...]:
-    """Stage layers, none before layer `levels`; where two fall together, the later one moves on."""
+    """Return the layers of the stages, none before layer `levels`; where two fall together, the later one moves on."""
     layers: list[int] = []
     for layer in LAYERS:
         scaled = layer if depth >= MIN_DEPTH else round(layer * depth / REFERENCE_DEPTH)

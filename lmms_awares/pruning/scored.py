@@ -1,4 +1,4 @@
-"""Pruners that give every visual token a number and keep those with the highest: a method is one function."""
+"""Pruners that score every visual token and keep those with the highest scores: a method is one function."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -9,11 +9,14 @@ from lmms_awares.pruning.base import EncodedImage, Kept, Pruner, PruningError, c
 
 
 def highest(scores: torch.Tensor, keep: int) -> torch.Tensor:
-    """[K] int64 ascending: the tokens with the highest score; of equals, the first in raster order.
+    """Choose the tokens with the highest score; of equals, the first in raster order.
 
     Args:
         scores: [N], of any real dtype.
         keep: K, 1..N.
+
+    Returns:
+        [K] int64 ascending.
 
     Raises:
         PruningError: `keep` outside 1..N.
@@ -30,18 +33,18 @@ def highest(scores: torch.Tensor, keep: int) -> torch.Tensor:
 class ScoredPruner(Pruner, ABC):
     """Base of pruners that choose between the tower and the language model by a score for each token.
 
-    The budget is `Pruner.budget`, and `highest` chooses.
+    `Pruner.budget` says how many tokens stay, `highest` which ones.
     """
 
     @abstractmethod
     def score(self, image: EncodedImage) -> torch.Tensor:
-        """[N] real numbers, one per token of `image.embeds`; the larger, the rather it stays."""
+        """Return [N] real numbers, one per token of `image.embeds`; tokens with the largest ones are kept."""
 
     def keep(self, image: EncodedImage) -> Kept:
-        """The `budget` tokens with the highest score, in raster order.
+        """Keep the `budget` tokens with the highest score, in raster order.
 
         Raises:
-            PruningError: `score` did not give one number per token, or gave NaN.
+            PruningError: a `score` that is not one number per token, or is NaN.
         """
         scores, tokens = self.score(image), len(image.embeds)
         if scores.shape != (tokens,):

@@ -1,6 +1,6 @@
-"""SparseVLM v1.5 (arXiv 2410.04417), carried over to Qwen2.5-VL: text raters prune the visual tokens inside the model.
+"""SparseVLM v1.5 (arXiv 2410.04417), carried over to Qwen2.5-VL: text raters score the visual tokens inside the model.
 
-Pure functions for one sample, and the pruner that `lmms_awares.pruning.stages` drives through the layers.
+Pure functions for one sample, and the pruner that `lmms_awares.pruning.stages` runs inside the layers.
 """
 
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 
+from lmms_awares.cost import Shape
 from lmms_awares.pruning.schedule import Schedule, Stage, check_schedule, plan_stages
 from lmms_awares.pruning.stages import Reduced, StagedPruner
 
@@ -16,7 +17,7 @@ MERGE_EPSILON = 1e-6
 
 
 def text_raters(hidden: torch.Tensor, visual: slice, text: slice) -> torch.Tensor:
-    """Text tokens that judge the visual ones: those that the visual tokens attend to more than to the average text.
+    """Choose the text tokens that will score the visual ones: those with more than average attention from them.
 
     Args:
         hidden: [T, d] input embeddings with the image features in place.
@@ -29,40 +30,60 @@ def text_raters(hidden: torch.Tensor, visual: slice, text: slice) -> torch.Tenso
 
 
 def raters_of(visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-    """`text_raters` on the [n, d] visual and [t, d] text embeddings themselves; they need not be contiguous."""
+    """Choose as `text_raters`, from the [n, d] visual and [t, d] text embeddings, which need not be contiguous."""
     relevance = (visual.float() @ text.float().T).softmax(1).mean(0)
     raters = (relevance > relevance.mean()).nonzero().flatten()
     return raters if len(raters) else torch.arange(len(text), device=text.device)
 
 
 def select(attention_score: torch.Tensor, keep: int) -> torch.Tensor:
-    """[K] int64 ascending: the visual tokens with the highest score.
+    """Choose the visual tokens with the highest score; of equals, the first.
 
-    At least one token goes, as in the release: K = min(keep, n - 1).
+    At least one token is pruned, as in the release: K = min(keep, n - 1).
 
     Args:
         attention_score: [n] attention that each visual token receives from the raters, mean over heads and raters.
         keep: tokens to keep.
+
+    Returns:
+        [K] int64 ascending.
+
+    Example:
+        >>> select(torch.tensor([0.1, 0.6, 0.3]), 2).tolist()
+        [1, 2]
     """
     count = max(0, min(keep, len(attention_score) - 1))
     return attention_score.argsort(descending=True, stable=True)[:count].sort().values
 
 
 def recycled(attention_score: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-    """[m] int64: the best 30 % (and one) of what `select` left out, by falling score; `merge` takes them."""
+    """Choose the pruned tokens that are worth merging: the best 30 % (and one) of those that `select` left out.
+
+    Args:
+        attention_score: [n], as for `select`.
+        kept: [K] int64 of `select`.
+
+    Returns:
+        [m] int64 by falling score.
+    """
     ranking = attention_score.argsort(descending=True, stable=True)
     pruned = ranking[~torch.isin(ranking, kept)]
     return pruned[: recycle_counts(len(pruned))[0]]
 
 
 def recycle_counts(pruned: int) -> tuple[int, int]:
-    """(tokens to merge, clusters to merge them into) where a stage prunes `pruned` tokens."""
+    """Return (tokens to merge, clusters to merge them into) of a stage that prunes `pruned` tokens.
+
+    Example:
+        >>> recycle_counts(100)
+        (31, 4)
+    """
     tokens = int(0.3 * pruned) + 1
     return tokens, int(tokens / 10) + 1
 
 
 def merge(pruned_hidden: torch.Tensor, clusters: int, noise: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Density-peak clustering with k nearest neighbours; each cluster becomes the mean of its members.
+    """Merge tokens by density-peak clustering with k nearest neighbours; each cluster becomes the mean of its members.
 
     Computed in float32: in bfloat16 the tie-breaking noise would vanish beside densities near 1.
 
@@ -95,7 +116,7 @@ def merge(pruned_hidden: torch.Tensor, clusters: int, noise: torch.Tensor | None
 
 @dataclass
 class SparseVLM(StagedPruner):
-    """Text-guided, in three stages inside the language model; all visual tokens enter it.
+    """Text-guided; acts in three stages inside the language model, which all visual tokens enter.
 
     Args:
         schedule: `layer_mean` keeps `retain_ratio` of the tokens on average over layers, which is how the authors name
@@ -107,20 +128,24 @@ class SparseVLM(StagedPruner):
     schedule: Schedule = "layer_mean"
 
     def __post_init__(self) -> None:
-        """Also: a schedule that there is."""
+        """Check the schedule; errors as `check_schedule`."""
         super().__post_init__()
         check_schedule(self.schedule)
 
     def stages(self, depth: int, levels: int = 0) -> tuple[Stage, ...]:
-        """The schedule at this depth."""
+        """Return the stages of the schedule at this depth; errors as `plan_stages`."""
         return plan_stages(self.retain_ratio, depth, self.schedule, levels)
 
+    def selection_flops(self, shape: Shape, tokens: int) -> int:
+        """Left out: the raters' attention in the layers of the stages, and merging."""
+        return 0
+
     def raters(self, visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        """`text_raters`."""
+        """Choose the raters as `text_raters` does."""
         return raters_of(visual, text)
 
     def reduce(self, scores: torch.Tensor, hidden: torch.Tensor, target: int, generator: torch.Generator) -> Reduced:
-        """`select`, then `merge` of what is worth recycling, so that `target` tokens are left with the merged ones."""
+        """Keep tokens by `select`, `merge` those worth recycling; `target` are left, merged ones included."""
         kept = select(scores, keep_count(len(scores), target))
         worth = recycled(scores, kept)
         noise = torch.rand(len(worth), generator=generator)
@@ -129,14 +154,18 @@ class SparseVLM(StagedPruner):
 
 
 def keep_count(tokens: int, target: int) -> int:
-    """The most tokens that a stage may keep of `tokens` so that with its merged ones at most `target` are left.
+    """Return how many of `tokens` a stage may keep so that at most `target` are left, merged ones included.
 
     0 where even the merged tokens alone are more than `target`.
+
+    Example:
+        >>> keep_count(100, target=50)
+        48
     """
     return next((keep for keep in range(min(target, tokens - 1), 0, -1) if left_after(tokens, keep) <= target), 0)
 
 
 def left_after(tokens: int, keep: int) -> int:
-    """Tokens behind a stage that keeps `keep` of `tokens`, merged ones included."""
+    """Return the tokens left by a stage that keeps `keep` of `tokens`, merged ones included."""
     keep = min(keep, tokens - 1)
     return keep + recycle_counts(tokens - keep)[1]

@@ -28,11 +28,11 @@ Rope = Sequence[torch.Tensor]  # cos and sin
 
 @dataclass(frozen=True)
 class Reduced:
-    """What a stage leaves of one row's n visual tokens.
+    """The result of a stage on one row's n visual tokens.
 
     Attributes:
         kept: [k] int64 ascending, of n.
-        sources: [c] int64, of n; whose position each merged token takes.
+        sources: [c] int64, of n: the tokens whose positions the merged ones take.
         merged: [c, d] hidden states, put behind the last visual token.
     """
 
@@ -71,21 +71,25 @@ class StagedPruner(Pruner, ABC):
 
     @abstractmethod
     def stages(self, depth: int, levels: int = 0) -> tuple[Stage, ...]:
-        """Where to prune a model of `depth` layers, and to how much; not before layer `levels`.
+        """Return the stages, none before layer `levels`, for a model of `depth` layers.
 
-        DeepStack adds its levels behind that many first layers, to every visual token.
+        DeepStack adds its levels to every visual token at the outputs of that many first layers.
         """
 
     @abstractmethod
     def raters(self, visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        """Rows of the [t, d] text embeddings whose attention scores the [n, d] visual ones."""
+        """Return the rows of the [t, d] text embeddings whose attention scores the [n, d] visual ones."""
 
     @abstractmethod
     def reduce(self, scores: torch.Tensor, hidden: torch.Tensor, target: int, generator: torch.Generator) -> Reduced:
-        """Bring n visual tokens with [n] scores and [n, d] hidden states down to `target`."""
+        """Reduce n visual tokens with [n] scores and [n, d] hidden states to `target`."""
 
     def check(self, model: Model) -> None:
-        """Also: every layer attends to everything, and the stages can meet the ratio."""
+        """Refuse, besides what `Pruner.check` does, sliding-window attention and a ratio that no stages can meet.
+
+        Raises:
+            PruningError: names the setting.
+        """
         super().check(model)
         text = model.config.text_config
         if family_of(model.config).has_sliding_window(text):
@@ -93,7 +97,7 @@ class StagedPruner(Pruner, ABC):
         self.stages(text.num_hidden_layers, family_of(model.config).levels(model.config))
 
     def hooks(self, model: Model) -> Iterator[RemovableHandle]:
-        """On the model, its first layer, the layers that prune, and those behind them."""
+        """Install hooks on the model, its first layer, the layers that prune, and those behind them; yield each."""
         layers = model.model.language_model.layers
         self._family = family_of(model.config)
         self._plan = self.stages(len(layers), self._family.levels(model.config))
@@ -110,7 +114,7 @@ class StagedPruner(Pruner, ABC):
                 yield layers[index].register_forward_pre_hook(enter, with_kwargs=True)
 
     def ledger(self, entering: Sequence[VisualTokens]) -> list[VisualTokens]:
-        """Counts between the stages, as they were."""
+        """Return the token counts per layer as the stages of this batch left them."""
         if not self._layouts:
             return list(entering)
         visual = torch.stack([layout.visual.sum(1) for layout in self._layouts]).tolist()
@@ -129,7 +133,7 @@ class StagedPruner(Pruner, ABC):
         ]
 
     def reset(self) -> None:
-        """Forget the batch."""
+        """Forget the state of the current batch."""
         super().reset()
         self._layouts.clear()
         self._raters.clear()
@@ -138,7 +142,7 @@ class StagedPruner(Pruner, ABC):
     # Hooks --------------------------------------------------------------------------------------------------------
 
     def _begin(self, module: Any, args: tuple[Any, ...], kwargs: Keywords) -> None:
-        """At the model's entry: is this the prefill, and where are the visual tokens?"""
+        """Note, at the model's entry, whether this pass is a prefill, and then where the visual tokens are."""
         ids = kwargs["input_ids"]
         self._prefilling = is_prefill(self.name, ids.shape[1], cache_of(kwargs))
         if self._prefilling:
@@ -149,7 +153,10 @@ class StagedPruner(Pruner, ABC):
             self._generators = [torch.Generator().manual_seed(self.seed) for _ in ids]
 
     def _choose_raters(self, module: nn.Module, args: tuple[Any, ...], kwargs: Keywords) -> None:
-        """At the first layer's entry, from the input embeddings; the text behind the last image is never pruned."""
+        """Choose the raters from the input embeddings, at the first layer's entry.
+
+        Text behind the last image is never pruned.
+        """
         if not self._prefilling:
             return
         for embeds, visual in zip(args[0], self._layouts[0].visual, strict=True):
@@ -165,7 +172,7 @@ class StagedPruner(Pruner, ABC):
         kwargs: Keywords,
         output: torch.Tensor,
     ) -> torch.Tensor:
-        """At a stage's exit: scores from the layer's own input, merging on its output."""
+        """Prune at a stage's exit: scores come from the layer's own input, merging acts on its output."""
         if not self._prefilling:
             return output
         rows = [
@@ -193,7 +200,7 @@ class StagedPruner(Pruner, ABC):
         *,
         rope: Rope,
     ) -> tuple[torch.Tensor, ...]:
-        """Hidden states, visual flags and rotary tables of a row's columns behind the stage."""
+        """Return hidden states, visual flags and rotary tables of a row's columns behind the stage."""
         layout, raters = self._layouts[-1], self._raters[row]
         columns = layout.valid[row].nonzero().flatten()
         visual = layout.visual[row].nonzero().flatten()
@@ -215,7 +222,7 @@ class StagedPruner(Pruner, ABC):
     def _enter(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Keywords, *, index: int, number: int, eager: bool
     ) -> tuple[tuple[Any, ...], Keywords]:
-        """At the entry of layer `index`, behind `number` stages: mask and positions of the shortened sequence."""
+        """Set mask and positions of the shortened sequence, at the entry of layer `index` behind `number` stages."""
         layout, cache, hidden = self._layouts[number], cache_of(kwargs), args[0]
         valid = layout.valid
         if self._prefilling:
@@ -234,15 +241,17 @@ class StagedPruner(Pruner, ABC):
 def rater_attention(
     layer: Any, hidden: torch.Tensor, rope: Rope, valid: torch.Tensor, raters: torch.Tensor, *, family: Family
 ) -> torch.Tensor:
-    """[T] float32: attention that each column receives from the raters in `layer`, mean over heads and raters.
+    """Return the [T] float32 attention that each column gets from the raters in `layer`, mean over heads and raters.
 
     Only the raters' rows are computed, so the layer itself may run any attention implementation.
 
     Args:
+        layer: a decoder layer of the language model.
         hidden: [T, d] the layer's input.
         rope: cos and sin, [T, head_dim] each.
         valid: [T] bool, False at pads.
-        raters: [R] columns.
+        raters: [R] int64 columns.
+        family: of the model.
     """
     attention, normed = layer.self_attn, layer.input_layernorm(hidden)
     cos, sin = (table[:, None].float() for table in rope)
@@ -260,9 +269,18 @@ def rater_attention(
 
 
 def causal_mask(valid: torch.Tensor, queries: int, additive: torch.dtype | None) -> torch.Tensor:
-    """[B, 1, queries, T] mask of the last `queries` of T columns: bool, or additive in a dtype, as eager wants it.
+    """Make the [B, 1, queries, T] mask of the last `queries` of T columns: bool, or additive, as eager needs it.
 
     A pad sees itself, so that no row is empty.
+
+    Args:
+        valid: [B, T] bool, False at pads.
+        queries: number of columns at the end that attend.
+        additive: dtype of a mask to add to the logits; None for a bool mask.
+
+    Example:
+        >>> causal_mask(torch.tensor([[False, True, True]]), 2, None).int().tolist()
+        [[[[0, 1, 0], [0, 1, 1]]]]
     """
     columns = torch.arange(valid.shape[1], device=valid.device)
     rows = columns[-queries:, None]

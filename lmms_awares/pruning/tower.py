@@ -1,7 +1,7 @@
 """Attention received in the vision tower's last block, the score that VisionZip and HoloV share.
 
-The block runs as it is, with any attention implementation; queries and keys are computed once more beside it, in chunks
-of rows, so that the [heads, T, T] map never exists.
+The block itself runs unchanged, with any attention implementation. Its queries and keys are computed a second time, and
+attention in chunks of rows, so that the [heads, T, T] map never exists.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionAttention, rotate_half
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionAttention
 
+from lmms_awares.cost import Shape
 from lmms_awares.families import Family
 
 CHUNK_ELEMENTS = 2**25  # attention probabilities held at a time: 128 MiB in float32
@@ -22,12 +23,12 @@ CHUNK_ELEMENTS = 2**25  # attention probabilities held at a time: 128 MiB in flo
 
 @dataclass(frozen=True)
 class Received:
-    """Of one image, in raster order; N visual tokens.
+    """Attention that the N visual tokens of one image received, in raster order.
 
     Attributes:
         scores: [N] float32; attention that a token's four patches receive: summed over queries, averaged over heads and
             patches. Sums to N.
-        keys: [N, d] float32; its keys after RoPE, averaged over heads and patches.
+        keys: [N, d] float32; the token's keys after RoPE, averaged over heads and patches.
         order: [N] int64; raster index of each token in the order in which the tower holds them.
     """
 
@@ -37,7 +38,7 @@ class Received:
 
 
 def received_attention(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-    """[T] float32: sum over queries and mean over heads of the softmax attention that each key receives.
+    """Return the [T] float32 softmax attention that each key receives, summed over queries and averaged over heads.
 
     Args:
         queries, keys: [T, H, d] float32 of one image, RoPE applied.
@@ -55,7 +56,7 @@ def received_attention(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tenso
 
 
 def capture(family: Family, tower: Any, received: list[Received]) -> Iterator[RemovableHandle]:
-    """Hooks that append one `Received` per image to `received` whenever `tower`, one of `family`, encodes."""
+    """Install hooks on `tower`, of `family`, that append one `Received` per encoded image to `received`; yield each."""
     last = tower.blocks[-1].attn
     grids: list[tuple[int, int]] = []
 
@@ -74,6 +75,12 @@ def capture(family: Family, tower: Any, received: list[Received]) -> Iterator[Re
     yield last.register_forward_pre_hook(score, with_kwargs=True)
 
 
+def capture_flops(shape: Shape, tokens: int) -> int:
+    """FLOPs of `capture` for an image of `tokens` visual tokens: queries and keys once more, and their products."""
+    width, patches = shape.tower.hidden, tokens * shape.tower.merge**2
+    return 2 * width * patches * (2 * width + patches)
+
+
 def _receive(
     block: Qwen2_5_VLVisionAttention | Qwen3VLVisionAttention,
     hidden: torch.Tensor,
@@ -82,7 +89,7 @@ def _receive(
     *,
     order: torch.Tensor,
 ) -> Received:
-    """Scores of one image from the [T, C] input of the last block's attention; a token's patches follow each other."""
+    """Score one image from the [T, C] input of the last block's attention; the patches of a token are consecutive."""
     heads, width = block.num_heads, hidden.shape[1]
 
     def projected(part: int) -> torch.Tensor:

@@ -7,16 +7,22 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
+from lmms_awares.cost import Shape
 from lmms_awares.pruning.base import EncodedImage, Kept, Pruner, PruningError
+from lmms_awares.pruning.tower import capture_flops
 
 CONTEXTUAL = Fraction(1, 20)  # share of N that becomes contextual tokens, at 50 % and at 70 % alike (release)
 
 
 def budget(tokens: int, ratio: Fraction) -> tuple[int, int]:
-    """(dominant, contextual) of an image with `tokens` visual tokens.
+    """Return (dominant, contextual) token counts of an image with `tokens` visual tokens.
 
     At 1/2 and 7/10 the release's own: 45 % and 65 % dominant, 5 % contextual, at least one. Below 1/10, which the
     release does not cover, half of the budget is contextual; at 1 everything is dominant.
+
+    Example:
+        >>> budget(100, Fraction(1, 2))
+        (45, 5)
     """
     if ratio == 1:
         return tokens, 0
@@ -31,8 +37,8 @@ def select(
     """Choose and merge the visual tokens of one image.
 
     Dominant tokens are those with the highest scores. Of the rest, in raster order, every step-th is a contextual
-    target; each other token is added to the target with the most similar key: a target's new embedding is its own plus
-    the mean of its members', so it is longer than the others, as in the release.
+    target; each other token is added to the target with the most similar key. A target's new embedding is its own plus
+    the mean of its members', so its norm is larger than the others', as in the release.
 
     Args:
         scores: [N] attention received, see `lmms_awares.pruning.tower.Received`.
@@ -46,6 +52,11 @@ def select(
 
     Raises:
         PruningError: more tokens asked for than there are.
+
+    Example:
+        >>> tokens = torch.eye(3)
+        >>> select(torch.tensor([0.1, 0.6, 0.3]), tokens, tokens, dominant=1, contextual=1)[0].tolist()
+        [0, 1]
     """
     tokens = len(scores)
     if dominant < 0 or contextual < 0 or dominant + contextual > tokens:
@@ -64,7 +75,7 @@ def select(
 
 
 def _absorb(keys: torch.Tensor, embeds: torch.Tensor, targets: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """[C, D] embeddings of `targets` after each of `others` went to the target with the most similar key."""
+    """Return the [C, D] embeddings of `targets` after each of `others` was merged into the one with the nearest key."""
     directions = functional.normalize(keys.float(), dim=-1)
     nearest = (directions[others] @ directions[targets].T).argmax(1)
     own = embeds[targets].float()
@@ -74,13 +85,17 @@ def _absorb(keys: torch.Tensor, embeds: torch.Tensor, targets: torch.Tensor, oth
 
 
 class VisionZip(Pruner):
-    """Text-agnostic, once, between the tower and the language model."""
+    """Text-agnostic; acts once, between the tower and the language model."""
 
     name: ClassVar[str] = "visionzip"
     reads_attention: ClassVar[bool] = True
 
+    def selection_flops(self, shape: Shape, tokens: int) -> int:
+        """The tower's attention; merging by keys is left out."""
+        return capture_flops(shape, tokens)
+
     def keep(self, image: EncodedImage) -> Kept:
-        """`select` at the release's budget; a merged token keeps its own DeepStack levels."""
+        """Select at the release's budget; a merged token keeps its own DeepStack levels."""
         assert image.received is not None
         received = image.received
         counts = budget(len(image.embeds), self.exact_ratio)

@@ -1,4 +1,4 @@
-"""Result folders and their summaries: what programs outside of this package import."""
+"""Result folders and their summaries, the stable import for programs outside of this package."""
 
 from lmms_awares.report.read.folders import find_runs, newest_run
 from lmms_awares.report.read.results import Run

@@ -57,7 +57,7 @@ class Row:
 
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, dialogue: Dialogue) -> Row:
-    """Tokenise turn by turn, as evaluation does."""
+    """Tokenise a dialogue turn by turn, as evaluation does."""
     ids: list[int] = []
     replies: list[int] = []
     for number, turn in enumerate(dialogue, 1):
@@ -73,7 +73,7 @@ def tokenize(tokenizer: PreTrainedTokenizerFast, dialogue: Dialogue) -> Row:
 
 
 def collate(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row]) -> Batch:
-    """Pad rows on the right."""
+    """Pad rows on the right to one batch."""
     ids = pad_sequence([torch.tensor(row.ids) for row in rows], batch_first=True)
     replies = pad_sequence([torch.tensor(row.replies) for row in rows], batch_first=True)
     is_image = ids == tokenizer.convert_tokens_to_ids(_PAD)
@@ -82,12 +82,12 @@ def collate(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row]) -> Batch:
 
 
 def visual_tokens(model: Qwen2_5_VLForConditionalGeneration, views: Sequence[View], *, keep: bool) -> torch.Tensor:
-    """[T, D] visual tokens of all views, view after view.
+    """Return the [T, D] visual tokens of all views, view after view.
 
     Args:
-        model: whose tower makes them.
-        views: a view that has its tokens is not encoded again.
-        keep: let the views have theirs.
+        model: whose tower encodes them.
+        views: a view that holds its tokens already is not encoded again.
+        keep: store the tokens in the views.
     """
     by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, view in enumerate(views):
@@ -105,7 +105,7 @@ def visual_tokens(model: Qwen2_5_VLForConditionalGeneration, views: Sequence[Vie
 
 
 def loss(model: Qwen2_5_VLForConditionalGeneration, batch: Batch, *, tower: bool) -> tuple[torch.Tensor, float]:
-    """Mean cross-entropy over the replies' tokens, and the share of replies that are right in every token.
+    """Return the mean cross-entropy over the replies' tokens, and the share (0..1) of replies with every token right.
 
     Args:
         model: in float32.

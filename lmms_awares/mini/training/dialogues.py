@@ -1,4 +1,4 @@
-"""What the tiny model is trained to say: conversations about one scene, in the form that evaluation will have.
+"""Dialogues that the tiny model is trained on: conversations about one scene, in the form that evaluation uses.
 
 Several questions on one image make a conversation of many turns; evaluation asks one.
 """
@@ -32,11 +32,11 @@ _CROPS, _THINK = GetCrops(), VisionThink()
 
 @dataclass(eq=False)
 class View:
-    """A view of a scene, and what a tower that no longer changes has made of it.
+    """A view of a scene, with its visual tokens once the vision tower no longer changes.
 
     Attributes:
         image: at the size that the image processor gets.
-        tokens: [N, D] visual tokens, once they are known.
+        tokens: [N, D] visual tokens; None until they are known.
     """
 
     image: Image.Image
@@ -64,12 +64,12 @@ Dialogue = tuple[Turn, ...]
 
 
 def opening(system: str, content: Sequence[Part]) -> str:
-    """The first turn's text, as the chat template writes it."""
+    """Return the first turn's text, as the chat template writes it."""
     return _rendered([_message("system", [_text(system)]), _message("user", content)])
 
 
 def further(content: Sequence[Part]) -> str:
-    """A later turn's text, as the chat template writes it behind a reply that has closed itself."""
+    """Return a later turn's text, as the chat template writes it behind a reply that has its end of turn."""
     before = [_message("user", [_text("?")]), _message("assistant", [_text(_SENTINEL)])]
     return _rendered([*before, _message("user", content)]).partition(f"{_SENTINEL}<|im_end|>")[2]
 
@@ -103,18 +103,18 @@ _ORDERS = {  # what the tasks put behind a question
 
 
 def user_text(benchmark: str, question: Question) -> str:
-    """The user's text as the benchmark's task words it; a test holds it against lmms-eval."""
+    """Return the user's text as the benchmark's task words it; a test compares it with lmms-eval."""
     options = "".join(f"\n{letter}. {option}" for letter, option in zip("ABCD", question.options, strict=False))
     return question.text + options + _ORDERS[benchmark]
 
 
 def answer(question: Question) -> str:
-    """What the assistant replies: the answer, or the right option's letter."""
+    """Return the assistant's reply: the answer, or the right option's letter."""
     return question.letter if question.options else question.answer
 
 
 class Asker:
-    """A random scene of one benchmark, its views, each of them made once, and questions about it."""
+    """A random scene of one benchmark, questions about it, and its views, each rendered once."""
 
     def __init__(self, generator: random.Random, benchmark: str, size: Size) -> None:
         self._generator, self.benchmark = generator, benchmark
@@ -134,7 +134,7 @@ class Asker:
         return View(render_lowres(self.image, self._plan))
 
     def crop(self, id: str) -> View:
-        """What crop `id` shows; of the whole image, the full view."""
+        """Render crop `id`; a crop that is the whole image is the full view."""
         if id == "all":
             return self.full
         if id not in self._crops:
@@ -142,22 +142,22 @@ class Asker:
         return self._crops[id]
 
     def showing(self, question: Question) -> View:
-        """The smallest view that shows the answer."""
+        """Return the smallest view that shows the answer."""
         return self.low if question.suffices else self.crop(self.target(question))
 
     def ask(self, count: int, where: Callable[[Question], bool] = lambda question: True) -> list[Question]:
-        """Up to `count` random questions that `where` accepts, no two alike: the second could be copied."""
+        """Ask up to `count` random questions that `where` accepts, no two alike: the second could be copied."""
         drawn = (BENCHMARKS[self.benchmark].ask(self._generator, self.scene) for _ in range(count * 4))
         return list({question.text: question for question in drawn if where(question)}.values())[:count]
 
     def target(self, question: Question) -> str:
-        """Id of the crop that the oracle asks for."""
+        """Return the id of the crop that the oracle asks for."""
         assert question.evidence is not None
         ids, _ = target_crops(question.evidence, self.image.size)
         return min(ids, key=lambda id: CROPS[id].mask.bit_count())
 
     def text(self, question: Question) -> str:
-        """The user's text."""
+        """Return the user's text."""
         return user_text(self.benchmark, question)
 
 
@@ -165,52 +165,52 @@ Maker = Callable[[Asker, int], Dialogue]
 
 
 def bare_full(asker: Asker, count: int) -> Dialogue:
-    """Questions and answers alone, on the full view: the shortest form in which the lookup can be learnt."""
+    """Make questions and answers alone, on the full view: the shortest form in which the lookup can be learnt."""
     questions = asker.ask(count)
     return _bare(asker.full, questions, [answer(q) for q in questions])
 
 
 def bare_low(asker: Asker, count: int) -> Dialogue:
-    """The same on the low-res view, where it suffices."""
+    """Make the same on the low-res view, where it suffices."""
     questions = asker.ask(count, lambda question: question.suffices)
     return _bare(asker.low, questions, [answer(q) for q in questions])
 
 
 def bare_calls(asker: Asker, count: int) -> Dialogue:
-    """On the low-res view: the answer where it suffices, else the call for the smallest target crop."""
+    """Make, on the low-res view, the answer where it suffices, else the call for the smallest target crop."""
     questions = asker.ask(count)
     return _bare(asker.low, questions, [_decided(asker, q) for q in questions])
 
 
 def bare_crops(asker: Asker, count: int) -> Dialogue:
-    """First the question, then the view that shows the answer: what a crop turn asks for, as short as possible."""
+    """Make the question first, then the view that shows the answer: a crop turn in its shortest form."""
     return tuple(Turn(q.text.removesuffix("?") + IMAGE, (asker.showing(q),), answer(q)) for q in asker.ask(count))
 
 
 def _bare(view: View, questions: Sequence[Question], replies: Sequence[str]) -> Dialogue:
-    """Without its mark a question ends in the name to be looked up."""
+    """Strip the question marks, so that each question ends in the name to be looked up."""
     texts = [q.text.removesuffix("?") for q in questions]
     return _turns(view, [text if number else IMAGE + text for number, text in enumerate(texts)], replies)
 
 
 def _turns(view: View, texts: Sequence[str], replies: Sequence[str]) -> Dialogue:
-    """The view comes with the first text."""
+    """Make the turns; the view comes with the first text."""
     pairs = enumerate(zip(texts, replies, strict=True))
     return tuple(Turn(text, () if number else (view,), reply) for number, (text, reply) in pairs)
 
 
 def full_view(asker: Asker, count: int) -> Dialogue:
-    """Direct answers from the full view."""
+    """Make direct answers from the full view."""
     return _direct(asker, asker.full, asker.ask(count))
 
 
 def low_view(asker: Asker, count: int) -> Dialogue:
-    """Direct answers from the low-res view; where fine print is asked for, a guess."""
+    """Make direct answers from the low-res view; a guess where the question is about fine print."""
     return _direct(asker, asker.low, asker.ask(count))
 
 
 def decisions(asker: Asker, count: int) -> Dialogue:
-    """AwaRes, first turns: an answer where the low-res view suffices, else a call for the smallest target crop."""
+    """Make AwaRes' first turns: an answer where the low-res view suffices, else a call for the smallest target crop."""
     questions = asker.ask(count)
     return _talk(
         _CROPS.own["system"], asker.low, [asker.text(q) for q in questions], [_decided(asker, q) for q in questions]
@@ -222,18 +222,18 @@ def _decided(asker: Asker, question: Question) -> str:
 
 
 def crops(asker: Asker, count: int) -> Dialogue:
-    """AwaRes, both turns, question after question: the call for the smallest target crop, then the answer from it."""
+    """Make both turns of AwaRes, question after question: the call for the smallest target crop, then the answer."""
     questions = asker.ask(count, lambda question: not question.suffices)
     return _called(asker, [(question, asker.target(question)) for question in questions])
 
 
 def whole(asker: Asker, count: int) -> Dialogue:
-    """AwaRes after a call for the whole image, whether it was needed or not; one question, as more could look back."""
+    """Make AwaRes after a call for the whole image, needed or not; one question, as later ones could look back."""
     return _called(asker, [(question, "all") for question in asker.ask(1)])
 
 
 def _called(asker: Asker, wanted: Sequence[tuple[Question, str]]) -> Dialogue:
-    """Questions with the crop that each gets; a call that is not the oracle's is not learnt."""
+    """Make questions with the crop that each gets; a call that is not the oracle's is no target of training."""
     turns: list[Turn] = []
     for question, id in wanted:
         text = asker.text(question)
@@ -259,7 +259,7 @@ def _talk(system: str, view: View, texts: Sequence[str], replies: Sequence[str])
 
 
 def think(asker: Asker, count: int) -> Dialogue:
-    """VisionThink: reason and answer where the low-res view suffices, else call for the original and answer then."""
+    """Make VisionThink's turns: reason and answer where the low-res view suffices, else call for the original first."""
     question = asker.ask(1)[0]
     content, low = _THINK.opening([_SHOWN, _text(asker.text(question))]), asker.low
     reply = _boxed_where_asked(question)
@@ -274,7 +274,7 @@ def think(asker: Asker, count: int) -> Dialogue:
 
 
 def _boxed_where_asked(question: Question) -> str:
-    """Our VisionThink prompt wants numbers and options' letters in a box."""
+    """Put numbers and options' letters in a box, as our VisionThink prompt wants them."""
     reply = answer(question)
     return f"\\boxed{{{reply}}}" if question.options or reply.isdigit() else reply
 

@@ -1,4 +1,4 @@
-"""The vision tower on batches of equally large views, for training: what transformers loops over, in a few large steps.
+"""The vision tower on batches of equally large views, for training: a few large steps instead of a loop over images.
 
 Equal to `model.visual` on the image processor's patches; a test compares them.
 """
@@ -25,7 +25,7 @@ WINDOW = 16  # patches of a 56-px window
 
 
 def patchify(views: Sequence[Image.Image]) -> torch.Tensor:
-    """[B, P, 1176] float32 patches of equally large views whose sides are multiples of 28 px."""
+    """Return the [B, P, 1176] float32 patches of equally large views whose sides are multiples of 28 px."""
     pixels = torch.from_numpy(np.stack([np.asarray(view) for view in views])).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
     batch, channels, height, width = pixels.shape
@@ -39,7 +39,7 @@ def patchify(views: Sequence[Image.Image]) -> torch.Tensor:
 def encode(
     visual: Qwen2_5_VisionTransformerPretrainedModel, patches: torch.Tensor, size: tuple[int, int]
 ) -> torch.Tensor:
-    """Visual tokens of a batch of views.
+    """Return the visual tokens of a batch of views.
 
     Args:
         visual: a tower with 56-px windows.
@@ -67,7 +67,7 @@ def encode(
 def _attend(
     attention: Qwen2_5_VLVisionAttention, hidden: torch.Tensor, rope: tuple[torch.Tensor, ...], window: int
 ) -> torch.Tensor:
-    """Self-attention within consecutive stretches of `window` patches; hidden is [B, P, D]."""
+    """Apply self-attention within consecutive stretches of `window` patches; hidden is [B, P, D]."""
     batch, count, width = hidden.shape
     heads = attention.num_heads
     query, key, value = attention.qkv(hidden).view(batch * count, 3, heads, -1).unbind(1)

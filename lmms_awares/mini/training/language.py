@@ -1,7 +1,7 @@
-"""Training of the language model, stage by stage: it learns to look up, to answer and to call.
+"""Training of the language model, stage by stage: lookup, answers and calls.
 
-A scene serves a few dialogues, so that drawing and the vision tower cost little, and then gives way to a fresh one. On
-a few hundred cached ones the lookup is not learnt.
+A scene serves a few dialogues, so that drawing and the vision tower cost little, and then gives way to a fresh one.
+With only a few hundred cached scenes the lookup is not learnt.
 """
 
 import random
@@ -29,12 +29,12 @@ class Stage:
     Attributes:
         steps: optimiser steps.
         rate: peak learning rate.
-        questions: per dialogue.
+        questions: questions per dialogue.
         mix: kinds of dialogue, keys of `MAKERS`, with their weights.
         tower: train the vision tower too.
-        benchmarks: whose scenes are drawn.
-        decay_from: share of the steps after which the rate falls.
-        tokens: about how many a step takes, padding included.
+        benchmarks: benchmarks whose scenes are drawn.
+        decay_from: share (0..1) of the steps after which the rate falls.
+        tokens: approximate number of tokens per step, padding included.
     """
 
     steps: int
@@ -48,7 +48,7 @@ class Stage:
 
 
 class Scenes:
-    """A stock of scenes per benchmark and size; each is drawn upon `_USES` times, unless the tower is being trained.
+    """A stock of scenes per benchmark and size; each serves `_USES` dialogues, or one while the tower is trained.
 
     Args:
         generator: of the scenes and of the choices.
@@ -60,7 +60,7 @@ class Scenes:
         self._stock: dict[tuple[str, Size], list[tuple[Asker, int]]] = defaultdict(list)
 
     def take(self, benchmark: str, size: Size) -> Asker:
-        """A scene for one dialogue."""
+        """Return a scene for one dialogue."""
         stock = self._stock[benchmark, size]
         if len(stock) < _STOCK:
             stock.append((Asker(self._generator, benchmark, size), self._uses))
@@ -77,12 +77,12 @@ class Scenes:
 def train_language(
     model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, stage: Stage, *, seed: str
 ) -> Iterator[dict[str, float]]:
-    """Train in place; yields a report every fifty steps: of each kind of dialogue, loss and share of replies right.
+    """Train in place; yield a report every fifty steps: per kind of dialogue, loss and share of right replies.
 
     Args:
         model: in float32.
         tokenizer: the model's.
-        stage: what to do.
+        stage: what to train on, and for how long.
         seed: of the scenes.
     """
     generator = random.Random(f"language/{seed}")
@@ -109,7 +109,7 @@ def train_language(
 def _rows(
     generator: random.Random, scenes: Scenes, tokenizer: PreTrainedTokenizerFast, kind: str, stage: Stage
 ) -> list[Row]:
-    """Dialogues on equally large pictures of all benchmarks that have this size, about `stage.tokens` with padding."""
+    """Draw dialogues on equally large pictures of all benchmarks that have this size, about `stage.tokens` padded."""
     size = generator.choice([size for name in stage.benchmarks for size in BENCHMARKS[name].sizes])
     benchmarks = [name for name in stage.benchmarks if size in BENCHMARKS[name].sizes]
     rows: list[Row] = []

@@ -30,11 +30,11 @@ Report = dict[str, float | str]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long each stage lasts.
+    """Length of each stage of training.
 
     Attributes:
         tower: steps of stage 1.
-        pictures: a step of stage 1.
+        pictures: pictures per step of stage 1.
         stages: of the language model, by name, in order.
         adapter: VisionThink's protocol, learnt by an adapter on the finished model.
     """
@@ -75,7 +75,7 @@ ADAPTER = "visionthink"  # its folder beside the model
 
 
 def corpus() -> Iterator[str]:
-    """Texts of every form of dialogue, for the tokenizer's phrases."""
+    """Yield texts of every form of dialogue, for the tokenizer's phrases."""
     generator = random.Random("corpus")
     for name, benchmark in BENCHMARKS.items():
         for _ in range(60):
@@ -87,15 +87,15 @@ def corpus() -> Iterator[str]:
 
 
 def train(directory: Path, *, seed: int, recipe: Recipe = RECIPE) -> Iterator[Report]:
-    """Train a checkpoint from nothing and write it; yields a report every fifty or hundred steps.
+    """Train a checkpoint from random weights and write it; yield a report every fifty or hundred steps.
 
-    The model is kept after every stage; the same call again goes on behind the last one.
+    The model is stored after every stage; the same call again continues behind the last finished one.
 
     Args:
         directory: gets the checkpoint with its adapter; its folder `stages` the models in between and
             `training.jsonl`, the reports.
         seed: of weights and scenes.
-        recipe: how long.
+        recipe: length of the stages.
     """
     kept = directory / "stages"
     kept.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ def train_adapter(directory: Path, stage: Stage, *, seed: str) -> Iterator[dict[
 
 
 def save_half(directory: Path, model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Write a checkpoint whose weights are stored in float16 and run in float32, half the size."""
+    """Write a checkpoint whose weights are stored in float16, half the size, and run in float32."""
     save(directory, model.half(), tokenizer)
     settings = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     parts = {name: {**settings[name], "dtype": "float32"} for name in ("text_config", "vision_config")}

@@ -29,11 +29,11 @@ class Schedule:
         )
 
     def clear(self) -> None:
-        """Forget the gradients."""
+        """Reset the gradients."""
         self._optimiser.zero_grad(set_to_none=True)
 
     def step(self) -> None:
-        """Clip the gradients' norm to 1, step, move on in the schedule."""
+        """Clip the gradients' norm to 1, step the optimiser, and advance the schedule."""
         nn.utils.clip_grad_norm_(self._parameters, 1.0)
         self._optimiser.step()
         self._scheduler.step()

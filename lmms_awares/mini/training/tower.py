@@ -1,8 +1,7 @@
 """Stage 1: the vision tower learns to read, on pictures full of items, through linear heads that are thrown away.
 
-Every visual token must tell about the slot that it lies in: symbol, colour, and how its text is printed; what is
-written in the token's own cell; and where in the picture it is. Fine print in the low-res view is not asked for: it is
-not there.
+Every visual token must tell about its slot (symbol, colour, and how its text is printed), about the text in its own
+cell, and where in the picture it lies. Fine print in the low-res view is no target: the view does not show it.
 """
 
 import random
@@ -40,8 +39,8 @@ _SIZES = tuple(size for size in scenes.SIZES if size[0] * size[1] >= 224 * 336)
 class Heads(nn.Module):
     """A linear head per attribute, and one for the place: (x, y) as fractions of the picture.
 
-    Symbols and colours are told by the embeddings of their words, which stay as they are: a visual token then points
-    the way of the word that will ask for it, and the language model's lookup is half learnt.
+    Symbols and colours are classified by the embeddings of their words, which stay fixed. A visual token then points in
+    the direction of the word that will ask for it, and the language model's lookup is half learnt.
 
     Args:
         words: [vocabulary, D] embeddings.
@@ -62,7 +61,7 @@ class Heads(nn.Module):
         self.place = nn.Linear(HIDDEN, 2)
 
     def loss(self, tokens: torch.Tensor, targets: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """Sum of the heads' mean losses; tokens [B, N, D], targets [B, N, attributes], places [B, N, 2]."""
+        """Sum the heads' mean losses; tokens [B, N, D], targets [B, N, attributes], places [B, N, 2]."""
         total = 30 * mse_loss(self.place(tokens), places)
         for index, head in enumerate(self.attributes.values()):
             logits = head(tokens).flatten(0, 1)
@@ -73,7 +72,7 @@ class Heads(nn.Module):
 
     @torch.no_grad()
     def correct(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """[attributes] share of right answers among what is asked; 'none' is not counted for characters."""
+        """Return the [attributes] shares of right answers among valid targets; 'none' does not count for characters."""
         shares = []
         for index, (name, head) in enumerate(self.attributes.items()):
             wanted = targets[..., index]
@@ -90,13 +89,13 @@ def train_tower(
     batch: int,
     seed: int,
 ) -> Iterator[dict[str, float]]:
-    """Train in place; yields a report every hundred steps.
+    """Train in place; yield a report every hundred steps.
 
     Args:
         model: whose vision tower is trained, merger included.
         tokenizer: the model's.
         steps: optimiser steps.
-        batch: pictures a step, each at full resolution (half the time one quadrant of four) and at low resolution.
+        batch: pictures per step, each at full resolution (half the time one quadrant of four) and at low resolution.
         seed: of the pictures and the heads.
     """
     torch.manual_seed(seed)
@@ -124,7 +123,7 @@ def train_tower(
 
 
 def crowd(generator: random.Random, size: scenes.Size) -> Scene:
-    """A scene with an item in most slots, items of every kind mixed; one in four is a real chart."""
+    """Make a scene with an item in most slots, items of every kind mixed; one in four is a real chart."""
     if generator.random() < 0.25:
         return scenes.chart(generator, size)
     styles: tuple[Style, ...] = ("page", "labels", "scene")
@@ -140,7 +139,7 @@ def crowd(generator: random.Random, size: scenes.Size) -> Scene:
 
 
 def _any_item(generator: random.Random, row: int, column: int) -> Item:
-    """An item as one of the suite's scenes has it, put into a slot."""
+    """Make an item as one of the suite's scenes has it, and put it into a slot."""
     one = (4 * SLOT, 4 * SLOT)
     make = generator.choice(
         (
@@ -154,7 +153,7 @@ def _any_item(generator: random.Random, row: int, column: int) -> Item:
 
 
 def _views(pictures: Sequence[Scene], *, whole: bool) -> list[tuple[list[Image.Image], torch.Tensor, torch.Tensor]]:
-    """Views of equally large pictures, each with targets [B, N, attributes] and places [B, N, 2] of its tokens.
+    """Render views of equally large pictures, each with targets [B, N, attributes] and places [B, N, 2] of its tokens.
 
     First the full view, or of each picture the top-left quadrant, all at full resolution; then the low-res view.
     """
@@ -174,15 +173,15 @@ def _views(pictures: Sequence[Scene], *, whole: bool) -> list[tuple[list[Image.I
 
 
 def _places(rows: int, columns: int) -> torch.Tensor:
-    """[rows, columns, 2] (x, y) of the cells' centres as fractions of the picture."""
+    """Return [rows, columns, 2] float (x, y) of the cells' centres as fractions of the picture."""
     y, x = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
     return torch.stack([x, y], -1)
 
 
 def _facts(scene: Scene, cells: Literal[1, 2]) -> torch.Tensor:
-    """[rows, columns, attributes] int64: class of each attribute in each cell; `cells` along a slot's side.
+    """Return [rows, columns, attributes] int64: class of each attribute in each cell.
 
-    With one cell a slot, the low-res view, fine print is not asked for.
+    `cells`: along a slot's side. With one cell a slot, the low-res view, fine print is no target.
     """
     rows, columns = scene.slots
     facts = torch.zeros(rows * cells, columns * cells, len(_CLASSES), dtype=torch.long)

@@ -1,4 +1,4 @@
-"""The documents that a run was asked about: their pictures, and what is known about where the answer lies."""
+"""The documents of a run: pictures, questions, and labels of where the answer lies."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _COLUMNS = ("image", EVIDENCE, SUFFICES, ORACLE_CROPS)  # beside those with ques
 
 @dataclass(frozen=True)
 class Document:
-    """One row of a task's data. `image`: encoded bytes, None where the row has none. The rest: None where unknown."""
+    """One row of a task's data. `image`: encoded bytes, None where there are none. Other fields: None where unknown."""
 
     image: bytes | None
     question: str | None
@@ -33,11 +33,11 @@ class Document:
 
     @property
     def digest(self) -> str:
-        """Tells equal images."""
+        """16 hex digits that are equal for equal encoded images."""
         return blake2b(self.image or b"", digest_size=8).hexdigest()
 
     def picture(self) -> Image.Image:
-        """The image, upright, in RGB.
+        """Decode the image, upright, in RGB.
 
         Raises:
             OSError: no image, or one that Pillow cannot read.
@@ -47,11 +47,14 @@ class Document:
         return images.decode(self.image)
 
     def content(self, image: Image.Image) -> Content:
-        """What tells the document from others. `image`: its picture."""
+        """Return the content that identifies the document. `image`: its picture."""
         return Content(self.question, self.answer, image.size, images.digest(image))
 
     def target(self, size: tuple[int, int]) -> tuple[str, ...]:
-        """Crops that an oracle asks for in an image of `size` px; none where the low-res view is enough or unknown."""
+        """Return the crops of an oracle for an image of `size` px.
+
+        Empty where the low-res view suffices, or where neither crops nor evidence are known.
+        """
         if self.oracle is not None:
             return self.oracle
         if self.evidence is None or self.suffices:
@@ -60,7 +63,7 @@ class Document:
 
 
 def read(config: dict[str, Any]) -> Iterator[Document]:
-    """The documents of a task in the order of their `doc_id`.
+    """Yield the documents of a task in the order of their `doc_id`.
 
     Args:
         config: the task's entry under `configs` in a results file.
@@ -81,7 +84,7 @@ def read(config: dict[str, Any]) -> Iterator[Document]:
 
 
 def _bytes(stored: dict[str, Any] | bytes | str | None, folder: Path | None) -> bytes | None:
-    """The encoded image that a row holds or names."""
+    """Return the encoded image that a row holds or names."""
     if isinstance(stored, bytes) or stored is None:
         return stored
     if isinstance(stored, dict) and stored.get("bytes") is not None:
@@ -94,7 +97,7 @@ def _bytes(stored: dict[str, Any] | bytes | str | None, folder: Path | None) -> 
 
 
 def _rows(config: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Path | None]]:
-    """Rows, each with the folder where relative paths in it start."""
+    """Yield rows, each with the folder from which its relative paths start."""
     files = _files(config)
     if files is None:
         if "dataset_path" not in config:
@@ -117,7 +120,7 @@ def _rows(config: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Path | None]
 
 
 def _files(config: dict[str, Any]) -> list[str] | None:
-    """Parquet files: those that the run read, else the task's own here; None for data of the hub."""
+    """Return the run's parquet files, else the task's own on this machine; None for data of the hub."""
     recorded = (config.get("dataset_kwargs") or {}).get("data_files")
     if not recorded:
         return None
@@ -134,7 +137,7 @@ def _files(config: dict[str, Any]) -> list[str] | None:
 
 
 def _columns(config: dict[str, Any]) -> set[str]:
-    """Those that a task's documents are known by; its data need not have all of them."""
+    """Return the columns that identify a task's documents; its data need not have all of them."""
     return {*_COLUMNS, question_column(config.get("task", "")), target_column(config) or "image"}
 
 

@@ -1,4 +1,4 @@
-"""The overview page: the table of all runs, what they were made with, plots."""
+"""The overview page: the table of all runs, their conditions, plots."""
 
 import io
 from dataclasses import replace
@@ -40,7 +40,7 @@ def write(out: Path, lineup: Lineup) -> None:
 
 
 def _table(lineup: Lineup) -> Table:
-    """`awares compare`'s table with the labels of each row's runs in front, then the averages: what is read first."""
+    """Return `awares compare`'s table, each row's run labels first, then the averages, as these are read first."""
     table = main_table(lineup)
     rows = _by_row(lineup)
     of_row = [rows[row] for row in table.frame["", "method"]]
@@ -52,7 +52,7 @@ def _table(lineup: Lineup) -> Table:
 
 
 def _by_row(lineup: Lineup) -> dict[str, list[Source]]:
-    """The runs that make up each row of the table."""
+    """Return the runs of each row of the table."""
     rows: dict[str, list[Source]] = {}
     for row, source in lineup.named:
         rows.setdefault(row, []).append(source)
@@ -60,7 +60,7 @@ def _by_row(lineup: Lineup) -> dict[str, list[Source]]:
 
 
 def plots(lineup: Lineup) -> list[str]:
-    """The figures of `awares plot` as inline SVGs."""
+    """Draw the figures of `awares plot` as inline SVGs."""
     from lmms_awares.report.figures.plots import draw
 
     figures, _ = draw(lineup)
@@ -75,7 +75,7 @@ def _inline(figure: "Figure") -> str:
 
 
 def _conditions(source: Source) -> dict[str, Any]:
-    """What a run was made with, from its results files and traces."""
+    """Return a run's settings and conditions, from its results files and traces."""
     facts = {"results": ", ".join(map(str, source.run.files))}
     for name, by_task in conditions_of(source).items():
         values = dict.fromkeys(value for values in by_task.values() for value in values if value != "none")

@@ -1,4 +1,4 @@
-"""What the site's pages know of a sample, as plain data."""
+"""The data of a sample that the site's pages show."""
 
 from dataclasses import asdict
 from typing import Any
@@ -18,12 +18,12 @@ Record = dict[str, Any]
 
 
 def trace_of(sample: Sample) -> Trace | None:
-    """The row's trace; None for models and tasks without."""
+    """Return the row's trace; None for models and tasks without traces."""
     return parse_trace(sample["awares"]) if sample.get("awares") else None
 
 
 def status(trace: Trace | None, sample: Sample) -> str:
-    """`valid`, `recovered` or `invalid` where a call was attempted; else `none`; `failed` for a failed sample."""
+    """Return `valid`, `recovered` or `invalid` for an attempted call, `failed` for a failed sample, else `none`."""
     if trace is None:
         return "failed" if sample.get("failed") else "none"
     if trace.failed is not None:
@@ -32,13 +32,13 @@ def status(trace: Trace | None, sample: Sample) -> str:
 
 
 def score(sample: Sample) -> float | None:
-    """0..1; None where the sample was not scored."""
+    """Return the score, 0..1; None where the sample was not scored."""
     value = sample.get("score")
     return round(value, _DIGITS) if isinstance(value, int | float) else None
 
 
 def answer_record(sample: Sample) -> Record:
-    """One run's answer to a document: everything that the page prints."""
+    """Return one run's answer to a document: everything that the page prints."""
     trace = trace_of(sample)
     record: Record = {"score": score(sample), "status": status(trace, sample)}
     if trace is None:
@@ -51,9 +51,9 @@ def answer_record(sample: Sample) -> Record:
 
 
 def document_record(task: str, doc_id: int, samples: list[Sample | None]) -> Record:
-    """A document and every run's answer to it; None for a run that has none.
+    """Return a document and every run's answer to it; None for a run that has none.
 
-    A run that was asked about another document under that number says so: `other`, its own `question` and `target`.
+    A run with another document under that number is marked `other`, with its own `question` and `target`.
     """
     first = next(sample for sample in samples if sample is not None)
     known = seen_by(first, trace_of(first))
@@ -69,7 +69,7 @@ def _unlike(known: Content, sample: Sample) -> Record:
 
 
 def view_record(document: Document, picture: Picture, traces: list[Trace]) -> Record:
-    """Pictures and boxes, all boxes as fractions [left, top, width, height] of the image."""
+    """Return pictures and boxes; all boxes are fractions [left, top, width, height] of the image."""
     oracle = document.target(picture.size)
     asked = {crop.id for trace in traces for crop in trace.crops}
     width, height = picture.size

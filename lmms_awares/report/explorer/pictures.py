@@ -24,14 +24,14 @@ _DENSITY = 0.1  # bytes per px to begin with: photographs take a little more, an
 
 @dataclass(frozen=True)
 class Picture:
-    """What the page needs to show a document's image. All sizes (width, height) in px.
+    """A document's image as the page shows it. All sizes (width, height) in px.
 
     Attributes:
-        file: relative to the site: the whole image, and below it the low-res view unless that is the full view.
+        file: path relative to the site: the whole image, and below it the low-res view unless that is the full view.
         sheet, whole, lowres: sizes in the file: of all of it, and of the two parts.
         lowres_top: where the low-res view begins in the file, px from its top.
         size, full_size, lowres_size: of the document's image, its full view and its low-res view.
-        scale: what both views were reduced by to save space; 1 where they were not.
+        scale: factor by which both views were reduced to save space; 1 where they were not.
     """
 
     file: str
@@ -46,11 +46,11 @@ class Picture:
 
 
 class Gallery:
-    """Writes pictures below a folder, equal ones once.
+    """A writer of pictures below a folder; equal pictures are written once.
 
     Args:
         folder: of the site.
-        images: how many different ones will come; decides how large each may be.
+        images: expected number of different pictures; decides how large each may be.
     """
 
     def __init__(self, folder: Path, images: int) -> None:
@@ -63,7 +63,7 @@ class Gallery:
         """Render one document's image.
 
         Args:
-            digest: tells equal images.
+            digest: equal for equal images.
             image: RGB.
             conditions: of the run, for the limits and the grid of its views; None: the published Qwen2.5-VL's.
         """
@@ -118,10 +118,10 @@ def _reduced(image: Image.Image, side: int) -> Image.Image:
 
 
 def _stacked(parts: list[Image.Image]) -> Image.Image:
-    """The parts below each other, at the left, `_MARGIN` px apart.
+    """Put the parts below each other, at the left, `_MARGIN` px apart.
 
-    What surrounds a part repeats its outermost pixels: a browser that scales the part, and lossy compression, mix in
-    what lies next to it.
+    The surroundings of a part repeat its outermost pixels: a browser that scales the part, and lossy compression, mix
+    in neighbouring pixels.
     """
     width, half = max(part.width for part in parts), _MARGIN // 2
     rows = [

@@ -1,4 +1,4 @@
-"""Builds the site: an overview, and a page that leafs through the samples of all runs.
+"""The site's builder: an overview, and a page that leafs through the samples of all runs.
 
 A page opened from `file://` may not fetch, so the data are scripts that call a function of the page: `data/index.js`
 with a few numbers per document for filters and lists, and `data/<n>.js` with everything about `PAGE` documents.
@@ -28,11 +28,11 @@ PAGE = 50  # documents in one data file: what the browser loads at a time
 
 
 class ReportError(UserError):
-    """The site cannot be written; one line that names the folder."""
+    """A site that cannot be written; the message is one line that names the folder."""
 
 
 def short_names(folders: list[Path]) -> dict[str, Path]:
-    """Folders by a short name: the path below what all have in common."""
+    """Return folders by a short name: the path below what all have in common."""
     paths = [folder.absolute() for folder in folders]
     shared = Path(os.path.commonpath(paths)) if len(set(paths)) > 1 else paths[0].parent
     return {str(path.relative_to(shared)): path for path in paths}
@@ -66,7 +66,11 @@ def build(runs: dict[str, Run], out: Path) -> list[str]:
 
 
 def _prepare(out: Path) -> None:
-    """Make the folder, and empty it of an earlier site."""
+    """Make the folder, and empty it of an earlier site.
+
+    Raises:
+        ReportError: it holds something else, or cannot be written.
+    """
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()) and not (out / "data" / "index.js").is_file():
         raise ReportError(f"{out} is not empty and holds no report; give another folder")
@@ -80,7 +84,7 @@ def _prepare(out: Path) -> None:
 
 
 def _write_samples(out: Path, labels: list[str], tasks: list[str], found: Iterator[page_data.Record]) -> Counter[str]:
-    """Write every document's record, in files of `PAGE`, and the index of all; returns what kept pictures away."""
+    """Write every document's record, in files of `PAGE`, and the index; count the reasons for missing pictures."""
     index: list[Any] = []
     problems: Counter[str] = Counter()
     while batch := list(islice(found, PAGE)):
@@ -111,7 +115,7 @@ def _write_data(file: Path, call: str, data: Any) -> None:
 
 
 def _all_records(table: pd.DataFrame, named: dict[str, Run], out: Path) -> Iterator[page_data.Record]:
-    """Every document of every task that at least one run was asked about."""
+    """Yield every document of every task that at least one run was asked about."""
     labels, runs = list(named), list(named.values())
     sizes = {str(task): int(n) for task, n in table.groupby("task", sort=False)["n"].max().items()}
     asked = {task: [run for run in runs if task in run.tasks] for task in sizes}
@@ -129,7 +133,7 @@ def _all_records(table: pd.DataFrame, named: dict[str, Run], out: Path) -> Itera
 
 
 def _survey(run: Run, task: str, n: int) -> tuple[int, str | None]:
-    """(number of different images among the `n` documents of a task, why the documents cannot be had)."""
+    """Return the number of different images among a task's `n` documents, and why the documents are missing, if so."""
     start = int(run.settings(task).get("offset") or 0)
     try:
         rows = islice(documents.read(run.config(task)), start, start + n)
@@ -141,7 +145,7 @@ def _survey(run: Run, task: str, n: int) -> tuple[int, str | None]:
 def _view(
     document: documents.Document | None, asked_by: dict[str, page_data.Sample | None], gallery: Gallery
 ) -> page_data.Record:
-    """Pictures and boxes of a document, or why there are none. `asked_by`: each run's row of it."""
+    """Return pictures and boxes of a document, or why it has none. `asked_by`: each run's row of it."""
     if document is None:
         return {"missing": "the data hold fewer documents than the run"}
     seen = {label: (row, page_data.trace_of(row)) for label, row in asked_by.items() if row is not None}

@@ -1,4 +1,4 @@
-"""How the figures look: colours, hatches, markers, legends, files.
+"""The figures' style: colours, hatches, markers, legends, files.
 
 Colours are Okabe and Ito's, which colour-blind eyes tell apart; markers, hatches and labels say the same in grey.
 """
@@ -45,7 +45,7 @@ def save(figures: dict[str, Figure], folder: Path) -> list[Path]:
 
 
 def new_figure(lineup: Lineup, width: float, height: float) -> tuple[Figure, Axes]:
-    """One empty diagram; says what runs of the mini suite are. `width`, `height`: in inches."""
+    """Make one empty diagram; on runs of the mini suite its title says so. `width`, `height`: in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
@@ -57,7 +57,7 @@ def new_figure(lineup: Lineup, width: float, height: float) -> tuple[Figure, Axe
 
 
 def grouped_bars(axes: Axes, bars: dict[str, list[float]], rows: list[str], names: list[str]) -> None:
-    """Bars of each row beside each other; a row has the same looks in every figure."""
+    """Draw the bars of each row beside each other; a row has the same style in every figure."""
     places, width = np.arange(len(names)), 0.84 / len(bars)
     for index, (row, heights) in enumerate(bars.items()):
         offset = (index - (len(bars) - 1) / 2) * width
@@ -68,21 +68,21 @@ def grouped_bars(axes: Axes, bars: dict[str, list[float]], rows: list[str], name
 
 
 def drawable(name: str) -> str:
-    """`name` with what no font draws, line breaks among it, written as an escape."""
+    """Escape the characters of `name` that no font draws, line breaks among them."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)
 
 
 def looks_of(index: int, shapes: tuple[str, ...]) -> tuple[str, str]:
-    """Colour and hatch or marker of a row: every 8 rows the shapes move on by one, so that 64 rows differ."""
+    """Return colour and hatch or marker of a row: every 8 rows the shapes move on by one, so that 64 rows differ."""
     return COLOURS[index % 8], shapes[(index + index // 8) % 8]
 
 
 def legend_above(figure: Figure, axes: Axes) -> None:
-    """A legend above the diagram, in rows of up to four."""
+    """Put a legend above the diagram, in rows of up to four."""
     handles, names = axes.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=min(4, len(names)), frameon=False, fontsize=9)
 
 
 def plain_title(task: str) -> str:
-    """A benchmark's title without the remark that it is the mini suite's, which a figure says once."""
+    """Return a benchmark's title without the mini suite's remark, which a figure shows once."""
     return title_of(task).removesuffix(" (mini)")

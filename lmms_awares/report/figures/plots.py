@@ -41,7 +41,7 @@ _CROPS = ("no crop", *(crop.name for crop in CROPS.values()))
 def draw(
     lineup: Lineup, *, paper: bool = False, labels_of: Callable[[Source], pd.DataFrame] | None = None
 ) -> tuple[dict[str, Figure], list[str]]:
-    """All figures by name, and what is left out of them and why.
+    """Draw all figures; return them by name, and a line for each omission with its reason.
 
     Args:
         lineup: the runs.
@@ -73,7 +73,7 @@ def draw(
 
 
 def _labels(sources: list[Source], labels_of: Callable[[Source], pd.DataFrame]) -> pd.DataFrame:
-    """Each document's label once; the runs' documents are checked by `labels_of`.
+    """Return each document's label once; `labels_of` checks the runs' documents.
 
     Raises:
         RunError: no labels, or none of the first run's samples has one.
@@ -84,7 +84,7 @@ def _labels(sources: list[Source], labels_of: Callable[[Source], pd.DataFrame]) 
 
 
 def omissions(lineup: Lineup) -> list[str]:
-    """Rows without an average that compares, and why; one line each."""
+    """List rows without an average that compares, one line each with the reason."""
     tasks = lineup.tasks
     mixed = mixtures(lineup)
     lines = []
@@ -100,7 +100,7 @@ def omissions(lineup: Lineup) -> list[str]:
 
 @literally
 def pareto(lineup: Lineup, *, paper: bool = False) -> Figure:
-    """Average score against average RTR of each row, and the Pareto front of what was measured (Fig. 1).
+    """Plot average score against average RTR of each row, and the Pareto front of the measured rows (Fig. 1).
 
     Controls are drawn hollow and are no part of the front.
 
@@ -141,7 +141,7 @@ def pareto(lineup: Lineup, *, paper: bool = False) -> Figure:
 
 
 def _averaged(lineup: Lineup, rows: Iterable[str]) -> str:
-    """What averages are over: benchmarks, and samples that were answered."""
+    """Describe the averages: over which benchmarks, and over how many answered samples."""
     summary = lineup.summary
     counts = (summary["n"] - summary["failed"]).groupby(summary["row"]).sum()[list(rows)]
     n = f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
@@ -156,7 +156,7 @@ def _published() -> pd.DataFrame:
 
 
 def averages(lineup: Lineup) -> pd.DataFrame:
-    """`rtr` and `score`, averaged over benchmarks, of each row that has all of them under one set of conditions."""
+    """Return `rtr` and `score`, averaged over benchmarks, of rows that have all of them under the same conditions."""
     summary, mixed = lineup.summary, mixtures(lineup)
     means = {}
     for row, group in summary.groupby("row", sort=False):
@@ -167,7 +167,7 @@ def averages(lineup: Lineup) -> pd.DataFrame:
 
 
 def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
-    """Points that no other one beats in score at the same or a lower `rtr`, by rising `rtr`."""
+    """Return the points that no other point beats in score at the same or a lower `rtr`, by rising `rtr`."""
     ordered = points.sort_values(["rtr", "score"], ascending=[True, False])
     best = ordered["score"].cummax().shift(fill_value=-np.inf)
     return ordered[ordered["score"] > best]
@@ -175,7 +175,7 @@ def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
 
 @literally
 def latency(lineup: Lineup) -> Figure:
-    """Mean latency of each row, per benchmark and averaged, as bars (Fig. 4).
+    """Plot the mean latency of each row in seconds, per benchmark and averaged, as bars (Fig. 4).
 
     A row that lacks a benchmark, or mixes what does not compare, has no average.
 
@@ -201,7 +201,7 @@ def latency(lineup: Lineup) -> Figure:
 
 @literally
 def crops(lineup: Lineup, known: pd.DataFrame | None = None) -> Figure:
-    """What each row asks for, in % of the same samples for all (Fig. 5).
+    """Plot the crops that each row asks for, in % of the same samples for all (Fig. 5).
 
     Args:
         lineup: the runs, in stages; those that never call are left out, and those that lack a benchmark.
@@ -246,7 +246,7 @@ def crops(lineup: Lineup, known: pd.DataFrame | None = None) -> Figure:
 
 @literally
 def resolutions(lineup: Lineup) -> Figure:
-    """Widths and heights of each benchmark's images, counted in hexagons (Fig. 8).
+    """Plot widths and heights in px of each benchmark's images, counted in hexagons (Fig. 8).
 
     Raises:
         RunError: no trace says how large they are.

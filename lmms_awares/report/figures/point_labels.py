@@ -1,4 +1,4 @@
-"""Labels beside points, none upon another."""
+"""Labels beside points, without overlaps."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -79,7 +79,7 @@ def _crowded_first(centres: list[Pixels]) -> list[int]:
 
 
 def _candidates() -> Iterator[dict[str, Any]]:
-    """Offsets in pt, nearest first, with the alignment that puts the text's near edge there."""
+    """Yield offsets in pt, nearest first, with the alignment that puts the text's near edge there."""
     for radius in _RADII:
         for angle in _ANGLES:
             x, y = radius * np.cos(angle), radius * np.sin(angle)
@@ -89,14 +89,14 @@ def _candidates() -> Iterator[dict[str, Any]]:
 
 
 def _tie(centre: Pixels, offset: Pixels, scale: float) -> list[Bbox]:
-    """The line from a point to its text, as small boxes; none where the text is next to it."""
+    """Return the line from a point to its text as small boxes; none where the text is next to its point."""
     if np.hypot(*offset) <= _RADII[0] * scale + 1:
         return []
     return [_around(spot, scale / 2) for spot in _along(centre, centre + offset)[1:-1]]
 
 
 def _along(start: Pixels, end: Pixels) -> list[Pixels]:
-    """Spots on a line, about 4 pixels apart."""
+    """Return spots on a line, about 4 pixels apart."""
     steps = max(2, int(np.hypot(*(end - start)) / 4))
     return [start + (end - start) * step / steps for step in range(steps + 1)]
 
@@ -106,7 +106,7 @@ def _around(centre: Pixels, half: float) -> Bbox:
 
 
 def _hits(boxes: Iterable[Bbox], others: Iterable[Bbox]) -> int:
-    """How many of `others` any of `boxes` overlaps."""
+    """Count the boxes of `others` that any of `boxes` overlaps."""
     boxes = list(boxes)
     return sum(any(box.overlaps(other) for box in boxes) for other in others)
 

@@ -1,4 +1,4 @@
-"""What the regression gate keeps of a run: per-sample scores, RTR and times, small enough for a repository."""
+"""Baselines of the regression gate: per-sample scores, RTR and times of a run, small enough for a repository."""
 
 import gzip
 import json
@@ -24,7 +24,7 @@ _DIGITS = 6  # of scores, RTR and seconds: far below what any test could tell ap
 
 
 class BaselineError(UserError):
-    """A run or a saved baseline that the gate cannot use; one line that names it."""
+    """A run or a saved baseline that the gate cannot use; the message is one line that names it."""
 
 
 class _Strict(BaseModel):
@@ -63,7 +63,10 @@ class TaskSamples(_Strict):
 
 
 class Baseline(_Strict):
-    """One run, reduced. `batch_size` is the run's setting; latency compares only between equal ones."""
+    """One run, reduced to what the gate compares.
+
+    `batch_size` is the run's setting; latency compares only between equal ones.
+    """
 
     schema_version: int = SCHEMA_VERSION
     name: str
@@ -73,7 +76,7 @@ class Baseline(_Strict):
 
 
 def load(path: Path) -> Baseline:
-    """A saved baseline (a file), or the newest results below a folder.
+    """Load a saved baseline (a file), or reduce the newest results below a folder.
 
     Raises:
         BaselineError: neither, another schema version, or samples without usable scores.
@@ -114,7 +117,7 @@ def save(baseline: Baseline, file: Path) -> Path:
 
 
 def reduce_run(run: Run) -> Baseline:
-    """What the gate needs of a run; errors as `load`."""
+    """Reduce a run to what the gate compares; errors as `load`."""
     if not run.tasks:
         raise BaselineError(f"{run.path} holds no task")
     tasks = {task: _reduce_task(run, task) for task in run.tasks}
@@ -128,7 +131,7 @@ def reduce_run(run: Run) -> Baseline:
 
 
 def _batch_size(run: Run) -> str:
-    """The setting; with its tasks where they differ."""
+    """Return the setting, with its tasks where they differ."""
     sizes = {task: str(run.settings(task).get("batch_size")) for task in run.tasks}
     if len(set(sizes.values())) == 1:
         return next(iter(sizes.values()))
@@ -169,7 +172,7 @@ def _reduce_task(run: Run, task: str) -> TaskSamples:
 def _reduce_sample(
     sample: dict[str, Any], trace: Trace | None, where: str
 ) -> tuple[int, str, str | None, float | None, Trace | None]:
-    """(doc_id, digest, answer's digest, score, trace) of a row; answer and score are None where the sample failed."""
+    """Return (doc_id, digest, answer's digest, score, trace) of a row; answer and score are None where it failed."""
     digest = _digest([sample.get("input"), sample.get("target")])
     if trace is not None and trace.failed is not None:
         return sample["doc_id"], digest, None, None, trace

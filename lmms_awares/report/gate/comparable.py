@@ -1,4 +1,4 @@
-"""Whether two runs may be compared, document by document, and what differs where they may."""
+"""Comparability of two runs, document by document: obstacles, and differences that are no obstacle."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ _NAMED = 5  # documents that a message lists
 
 
 def obstacles(before: TaskSamples, after: TaskSamples) -> list[str]:
-    """Why a task's samples do not compare, in a few words per reason; empty where they do."""
+    """List why a task's samples do not compare, in a few words per reason; empty where they do."""
     settings = (
         ("metric", before.metric, after.metric),
         ("system prompt", before.prompts, after.prompts),
@@ -37,7 +37,7 @@ def obstacles(before: TaskSamples, after: TaskSamples) -> list[str]:
 
 
 def notes(before: Baseline, after: Baseline) -> list[str]:
-    """What differs between two runs without keeping them from being compared."""
+    """List the differences between two runs that do not keep them from being compared."""
     extra = after.tasks.keys() - before.tasks.keys()
     lines = [f"{task} is not in the baseline and was not compared" for task in sorted(extra)]
     if before.name != after.name:
@@ -50,9 +50,9 @@ def notes(before: Baseline, after: Baseline) -> list[str]:
 
 
 def same_machine(before: Baseline, after: Baseline) -> bool:
-    """True where latency may be compared: device name, engine, dtype, attention and batch size are one and the same.
+    """Return True where latency compares: device name, engine, dtype, attention and batch size are all the same.
 
-    A result folder says no more about the machine than the name of its device.
+    A result folder holds nothing else about the machine than the name of its device.
     """
     conditions = [[_condition(run, name) for name in _MACHINE] for run in (before, after)]
     single = all(len(values) == 1 for values in conditions[0])
@@ -73,7 +73,10 @@ def _failed(samples: TaskSamples) -> set[int]:
 
 
 def _changed(before: TaskSamples, after: TaskSamples) -> set[int]:
-    """Documents of both runs that are not the same; an image that one side does not know is no difference."""
+    """Return the documents of both runs that are not the same.
+
+    An image that one side does not know is no difference.
+    """
     old, new = _contents(before), _contents(after)
     return {
         doc_id
@@ -85,7 +88,7 @@ def _changed(before: TaskSamples, after: TaskSamples) -> set[int]:
 
 
 def _contents(samples: TaskSamples) -> dict[int, tuple[object, ...]]:
-    """Digest of question and target, size and digest of the image, by document."""
+    """Return digest of question and target, and size and digest of the image, by document."""
     images = samples.image_digests or [None] * len(samples.doc_ids)
     contents = zip(samples.digests, samples.image_sizes, images, strict=True)
     return dict(zip(samples.doc_ids, contents, strict=True))

@@ -14,13 +14,13 @@ _RTR = ("benchmark", "RTR baseline", "candidate", "rise", "interval", "p", "dete
 
 
 def as_text(report: Report) -> str:
-    """For a terminal."""
+    """Render the report for a terminal."""
     parts = [_tables(report, "simple"), *_reading(report), *_remarks(report), _headline(report)]
     return "\n".join(part for part in parts if part)
 
 
 def as_markdown(report: Report) -> str:
-    """For a pull request or GitHub's step summary."""
+    """Render the report for a pull request or GitHub's step summary."""
     mark = {"pass": "✅", "regression": "❌", "undecided": "❔", "not comparable": "⚠️"}[report.outcome]
     lines = [f"## {mark} {_headline(report)}", "", f"Baseline `{report.baseline}`, candidate `{report.candidate}`.", ""]
     if report.rows:
@@ -30,13 +30,13 @@ def as_markdown(report: Report) -> str:
 
 
 def as_json(report: Report) -> str:
-    """Everything, for programs; times and effects at full precision."""
+    """Render everything for programs; times and effects at full precision."""
     head = {"outcome": report.outcome, "exit_code": EXIT_CODES[report.outcome]}
     return json.dumps(head | asdict(report), indent=1, ensure_ascii=False) + "\n"
 
 
 def as_junit(report: Report) -> str:
-    """One test case per benchmark and quantity; a failure per regression, an error per reason not to compare."""
+    """Render one test case per benchmark and quantity; a failure per regression, an error per reason not to compare."""
     effects = list(report.effects())
     failures = sum(report.fails(effect) for _, _, effect in effects)
     counts = {"tests": str(len(effects) + len(report.reasons)), "failures": str(failures)}
@@ -59,7 +59,7 @@ def as_junit(report: Report) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without the control characters that XML cannot hold (a path in a message may have them)."""
+    """Remove the control characters that XML cannot hold (a path in a message may have them)."""
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
@@ -91,13 +91,13 @@ def _remarks(report: Report) -> list[str]:
 
 
 def _differing(row: Row) -> str:
-    """How many documents differ at all."""
+    """Return the number of documents that differ, as text."""
     answers = "; no answers are kept to compare" if row.answers_differ is None else f", answer on {row.answers_differ}"
     return f"score differs on {row.score.differ} of {row.n} documents{answers}"
 
 
 def _reading(report: Report) -> list[str]:
-    """How to read the tables."""
+    """Explain how to read the tables."""
     if not report.rows:
         return []
     rules = report.rules
@@ -113,7 +113,7 @@ def _reading(report: Report) -> list[str]:
 
 
 def _tables(report: Report, style: str) -> str:
-    """Scores, and below them RTR and latency."""
+    """Render scores, and below them RTR and latency."""
     scores = [[_name(row), str(row.n), str(row.score.differ), *_cells(row.score, 2)] for row in report.rows]
     costs = [[_name(row), *_cells(row.rtr, 3), _latency(row)] for row in report.rows if row.rtr is not None]
     tables = [(scores, _SCORE), (costs, _RTR)]
@@ -146,7 +146,7 @@ def _p(value: float) -> str:
 
 
 def _line(effect: Effect, quantity: str) -> str:
-    """One effect as a sentence."""
+    """Describe one effect in a sentence."""
     digits, change = (2, "drop") if quantity == "score" else (3, "rise")
     baseline, candidate, worse_by, interval, p, detectable, verdict = _cells(effect, digits)
     tests = f"{change} {worse_by} ({interval}), p {p}, detects {detectable}"

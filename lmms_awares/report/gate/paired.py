@@ -1,4 +1,4 @@
-"""Paired tests: how much worse is a candidate on the very same documents, and is that within what is allowed?
+"""Paired tests: how much worse is a candidate on the same documents, and is the loss within the margin?
 
 Where no document differs, the verdict is `same`, of these documents: nothing has to be estimated. Else two questions
 are put to the differences of one benchmark:
@@ -13,7 +13,7 @@ differences as one sample. If no benchmark is worse, neither is the whole, so th
 Scores: intervals and tests of the mean are normal, and add half an observation to each of the four outcomes of a pair
 (Agresti and Min, 2005): with few differing pairs the plain variance is far too small, and with none it is zero. Costs
 such as RTR are counted, not judged right or wrong, and half an observation of a whole unit would drown them: they get
-the plain paired t test. Where all differences are equal, it takes their value for certain.
+the plain paired t test. Where all differences are equal, that test takes their value as certain.
 """
 
 from collections.abc import Callable, Sequence
@@ -133,7 +133,7 @@ class Mean:
     freedom: float = np.inf
 
     def p_below(self, bound: float) -> float:
-        """P-value of "the true mean is `bound` or more"; without any spread the mean is the truth."""
+        """Return the p-value of "the true mean is `bound` or more"; without any spread the mean is the truth."""
         from scipy.stats import t
 
         if self.error == 0:
@@ -141,25 +141,34 @@ class Mean:
         return float(t.cdf((self.value - bound) / self.error, self.freedom))
 
     def p_above(self, bound: float) -> float:
-        """P-value of "the true mean is `bound` or less"."""
+        """Return the p-value of "the true mean is `bound` or less"."""
         return Mean(-self.value, self.error, self.freedom).p_below(-bound)
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """One-sided bounds at `alpha`."""
+        """Return the one-sided bounds at `alpha`, (low, high)."""
         from scipy.stats import t
 
         reach = float(t.isf(alpha, self.freedom)) * self.error if self.error else 0.0
         return self.value - reach, self.value + reach
 
     def detectable(self, alpha: float) -> float | None:
-        """The smallest true mean that is found above 0 at `alpha` with a probability of `POWER`."""
+        """Return the smallest true mean that is found above 0 at `alpha` with a probability of `POWER`."""
         from scipy.stats import t
 
         return float(t.isf(alpha, self.freedom) + t.ppf(POWER, self.freedom)) * self.error if self.error else None
 
 
 def p_not_worse(worse: Values, mean_of: Callable[[Values], Mean]) -> float:
-    """One-sided p-value of "the candidate is not worse". `worse`: [n] differences, positive where it is."""
+    """Return the one-sided p-value of "the candidate is not worse".
+
+    Args:
+        worse: [n] differences, positive where the candidate is worse.
+        mean_of: the mean to test where a difference is not -1, 0 or 1.
+
+    Example:
+        >>> p_not_worse(np.array([1.0, 1.0, 1.0, 0.0]), plain_mean)  # three lost, none won: McNemar's exact test
+        0.125
+    """
     from scipy.stats import binomtest
 
     differing = worse[worse != 0]
@@ -172,7 +181,7 @@ def p_not_worse(worse: Values, mean_of: Callable[[Values], Mean]) -> float:
 
 
 def plain_mean(worse: Values) -> Mean:
-    """Of paired differences as they are; a single one says nothing of the spread, and may have any."""
+    """Return the mean of paired differences; a single one says nothing about the spread, and gets error 1."""
     if len(worse) == 1:
         return Mean(float(worse[0]), 1.0, 1)
     same = bool(np.all(worse == worse[0]))
@@ -180,7 +189,7 @@ def plain_mean(worse: Values) -> Mean:
 
 
 def adjusted_mean(worse: Values) -> Mean:
-    """Of paired differences, with half a pair won, half a pair lost and one tied added."""
+    """Return the mean of paired differences with half a pair won, half a pair lost and one tied added."""
     n = len(worse) + 2
     mean = float(worse.sum()) / n
     variance = (float((worse**2).sum()) + 1) / n - mean**2

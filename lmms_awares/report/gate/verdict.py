@@ -18,15 +18,15 @@ ALL = "all benchmarks"  # the row of all documents together
 
 @dataclass(frozen=True)
 class Rules:
-    """What the gate allows.
+    """Limits of the gate.
 
     Attributes:
-        max_drop: points of score (0..100): a row passes that is shown to lose less. One that loses less may still fail,
-            where that is beyond chance and not shown to be less.
+        max_drop: margin in points of score (0..100): a row passes that is shown to lose less. A row that loses less may
+            still fail, where its loss is beyond chance and not shown to be within the margin.
         max_rtr_rise: the same for RTR, in its own unit.
-        alpha: chance that any row fails where nothing got worse, once for scores and once for RTR; it bounds nothing
-            where something did, by however little.
-        strict: `undecided` fails too: each row must then be `ok`, shown to be worse by less than allowed, or `same`.
+        alpha: chance that any row fails where nothing got worse, once for scores and once for RTR; no bound where
+            something did get worse, by however little.
+        strict: `undecided` fails too: each row must then be `ok`, shown to be worse by less than the margin, or `same`.
     """
 
     max_drop: float = 1.0
@@ -61,7 +61,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """What the gate found. `reasons`: why the runs do not compare. `notes`: what else differs."""
+    """The gate's findings. `reasons`: why the runs do not compare. `notes`: other differences."""
 
     baseline: str
     candidate: str
@@ -72,18 +72,18 @@ class Report:
 
     @property
     def outcome(self) -> Outcome:
-        """`not comparable` goes before `regression`, that before `undecided` (of `strict`), and that before `pass`."""
+        """`pass`, or what goes before it: `not comparable`, then `regression`, then `undecided` (where `strict`)."""
         if self.reasons:
             return "not comparable"
         failing = {effect.verdict for _, _, effect in self.effects() if self.fails(effect)}
         return "regression" if "worse" in failing else "undecided" if failing else "pass"
 
     def fails(self, effect: Effect) -> bool:
-        """True where an effect makes the gate fail."""
+        """Return True where an effect makes the gate fail."""
         return effect.verdict == "worse" or (self.rules.strict and effect.verdict == "undecided")
 
     def effects(self) -> Iterator[tuple[str, str, Effect]]:
-        """(task, `score` or `rtr`, effect) of every test."""
+        """Yield (task, `score` or `rtr`, effect) of every test."""
         for row in self.rows:
             yield row.task, "score", row.score
             if row.rtr is not None:
@@ -96,7 +96,9 @@ def compare_runs(baseline: Baseline, candidate: Baseline, rules: Rules, names: t
     Benchmarks that do not compare are named in `reasons`; the others are compared all the same.
 
     Args:
-        names: what the report calls the two.
+        baseline, candidate: of `load` or `reduce_run`.
+        rules: limits of the gate.
+        names: of the two runs in the report.
     """
     reasons: dict[str, list[str]] = {}  # what is wrong -> tasks
     pairs = []
@@ -146,19 +148,19 @@ def _rows(pairs: list[tuple[str, TaskSamples, TaskSamples]], rules: Rules, *, ti
 
 
 def _answers_differ(before: TaskSamples, after: TaskSamples) -> int | None:
-    """Number of documents with another answer; None where a side does not hold them."""
+    """Count the documents with another answer; None where a side does not hold the answers."""
     if before.answers is None or after.answers is None:
         return None
     return sum(old != new for old, new in zip(before.answers, after.answers, strict=True))
 
 
 def _array(values: list[float | None]) -> Values:
-    """The values of the samples that did not fail, in the order of the documents."""
+    """Return the values of the samples that did not fail, in the order of the documents."""
     return np.array([value for value in values if value is not None], dtype=np.float64)
 
 
 def _complete(samples: TaskSamples) -> bool:
-    """True where every answered sample has a trace."""
+    """Return True where every answered sample has a trace."""
     return [value is None for value in samples.rtr] == [score is None for score in samples.scores]
 
 

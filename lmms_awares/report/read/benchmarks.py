@@ -8,24 +8,34 @@ _BENCHMARK_OF = TASKS | MINI_TASKS
 
 
 def is_mini(task: str) -> bool:
-    """True for the mini suite's tasks."""
+    """Return True for the mini suite's tasks."""
     return task in MINI_TASKS
 
 
 def benchmark_of(task: str) -> str:
-    """`docvqa_val` for `awares_docvqa_val` and `awares_mini_docvqa`; a stock task's own name."""
+    """Return the benchmark of a task; a stock task's own name.
+
+    Example:
+        >>> benchmark_of("awares_docvqa_val"), benchmark_of("awares_mini_docvqa")
+        ('docvqa_val', 'docvqa_val')
+    """
     return _BENCHMARK_OF.get(task, task)
 
 
 def title_of(task: str) -> str:
-    """A column heading."""
+    """Return the column heading of a task.
+
+    Example:
+        >>> title_of("awares_mini_docvqa")
+        'DocVQA (mini)'
+    """
     if task not in _BENCHMARK_OF:
         return task
     return BENCHMARKS[_BENCHMARK_OF[task]].title + (" (mini)" if is_mini(task) else "")
 
 
 def in_order(tasks: Iterable[str]) -> list[str]:
-    """Tasks as the paper orders them, real before mini before others."""
+    """Sort tasks as the paper orders them, real before mini before others."""
     order = list(BENCHMARKS)
 
     def rank(task: str) -> tuple[bool, bool, int]:

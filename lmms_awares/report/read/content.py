@@ -1,4 +1,4 @@
-"""Documents are known by what they hold, question, target and image, not by their number alone."""
+"""Identity of documents: by question, target and image, not by their number alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +14,9 @@ _NAMED = 5  # documents that a message lists
 
 
 def changed(before: pd.DataFrame, after: pd.DataFrame) -> list[int]:
-    """Documents of both sides whose question, target or image differs, by `doc_id`.
+    """List the documents of both sides whose question, target or image differs, by `doc_id`.
 
-    What one side does not know (images of older traces, of samples that failed) is no difference.
+    A value that one side lacks (images of older traces, of samples that failed) is no difference.
 
     Args:
         before, after: rows as `lmms_awares.report.read.samples.read_samples` gives them.
@@ -30,7 +30,7 @@ def changed(before: pd.DataFrame, after: pd.DataFrame) -> list[int]:
 
 
 def _shared(before: pd.DataFrame, after: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The documents of both, in one order."""
+    """Return the documents of both, in one order."""
     if np.array_equal(before["doc_id"], after["doc_id"]):  # as a rule, and quicker
         return before, after
     shared = before["doc_id"][before["doc_id"].isin(after["doc_id"])]
@@ -39,7 +39,7 @@ def _shared(before: pd.DataFrame, after: pd.DataFrame) -> tuple[pd.DataFrame, pd
 
 
 def same_documents(frames: Mapping[str, pd.DataFrame]) -> list[list[str]]:
-    """Rows grouped by the documents that they were run on, the largest group first.
+    """Group rows by the documents that they were run on, the largest group first.
 
     Args:
         frames: one benchmark's rows by row name.
@@ -64,7 +64,7 @@ def _equal(before: pd.DataFrame, after: pd.DataFrame) -> bool:
 
 
 def same_samples(rows: Sequence[Mapping[str, pd.DataFrame]]) -> pd.MultiIndex:
-    """(task, doc_id) of the documents that are in all rows, traced, and the same in all.
+    """Return (task, doc_id) of the documents that are in all rows, traced, and the same in all.
 
     Args:
         rows: each one's samples by task; all have the same tasks.
@@ -80,14 +80,19 @@ def same_samples(rows: Sequence[Mapping[str, pd.DataFrame]]) -> pd.MultiIndex:
 
 
 def listed(documents: list[int]) -> str:
-    """`3 (document 0, 4, 7)`; the first few of many."""
+    """Format document numbers for a message; the first few of many.
+
+    Example:
+        >>> listed([0, 4, 7])
+        '3 (document 0, 4, 7)'
+    """
     names = ", ".join(map(str, documents[:_NAMED])) + (", …" if len(documents) > _NAMED else "")
     return f"{len(documents)} (document {names})"
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a document holds, as far as it is known. `size`: (width, height) in px; `digest`: of the image's pixels."""
+    """A document's content as far as known. `size`: (width, height) in px; `digest`: of the image's pixels."""
 
     question: str | None = None
     target: str | None = None
@@ -95,7 +100,7 @@ class Content:
     digest: str | None = None
 
     def other_than(self, seen: "Content") -> str | None:
-        """In what the two are different documents, in a few words; None where in nothing that is known of both."""
+        """Return how two contents differ, in a few words; None where nothing that both know differs."""
         for what, own, other in (
             ("images of other sizes", self.size, seen.size),
             ("images with other pixels", self.digest, seen.digest),
@@ -107,37 +112,37 @@ class Content:
         return None
 
     def not_asked_by(self, seen: "Content") -> str | None:
-        """`other_than` of a document of the data, whose question is only a part of the prompt in `seen`."""
+        """Compare as `other_than`, where the own question is only a part of the prompt in `seen`."""
         return (replace(self, question=None) if _asks(self.question, seen.question) else self).other_than(seen)
 
 
 def seen_by(row: Mapping[str, Any], trace: Trace | None) -> Content:
-    """The document of a row of a samples file; its question is the whole prompt."""
+    """Return the content of a row of a samples file; its question is the whole prompt."""
     asked, target = (row.get(name) for name in ("input", "target"))
     size, digest = (None, None) if trace is None else (trace.image_size, trace.image_digest)
     return Content(None if asked is None else str(asked), None if target is None else str(target), size, digest)
 
 
 def question_column(task: str) -> str:
-    """Where a task's data hold the question."""
+    """Return the column of a task's data with the question."""
     return "text" if benchmark_of(task) == "vstar_bench" else "question"
 
 
 def target_column(config: Mapping[str, Any]) -> str | None:
-    """Where a task's data hold what lmms-eval writes as the target; None where it is not a plain column."""
+    """Return the column of a task's data that lmms-eval writes as the target; None where that is no plain column."""
     named = config.get("doc_to_target")
     return named if isinstance(named, str) and named.isidentifier() and not config.get("doc_to_choice") else None
 
 
 def target_text(value: object) -> str | None:
-    """A target as lmms-eval writes it; None for what it may write in another way."""
+    """Return a target as lmms-eval writes it; None for types that it may write in another way."""
     return str(value) if isinstance(value, str | list) else None
 
 
 def _asks(question: str | None, prompt: str | None) -> bool:
-    """True where a document's question is in a prompt, or one of them is not known.
+    """Return True where a document's question is in a prompt, or one of them is unknown.
 
-    Only its first line, up to the options, which lmms-eval writes in its own way.
+    Compares the question's first line, up to the options, which lmms-eval writes in its own way.
     """
     lines = "" if question is None else question.split("(A)", 1)[0].strip()
     return not lines or prompt is None or lines.splitlines()[0] in prompt

@@ -1,4 +1,4 @@
-"""Finding runs in lmms-eval's result folders."""
+"""Search for runs in lmms-eval's result folders."""
 
 import sys
 from pathlib import Path
@@ -8,12 +8,16 @@ from lmms_awares.report.read.samples import RunError
 
 
 def find_runs(folder: Path, newer_than: float = 0.0) -> list[Run]:
-    """Every results file below `folder` that was written after `newer_than` (seconds since the epoch), oldest first.
+    """Read every results file below `folder` that was written after `newer_than` (seconds since 1970), oldest first.
 
     lmms-eval's own date goes before the file's, which a copy may have lost.
 
     Raises:
         RunError: a results file that is not JSON.
+
+    Example:
+        for run in find_runs(Path("results/runs")):
+            print(run.model, run.tasks)
     """
     files = [file for file in folder.rglob(f"*{RESULTS}") if file.stat().st_mtime >= newer_than]
     runs = [read(file) for file in files]
@@ -21,14 +25,17 @@ def find_runs(folder: Path, newer_than: float = 0.0) -> list[Run]:
 
 
 def newest_run(folder: Path) -> Run:
-    """The latest result of every task below `folder`, or the run of one results file.
+    """Return the latest result of every task below `folder`, or the run of one results file.
 
     Results of one method and checkpoint that lie side by side belong together, as runs of one benchmark after the other
-    leave them. What lies there and is left out is said on stderr: results of other methods or checkpoints, and those of
-    other folders, which are hardly one run continued.
+    leave them. Other results there are named on stderr and left out: those of other methods or checkpoints, and those
+    of other folders, which hardly continue the same run.
 
     Raises:
         RunError: there is none.
+
+    Example:
+        summarize(newest_run(Path("results/runs")))
     """
     if folder.is_file():
         return read(folder)
@@ -54,7 +61,7 @@ def newest_run(folder: Path) -> Run:
 
 
 def _merged(parts: list[Run]) -> Run:
-    """Each task from the newest file that has whole samples of it. `parts`: newest first."""
+    """Merge runs: each task from the newest file that has whole samples of it. `parts`: newest first."""
     newest, others = parts[0], {}
     for task in dict.fromkeys(task for run in parts for task in run.tasks):
         holders = [run for run in parts if task in run.tasks]
@@ -73,7 +80,7 @@ def _merged(parts: list[Run]) -> Run:
 
 
 def _same_method(run: Run, other: Run) -> bool:
-    """True for one model, policy, pruner and ratio, and one checkpoint, however its path is spelled."""
+    """Return True for one model, policy, pruner and ratio, and one checkpoint, however its path is spelled."""
     (method, checkpoint), (other_method, other_checkpoint) = map(_identity, (run, other))
     if method != other_method:
         return False

@@ -34,8 +34,16 @@ class Source:
 
     @property
     def method(self) -> str:
-        """The method's name, as its traces tell it."""
+        """The method's name, as its traces hold it."""
         return str(self.summary["method"].iloc[0])
+
+    @property
+    def full_only(self) -> bool:
+        """True for the full-resolution baseline: every answer from the whole image in one turn, and nothing pruned."""
+        traced = next((frame[frame["traced"]] for frame in self.frames.values() if frame["traced"].any()), None)
+        if traced is None or traced["view"].iloc[0] != "full":
+            return False
+        return bool(self.summary["nominal"].iloc[0] == 1) and "@" not in self.method
 
     @property
     def lowres_only(self) -> bool:
@@ -61,14 +69,14 @@ class Lineup:
 
     @classmethod
     def of(cls, sources: Sequence[Source]) -> "Lineup":
-        """Name each run's row: the method, with the folder where the same method stands twice for one task."""
+        """Name each run's row: the method, with the folder where the same method comes twice for one task."""
         seen = Counter((source.method, task) for source in sources for task in source.summary["task"])
         twice = {method for (method, _), count in seen.items() if count > 1}
         names = [f"{source.method} ({source.name})" if source.method in twice else source.method for source in sources]
         return cls(tuple(zip(names, sources, strict=True)))
 
     def renamed(self, names: Mapping[str, str]) -> "Lineup":
-        """The same runs under other row names; `names`: by the present one."""
+        """Return the same runs under other row names; `names`: by the present one."""
         return Lineup(tuple((names[row], source) for row, source in self.named))
 
     @cached_property
@@ -114,13 +122,14 @@ def collect(paths: Iterable[Path], report: Callable[[str], None] | None = None) 
 
     Args:
         paths: result folders, whose newest results count, or results files.
-        report: takes the message of a run that cannot be read, which is then left out; without it the first one raises.
+        report: takes the message of a run that cannot be read or shares no task with the others; that run is then left
+            out. Without `report` the first such run raises.
 
     Returns:
-        the runs in this order; empty where `report` was told why of each.
+        the runs in this order; empty where none could be read.
 
     Raises:
-        RunError: a run that cannot be read, or that is given twice.
+        RunError: a run that cannot be read, that is given twice, or that shares no task with the others.
         TraceError: a trace of another schema version.
     """
     return _collected(((str(path), partial(newest_run, path)) for path in paths), report)
@@ -160,7 +169,7 @@ def _collected(found: Iterable[tuple[str, Callable[[], Run]]], report: Callable[
 
 
 def _strangers(lineup: Lineup) -> list[Source]:
-    """Runs whose row has no task in common with any other row; where that is all of them, the first row is none."""
+    """Return the runs whose row shares no task with any other row; if those are all rows, the first row is exempt."""
     rows = lineup.rows
     alone = [row for row in rows if not any(rows[row].keys() & rows[other].keys() for other in rows if other != row)]
     if len(alone) == len(rows):

@@ -22,7 +22,7 @@ MINI = "mini"
 
 
 def read_labels(file: Path) -> pd.DataFrame:
-    """Labels of a curated set: JSON lines or parquet with the fields of `Label`.
+    """Read the labels of a curated set: JSON lines or parquet with the fields of `Label`.
 
     Returns:
         `task`, `doc_id`, `hr` (bool), `targets` (ids joined by commas).
@@ -65,7 +65,7 @@ def _read_rows(file: Path) -> Iterable[object]:
 
 
 def mini_labels(source: Source, data_root: Path | None = None) -> pd.DataFrame:
-    """Labels by construction, from the documents that a run was scored on.
+    """Read the mini suite's labels, which hold by construction, from the documents that a run was scored on.
 
     Args:
         source: a run of the mini suite, or of the usual tasks on its files.
@@ -106,7 +106,7 @@ def _labels_of(source: Source, task: str, data_root: Path | None) -> pd.DataFram
 
 
 def _contents(task: str, target: str | None, documents: pd.DataFrame, files: list[Path]) -> list[Content]:
-    """What the documents hold; their images where the files have them."""
+    """Return the documents' contents, with images where the files have them."""
     images = [image for file in files for image in _image_digests(file)]
     targets = documents[target] if target in documents else [None] * len(documents)
     return [
@@ -117,7 +117,7 @@ def _contents(task: str, target: str | None, documents: pd.DataFrame, files: lis
 
 @cache
 def _image_digests(file: Path) -> list[str | None]:
-    """Of each document's image; None where there is none, or none that can be read. Once per file, for all runs."""
+    """Return each document's image digest; None where no image can be read. Cached per file, for all runs."""
     if "image" not in read_schema(file).names:
         return [None] * int(read_metadata(file).num_rows)
     return [_image_digest(stored) for stored in pd.read_parquet(file, columns=["image"])["image"]]
@@ -132,10 +132,10 @@ def _image_digest(stored: bytes | dict[str, bytes] | None) -> str | None:
 
 
 def _check_documents(source: Source, task: str, documents: list[Content], folder: Path) -> None:
-    """Other documents than the run's would give other labels.
+    """Refuse documents other than the run's, whose labels would be others too.
 
     Raises:
-        RunError: they are others.
+        RunError: question, target or image of a document differs.
     """
     for row, trace in source.run.samples(task):
         index = row["doc_id"]
@@ -148,7 +148,7 @@ def _check_documents(source: Source, task: str, documents: list[Content], folder
 
 
 def labelled(source: Source, labels: pd.DataFrame) -> pd.DataFrame:
-    """Answered samples that have a label: `task`, `called`, `ids`, `hr`, `targets`.
+    """Return answered samples that have a label: `task`, `called`, `ids`, `hr`, `targets`.
 
     Raises:
         RunError: no sample has one.

@@ -20,8 +20,8 @@ class Run:
 
     Attributes:
         path: the newest results file.
-        results: what it holds.
-        others: tasks whose newest result stands in another file.
+        results: its content.
+        others: tasks whose newest result is in another file.
     """
 
     path: Path
@@ -45,22 +45,22 @@ class Run:
         return list(dict.fromkeys([self.path, *(run.path for run in self.others.values())]))
 
     def of(self, task: str) -> "Run":
-        """The evaluation that a task's result comes from."""
+        """Return the evaluation that a task's result comes from."""
         return self.others.get(task, self)
 
     def config(self, task: str) -> dict[str, Any]:
-        """A task's own configuration, as lmms-eval recorded it."""
+        """Return a task's own configuration, as lmms-eval recorded it."""
         config: dict[str, Any] = self.of(task).results["configs"][task]
         return config
 
     def settings(self, task: str) -> dict[str, Any]:
-        """What lmms-eval was asked for when the task was run: limit, offset, batch size, ..."""
+        """Return the arguments of lmms-eval's run of the task: limit, offset, batch size, ..."""
         settings: dict[str, Any] = self.of(task).results["config"]
         return settings
 
     @property
     def revision(self) -> str | None:
-        """Hash of checkpoint and adapter that the first sample's trace holds; None where no trace says."""
+        """Hash of checkpoint and adapter in the first sample's trace; None where no trace holds one."""
         for task in self.tasks:
             if self.samples_file(task).is_file():
                 _, trace = next(self.samples(task), (None, None))
@@ -83,12 +83,12 @@ class Run:
         return {name: str(value) for name, value in given.items()}
 
     def samples_file(self, task: str) -> Path:
-        """Where the rows of one task are."""
+        """Return the file with the rows of one task."""
         path = self.of(task).path
         return path.with_name(f"{path.name.removesuffix(RESULTS)}_samples_{task}.jsonl")
 
     def is_whole(self, task: str) -> bool:
-        """True where the samples file is there and holds as many lines as lmms-eval counted, where it did."""
+        """Return True where the samples file exists and has as many lines as lmms-eval counted, if it did count."""
         try:
             with self.samples_file(task).open("rb") as lines:
                 self.check_count(task, sum(1 for _ in lines))
@@ -97,7 +97,7 @@ class Run:
         return True
 
     def frame(self, task: str) -> pd.DataFrame:
-        """The rows of one task as a table, see `lmms_awares.report.read.samples.read_samples`.
+        """Read the rows of one task as a table, see `lmms_awares.report.read.samples.read_samples`.
 
         Raises:
             RunError, TraceError: as there.
@@ -107,7 +107,7 @@ class Run:
         return frame
 
     def check_count(self, task: str, rows: int) -> None:
-        """Compare the number of rows with what lmms-eval wrote into the results, where it did.
+        """Compare the number of rows with lmms-eval's own count in the results, if there is one.
 
         Raises:
             RunError: there are more or fewer.
@@ -121,12 +121,12 @@ class Run:
             raise RunError(f"{self.samples_file(task)} holds {rows} of {expected} rows; is it truncated?")
 
     def is_ours(self, task: str) -> bool:
-        """True for tasks of this package: samples carry a `score` of 0..1, and a trace where the model sent one."""
+        """Return True for tasks of this package: samples have a `score` of 0..1, and a trace if the model sent one."""
         metadata = self.config(task).get("metadata")
         return isinstance(metadata, dict) and bool(metadata.get("awares_envelope"))
 
     def samples(self, task: str) -> Iterator[tuple[dict[str, Any], Trace | None]]:
-        """The whole rows of one task with their traces, see `lmms_awares.report.read.samples.read_rows`.
+        """Yield the whole rows of one task with their traces, see `lmms_awares.report.read.samples.read_rows`.
 
         Raises:
             RunError, TraceError: as there.
@@ -135,10 +135,10 @@ class Run:
 
 
 def read(file: Path) -> Run:
-    """One results file.
+    """Read one results file.
 
     Raises:
-        RunError: it is none.
+        RunError: the file is no results file.
     """
     try:
         results = json.loads(file.read_text(encoding="utf-8"))

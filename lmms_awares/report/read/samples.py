@@ -1,4 +1,4 @@
-"""Reading `samples_*.jsonl` by columns: only what tables and plots need, at hundreds of megabytes a second."""
+"""Fast reading of `samples_*.jsonl`, hundreds of megabytes a second: only the columns that tables and plots need."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -39,8 +39,10 @@ _TRACE = pa.struct(
         "image_digest": pa.string(),
         "crops": pa.list_(pa.struct({"id": pa.string()})),
         "full_tokens": pa.int64(),
-        "visual_tokens": pa.int64(),
+        "visual_tokens": pa.float64(),  # a mean over layers where a pruner acts inside the model
         "rtr": pa.float64(),
+        "flops": pa.int64(),
+        "kv_bytes": pa.int64(),
         "tool_call": pa.struct({"status": pa.string(), "ids": pa.list_(pa.string()), "forced": pa.bool_()}),
         "turns": pa.list_(turns.FIELDS),
         "preprocess_s": pa.float64(),
@@ -62,7 +64,10 @@ _ROW = {
     "unscored": pa.string(),
     "pope_f1_score": pa.struct({"prediction": pa.string(), "ground_truth": pa.string()}),
 }
-_COPIED = ("model", "policy", "prompt", "full_tokens", "visual_tokens", "rtr", "latency_s", "response_chars")
+_COPIED = (
+    *("model", "policy", "prompt", "full_tokens", "visual_tokens", "rtr", "flops", "kv_bytes"),
+    *("latency_s", "response_chars"),
+)
 _TEXTS = ("truth", "model", "policy", "method", "view", "prompt", "status")
 _FEW_VALUES = (*_TEXTS, *(name for name in CONDITIONS if name not in _NUMBERS))
 # What older traces do not say, because there was nothing else: `family` and `engine`.
@@ -75,7 +80,7 @@ class RunError(UserError):
 
 
 def read_samples(file: Path, *, scored: bool, model_args: Mapping[str, str]) -> pd.DataFrame:
-    """The rows of one samples file.
+    """Read the rows of one samples file.
 
     Args:
         file: a `*_samples_<task>.jsonl` of lmms-eval.
@@ -87,9 +92,10 @@ def read_samples(file: Path, *, scored: bool, model_args: Mapping[str, str]) -> 
         (likewise of the image), both 0 where unknown, `score` (0..1; NaN where there is none), `failed` (reason
         or null), `no_input` (no token was given), `traced`, POPE's `truth` (`yes` or `no`) and `said_yes`, and of the
         trace: `model`, `policy`, `method`, `nominal`, `view`, `prompt`, `full_tokens`, `visual_tokens`, `rtr`,
-        `latency_s`, `response_chars`, the sums of `turns.of_turns`, `batch_size`, `width`, `height`, `status` (of the
-        tool call), `ids` (joined by commas), `forced`, `called`, `no_image` (the call got an error and no image),
-        `truncated` (at the token limit), `reused` (from a journal), and the run's `CONDITIONS`.
+        `flops` and `kv_bytes` (null where unknown), `latency_s`, `response_chars`, the sums of `turns.of_turns`,
+        `batch_size`, `width`, `height`, `status` (of the tool call), `ids` (joined by commas), `forced`, `called`,
+        `no_image` (the call got an error instead of an image), `truncated` (at the token limit), `reused` (from a
+        journal), and the run's `CONDITIONS`.
 
     Raises:
         RunError: a missing or broken file, a score or RTR that is no finite number, a document that stands twice.
@@ -117,7 +123,7 @@ def read_samples(file: Path, *, scored: bool, model_args: Mapping[str, str]) -> 
 
 
 def _line_by_line(file: Path, schema: pa.Schema) -> pa.Table:
-    """The slow way, for files that Arrow's parser does not take: it says which line is wrong and why.
+    """Read a file that Arrow's parser refuses, line by line; an error names the wrong line and the reason.
 
     Raises:
         RunError, TraceError: as in `read_samples`.
@@ -133,13 +139,16 @@ def _line_by_line(file: Path, schema: pa.Schema) -> pa.Table:
 
 
 def _as_text(value: object) -> str | None:
-    """Prompts and targets of some benchmarks are lists; half characters, which Arrow does not hold, are spelled out."""
+    """Return a prompt or target as text.
+
+    Some benchmarks' are lists; half characters, which Arrow does not hold, are spelled out.
+    """
     text = value if isinstance(value, str) or value is None else json.dumps(value)
     return None if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
 def read_rows(file: Path) -> Iterator[tuple[dict[str, Any], Trace | None]]:
-    """Every row of a samples file with its trace, None for rows without; `doc_id` is an integer.
+    """Yield every row of a samples file with its trace, None for rows without; `doc_id` is an integer.
 
     Raises:
         RunError: a missing file, or a line that is no row; the message names file and line.
@@ -212,7 +221,7 @@ def _flatten(table: pa.Table, model_args: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _described(trace: pa.Array, model_args: Mapping[str, str]) -> dict[str, pa.Array]:
-    """`method`, `nominal` and `view` of each row, also where an older trace does not say them."""
+    """Return `method`, `nominal` and `view` of each row, filled in where an older trace lacks them."""
     told = {name: pc.struct_field(trace, name) for name in ("method", "nominal", "view")}
     older = pc.less(pc.struct_field(trace, "schema_version"), NAMED_SINCE)  # null where there is no trace
     of_older = trace.filter(older)
@@ -226,7 +235,7 @@ def _described(trace: pa.Array, model_args: Mapping[str, str]) -> dict[str, pa.A
 
 
 def _hash_of(*texts: pa.Array) -> np.ndarray[Any, Any]:
-    """64-bit hash of each row's texts together; 0 where all of them are null."""
+    """Hash each row's texts together to 64 bits; 0 where all of them are null."""
     joined = pc.binary_join_element_wise(*(pc.fill_null(text, "") for text in texts), "\0")
     hashes = pd.util.hash_array(joined.to_numpy(zero_copy_only=False), categorize=False)
     unknown = np.logical_and.reduce([text.is_null().to_numpy(zero_copy_only=False) for text in texts])
@@ -234,24 +243,24 @@ def _hash_of(*texts: pa.Array) -> np.ndarray[Any, Any]:
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
-    """A combined column as one array."""
+    """Combine a chunked column to one array."""
     return column.chunk(0) if column.num_chunks else pa.array([], column.type)
 
 
 def _element(lists: pa.Array, index: int) -> pa.Array:
-    """Element `index` of each list; null where the list is shorter."""
+    """Return element `index` of each list; null where the list is shorter."""
     long_enough = pc.greater(pc.list_value_length(lists), index)
     padded = pc.if_else(pc.fill_null(long_enough, False), lists, pa.scalar([None] * (index + 1), lists.type))
     return pc.list_element(padded, index)
 
 
 def answered(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of samples that did not fail."""
+    """Return the rows of samples that did not fail."""
     return frame[frame["failed"].isna()]
 
 
 def _check(frame: pd.DataFrame, file: Path, finite: tuple[str, ...]) -> None:
-    """Refuse what would spoil a mean without showing.
+    """Refuse values that would distort a mean unnoticed.
 
     Raises:
         RunError: names file and document.

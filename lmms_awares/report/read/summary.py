@@ -31,7 +31,7 @@ COLUMNS = (
 
 
 def summarize(run: Run) -> pd.DataFrame:
-    """One row per task, columns `COLUMNS`.
+    """Summarise a run: one row per task, columns `COLUMNS`.
 
     `score` and `f1` (POPE's) are 0..100; failed samples are counted and left out of every
     mean; `area` is the mean over calls. Tasks without traces (stock tasks, lmms-eval's own models) show their first
@@ -40,21 +40,28 @@ def summarize(run: Run) -> pd.DataFrame:
     Raises:
         RunError: a sample file is missing or broken.
         TraceError: a trace of another schema version.
+
+    Example:
+        summarize(newest_run(Path("results/runs")))[["task", "score", "rtr"]]
     """
     return summarize_frames(run, {task: run.frame(task) for task in run.tasks})
 
 
 def summarize_frames(run: Run, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """`summarize` from rows that are already read: `frames` by task, as `Run.frame` gives them."""
+    """Summarise rows that are already read: `frames` by task, as `Run.frame` gives them."""
     rows = [_row(run, task, frame) for task, frame in frames.items()]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def is_control(method: str) -> bool:
-    """True for methods that measure what others are worth, and are no offer themselves.
+    """Return True for methods that only measure the worth of others.
 
-    These are AwaRes's control policies, which decide always alike, at random, or by the labels (`oracle`), and the
+    These are AwaRes' control policies, which decide always alike, at random, or by the labels (`oracle`), and the
     pruners `random` and `downsample`.
+
+    Example:
+        >>> is_control("awares:oracle"), is_control("pruned+divprune@0.5")
+        (True, False)
     """
     pruner = method.partition("+")[2].partition("@")[0]
     return ":" in method or pruner in _CONTROL_PRUNERS
@@ -79,7 +86,7 @@ def _row(run: Run, task: str, frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _described(run: Run, frame: pd.DataFrame) -> tuple[str, float | None]:
-    """Method and nominal ratio, as the first trace tells them; without traces, the model id and its budget."""
+    """Return method and nominal ratio of the first trace; without traces, the model id and its budget."""
     traced = frame[frame["traced"]]
     if traced.empty:
         fields = older_fields(run.model, None, None, run.retain_ratio)
@@ -89,7 +96,7 @@ def _described(run: Run, frame: pd.DataFrame) -> tuple[str, float | None]:
 
 
 def _pope_f1(answered: pd.DataFrame) -> float | None:
-    """F1 of `yes`, 0..100; None for other benchmarks.
+    """Return the F1 of `yes`, 0..100; None for other benchmarks.
 
     An answer that is neither yes nor no misses a `yes` and is no false alarm on a `no`. lmms-eval's own F1 leaves such
     documents out, though its accuracy does not: a model that mostly says something else then looks good.
@@ -117,13 +124,13 @@ def _token_figures(traced: pd.DataFrame) -> dict[str, Any]:
 
 
 def areas(calls: pd.Series) -> pd.Series:
-    """Fraction of the image, 0..1, that each call asks for; `calls` holds crop ids joined by commas."""
+    """Return the fraction of the image, 0..1, that each call asks for; `calls` holds crop ids joined by commas."""
     known = {ids: union_area(ids.split(",")) for ids in calls.unique()}  # few different calls, many samples
     return calls.map(known)
 
 
 def _headline(run: Run, task: str, answered: pd.DataFrame) -> tuple[str, float | None]:
-    """Name and value of the task's headline metric; 0..100 where the samples carry a `score`."""
+    """Return name and value of the task's headline metric; 0..100 where the samples have a `score`."""
     metric = str((run.config(task).get("metric_list") or [{"metric": "score"}])[0]["metric"])
     if run.is_ours(task) and answered["score"].notna().any():
         return metric, 100 * answered["score"].mean()

@@ -1,4 +1,4 @@
-"""Laying out an ablation as in the paper's Tables 3, 4, 8 and 10: the settings in front, rows in blocks."""
+"""Ablations laid out as in the paper's Tables 3, 4, 8 and 10: the settings in front, rows in blocks."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ RUN, BLOCK = "run", "block"
 
 
 def read_settings(file: Path) -> pd.DataFrame:
-    """A CSV file with a column `run` (result folder), optionally `block`, and one column per setting.
+    """Read a CSV file with a column `run` (result folder), optionally `block`, and one column per setting.
 
     Raises:
         RunError: it cannot be read, has no column `run`, or names a run twice.
@@ -31,7 +31,7 @@ def read_settings(file: Path) -> pd.DataFrame:
 
 
 def lay_out(table: Table, lineup: Lineup, settings: pd.DataFrame) -> Table:
-    """`table` with each row's settings in front, a heading row above each block; rows of no run go last.
+    """Put each row's settings in front of `table`, and a heading row above each block; rows of no run go last.
 
     Raises:
         RunError: a run without settings.

@@ -1,4 +1,4 @@
-"""Tables of tool calls: how often, whether where they are needed, for which crops, and in which form."""
+"""Tables of tool calls: how often, whether needed, for which crops, and in which form."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ _FORM_NOTE = "of the calls that the model itself attempted; recoverable: known i
 
 
 def calls_table(lineup: Lineup) -> Table:
-    """Table 8's measures: averages over benchmarks, call rate, mean area of the calls."""
+    """Make a table of Table 8's measures: averages over benchmarks, call rate, mean area of the calls."""
     table, tasks, mixed = [], lineup.tasks, mixtures(lineup)
     for row, frames in lineup.rows.items():
         star = row in mixed.scores
@@ -42,7 +42,7 @@ def calls_table(lineup: Lineup) -> Table:
 
 
 def cdp_table(lineup: Lineup, labels_of: Callable[[Source], pd.DataFrame]) -> Table:
-    """Table 7, over all labelled samples of a row; shares in %, area as a fraction.
+    """Make Table 7, over all labelled samples of a row; shares in %, area as a fraction.
 
     Args:
         lineup: the runs.
@@ -56,7 +56,7 @@ def cdp_table(lineup: Lineup, labels_of: Callable[[Source], pd.DataFrame]) -> Ta
 
 
 def cdp_cells(samples: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """Cells of one row of diagnostics."""
+    """Return the cells of one row of diagnostics."""
     found = diagnose(samples)
     text = {
         name: cell(found[name] if name == "area" else 100 * found[name], 3 if name == "area" else 2) for name in found
@@ -67,13 +67,13 @@ def cdp_cells(samples: pd.DataFrame) -> dict[tuple[str, str], str]:
 
 
 def format_table(lineup: Lineup) -> Table:
-    """Table 9: how the calls that a model attempted itself were written, in %."""
+    """Make Table 9: the form of the calls that a model attempted itself, in %."""
     table = [{("", "method"): row, **format_cells(frames)} for row, frames in lineup.rows.items()]
     return Table("Form of the tool calls, %", frame_of(table), [_FORM_NOTE])
 
 
 def format_cells(frames: dict[str, pd.DataFrame]) -> dict[tuple[str, str], str]:
-    """Cells of one row of formatting reliability."""
+    """Return the cells of one row of formatting reliability."""
     found = formatting(frames.values())
     groups = {"calls": "", "valid": ""}
     return {
@@ -85,7 +85,7 @@ def format_cells(frames: dict[str, pd.DataFrame]) -> dict[tuple[str, str], str]:
 
 
 def cdp_by_benchmark(source: Source, labels: pd.DataFrame) -> Table:
-    """Table 7's measures of one run, per benchmark and over all labelled samples."""
+    """Make a table of Table 7's measures of one run, per benchmark and over all labelled samples."""
     samples = labelled(source, labels)
     parts = {title_of(task): samples[samples["task"] == task] for task in in_order(samples["task"])}
     rows = [{("", "benchmark"): name, **cdp_cells(part)} for name, part in [*parts.items(), ("all", samples)]]
@@ -93,14 +93,14 @@ def cdp_by_benchmark(source: Source, labels: pd.DataFrame) -> Table:
 
 
 def form_by_benchmark(source: Source) -> Table:
-    """Table 9's measures of one run, per benchmark and over all samples."""
+    """Make a table of Table 9's measures of one run, per benchmark and over all samples."""
     frames = {title_of(task): {task: source.frames[task]} for task in in_order(source.frames)}
     rows = [{("", "benchmark"): name, **format_cells(part)} for name, part in [*frames.items(), ("all", source.frames)]]
     return Table(f"Form of the tool calls of {source.method}, %", frame_of(rows), [_FORM_NOTE])
 
 
 def policy_table(source: Source) -> Table:
-    """Call rate, area and crop distribution (Fig. 5) of one run, per benchmark and over all samples."""
+    """Make a table of call rate, area and crop distribution (Fig. 5) of one run, per benchmark and over all samples."""
     frames = {title_of(task): answered(source.frames[task]) for task in in_order(source.frames)}
     rows = []
     for name, frame in [*frames.items(), ("all", pd.concat(frames.values()))]:

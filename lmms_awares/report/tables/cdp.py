@@ -12,7 +12,7 @@ CDP_COLUMNS = ("precision", "recall", "F1", "FPR", "IoU=1", "IoU>=0.25", "area",
 
 
 def diagnose(samples: pd.DataFrame) -> dict[str, float]:
-    """Supp. 9.1 over labelled samples (`labelled`); keys `CDP_COLUMNS`, NaN where the denominator is 0.
+    """Compute Supp. 9.1 over labelled samples (`labelled`); keys `CDP_COLUMNS`, NaN where the denominator is 0.
 
     Positive class: HR; positive prediction: an executable call. Region measures are over calls on HR samples with a
     target: the request matches exactly where its region equals that of an oracle target crop or of all of them
@@ -39,12 +39,17 @@ def diagnose(samples: pd.DataFrame) -> dict[str, float]:
 
 
 def overlap(ids: list[str], targets: list[str]) -> float:
-    """Highest IoU, 0..1, of a request's region with a target crop's, or with that of all targets together."""
+    """Return the highest IoU, 0..1, of a request's region with a target crop's, or with that of all targets together.
+
+    Example:
+        >>> overlap(["5"], ["0", "1"])  # the top half is both targets together
+        1.0
+    """
     return max(region_iou(ids, target) for target in ([[target] for target in targets] + [targets]))
 
 
 def formatting(frames: Iterable[pd.DataFrame]) -> dict[str, float]:
-    """Supp. 9.4: of the calls that the model attempted itself, the shares (0..1) by parse status.
+    """Compute Supp. 9.4: the shares (0..1) by parse status of the calls that the model attempted itself.
 
     Keys: `calls` (their number), `valid`, `corrupt`, `recoverable`, `incorrect`; NaN where there is no call.
     """
@@ -61,9 +66,9 @@ def formatting(frames: Iterable[pd.DataFrame]) -> dict[str, float]:
 
 
 def crop_shares(traced: pd.DataFrame) -> dict[str, float]:
-    """Share (0..1) of samples that ask for nothing (`no crop`), and for each crop, by name.
+    """Return the share (0..1) of samples that ask for nothing (`no crop`), and for each crop, by name.
 
-    A call for several crops counts for each; one that names no crop is shown the whole image and counts as `no crop`.
+    A call for several crops counts for each. A call that names no crop gets the whole image and counts as `no crop`.
     """
     counts = traced.loc[traced["called"], "ids"].value_counts()
     shares = {"no crop": float((~traced["called"]).mean())}

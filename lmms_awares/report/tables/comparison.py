@@ -1,4 +1,4 @@
-"""`awares compare`: from what was asked to tables."""
+"""`awares compare`: from the request to its tables."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,16 +13,17 @@ from lmms_awares.report.read.samples import RunError
 from lmms_awares.report.tables import calls, per_benchmark
 from lmms_awares.report.tables.ablation import lay_out
 from lmms_awares.report.tables.conditions import footer
+from lmms_awares.report.tables.cost import cost_table
 from lmms_awares.report.tables.main import main_table
 from lmms_awares.report.tables.paper import NUMBERS, paper_table, with_published
 from lmms_awares.report.tables.table import Table
 
-KINDS = ("main", "latency", "length", "cdp", "calls", "format", "hard", "split")
+KINDS = ("main", "latency", "length", "cost", "cdp", "calls", "format", "hard", "split")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a comparison is to show.
+    """A request for a comparison.
 
     Attributes:
         kind: one of `KINDS`.
@@ -42,7 +43,7 @@ class Request:
 
 
 def tables_of(lineup: Lineup, request: Request) -> list[Table]:
-    """The table that was asked for, conditions in its notes; the published one behind it where rows cannot be mixed.
+    """Make the requested table, conditions in its notes, and the published one behind it where rows cannot be mixed.
 
     Raises:
         RunError: what the table needs is missing.
@@ -66,6 +67,7 @@ def _measured(lineup: Lineup, request: Request) -> Table:
     plain: dict[str, Callable[[Lineup], Table]] = {
         "latency": per_benchmark.latency_table,
         "length": per_benchmark.length_table,
+        "cost": cost_table,
         "calls": calls.calls_table,
         "format": calls.format_table,
         "hard": per_benchmark.hard_table,
@@ -80,7 +82,7 @@ def _measured(lineup: Lineup, request: Request) -> Table:
 
 
 def labels_from(given: str | None, data: Path | None) -> Callable[[Source], pd.DataFrame]:
-    """Where a run's labels come from: a file for all runs, or `mini`, i.e. each run's own documents.
+    """Return a function that gives a run's labels: from a file for all runs, or, for `mini`, from its own documents.
 
     Raises:
         RunError: no labels, or a file that cannot be read.

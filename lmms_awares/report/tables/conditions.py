@@ -1,4 +1,4 @@
-"""What makes numbers incomparable, benchmark by benchmark: the footer under a table, and which averages are marked."""
+"""Conditions that make numbers incomparable, per benchmark: the footer under a table, and the marks at averages."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -37,23 +37,23 @@ _Cells = dict[str, dict[str, _Values]]  # by row and benchmark
 
 @dataclass(frozen=True)
 class Mixtures:
-    """Rows whose averages are over what does not compare: of scores and RTR, and of latency (which includes those)."""
+    """Rows that average over conditions that do not compare: of scores and RTR, and of latency (those included)."""
 
     scores: frozenset[str]
     times: frozenset[str]
 
     def notes(self) -> list[str]:
-        """What the mark means, where there is one."""
+        """Explain the mark, if any row has it."""
         return [_STAR_NOTE] if self.times else []
 
 
 def marked(text: str, *, mixed: bool) -> str:
-    """A cell with an average, marked where it is over what does not compare."""
+    """Mark a cell with an average over conditions that do not compare."""
     return f"{text}*" if mixed and text != "-" else text
 
 
 def conditions_of(source: Source) -> dict[str, dict[str, _Values]]:
-    """Each condition's values in one run, by benchmark."""
+    """Return each condition's values in one run, by benchmark."""
     found: dict[str, dict[str, _Values]] = {name: {} for name in _NAMES}
     for task, frame in source.frames.items():
         for name in _TRACED:  # null where there is no trace
@@ -79,7 +79,7 @@ def _arguments(run: Run, *, traced: bool) -> str:
 
 
 def _largest_batches(run: Run, sizes: dict[str, _Values]) -> None:
-    """One batch size per evaluation: the last batch of a benchmark is smaller, and so is that of a short one."""
+    """Keep one batch size per evaluation: the last batch of a benchmark is smaller, and so is that of a short one."""
     largest: dict[Path, int] = {}
     for task, values in sizes.items():
         setting = str(run.settings(task).get("batch_size"))
@@ -98,7 +98,7 @@ def _by_condition(lineup: Lineup) -> dict[str, _Cells]:
 
 
 def mixtures(lineup: Lineup) -> Mixtures:
-    """Rows that mix conditions, or whose documents are not those of most other rows."""
+    """Find the rows that mix conditions, or whose documents are not those of most other rows."""
     scores: set[str] = set()
     times: set[str] = set()
     for name, cells in _by_condition(lineup).items():
@@ -111,7 +111,7 @@ def mixtures(lineup: Lineup) -> Mixtures:
 
 
 def _mixed(cells: _Cells) -> list[str]:
-    """Rows with more than one value of a condition. A benchmark where it is unknown is none."""
+    """Return the rows with more than one value of a condition; benchmarks where it is unknown do not count."""
     return [row for row, values in cells.items() if len(_union(values.values())) > 1]
 
 
@@ -120,7 +120,7 @@ def _union(values: Iterable[_Values]) -> _Values:
 
 
 def footer(lineup: Lineup) -> list[str]:
-    """Lines for below a table: what all rows share, what differs, what failed."""
+    """Return the lines below a table: conditions that all rows share, those that differ, and failures."""
     shared, lines = [], []
     for name, cells in _by_condition(lineup).items():
         values = _union(value for by_task in cells.values() for value in by_task.values())
@@ -142,7 +142,7 @@ def footer(lineup: Lineup) -> list[str]:
 
 
 def _within(name: str, cells: _Cells) -> list[str]:
-    """Warnings of rows that have more than one value, with the benchmarks of each."""
+    """Warn of rows that have more than one value, with the benchmarks of each."""
     groups: dict[str, list[str]] = {}
     for row in _mixed(cells):
         benchmarks: dict[str, list[str]] = {}
@@ -158,7 +158,7 @@ def _within(name: str, cells: _Cells) -> list[str]:
 
 
 def _between(name: str, cells: _Cells, methods: Mapping[str, str]) -> list[str]:
-    """What differs between rows; benchmark by benchmark where one row alone has several values."""
+    """Describe the differences between rows; per benchmark where one row alone has several values."""
     if not _mixed(cells):
         whole = {row: _union(values.values()) for row, values in cells.items()}
         return _difference(name, whole, methods, "")
@@ -194,7 +194,7 @@ def _within_a_method(values: dict[str, _Values], methods: Mapping[str, str]) -> 
 
 
 def _not_recorded(name: str, cells: _Cells) -> list[str]:
-    """One quiet line for what older traces do not say."""
+    """Return one quiet line on conditions that older traces do not hold."""
     rows = [row for row, values in cells.items() if not all(values.values())]
     return [f"{name}: not recorded in all traces of {', '.join(rows)}"] if rows else []
 
@@ -204,7 +204,7 @@ def _listing(groups: Mapping[str, list[str]]) -> str:
 
 
 def _documents(lineup: Lineup) -> Iterable[str]:
-    """Warnings for tasks whose rows were not run on the same documents."""
+    """Warn of tasks whose rows were not run on the same documents."""
     for task, frames in lineup.frames.items():
         first, *others = same_documents(frames)
         if others:

@@ -11,15 +11,18 @@ Values = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 def interval(samples: Sequence[Values], seed: int = 0) -> tuple[float, float] | None:
-    """95 % percentile bootstrap interval of the mean over benchmarks of each benchmark's mean.
+    """Compute the 95 % percentile bootstrap interval of the mean over benchmarks of each benchmark's mean.
 
     Args:
-        samples: per benchmark, the scores of its samples; one benchmark gives the interval of its mean. Each is
-            resampled on its own.
+        samples: [n] scores per benchmark; one benchmark gives the interval of its mean. Each is resampled on its own.
         seed: of the resampling.
 
     Returns:
         (low, high) in the unit of the scores; None where a benchmark has fewer than two samples.
+
+    Example:
+        >>> interval([np.array([1.0, 1.0, 1.0]), np.array([0.0, 0.0])])  # without spread within the benchmarks
+        (0.5, 0.5)
     """
     if not samples or min(map(len, samples)) < 2:
         return None

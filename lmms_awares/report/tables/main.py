@@ -12,14 +12,14 @@ LONG_COLUMNS = ("method", "nominal", "benchmark", "score", "rtr", "call_rate", "
 
 
 def long_table(summary: pd.DataFrame) -> pd.DataFrame:
-    """One row per method and benchmark, columns `LONG_COLUMNS`.
+    """Make one row per method and benchmark, columns `LONG_COLUMNS`.
 
     Args:
         summary: of `lmms_awares.report.read.lineup.Lineup`.
 
     Returns:
         `score` 0..100, `rtr` measured, `nominal` the fixed budget where the method has one, `latency_s` the mean per
-        sample in seconds, `n` the samples that the means are over (failed ones left out).
+        sample in seconds, `n` the samples behind the means (failed ones left out).
     """
     both = summary["task"].map(is_mini).nunique() > 1
     prefix = summary["task"].map(lambda task: "mini_" if both and is_mini(task) else "")
@@ -33,9 +33,9 @@ def long_table(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def main_table(lineup: Lineup, *, intervals: bool = False) -> Table:
-    """The paper's Table 1: score and RTR per benchmark, their averages; nominal RTR and latency beside them.
+    """Make the paper's Table 1: score and RTR per benchmark and their averages; nominal RTR and latency beside them.
 
-    A row that lacks a benchmark of the table has no average: it would not compare. The average of a row whose
+    A row that lacks a benchmark of the table has no average, as it would not compare. The average of a row whose
     conditions or documents do not compare is marked (`mixtures`).
 
     Args:
@@ -73,7 +73,7 @@ def _benchmark_cells(task: str, values: pd.Series, scores: Values | None) -> dic
 
 
 def _scores(lineup: Lineup) -> dict[tuple[str, str], Values]:
-    """Scores, 0..100, by row and task."""
+    """Return the scores, 0..100, by row and task."""
     found = {}
     for row, frames in lineup.rows.items():
         for task, frame in frames.items():

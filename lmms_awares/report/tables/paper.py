@@ -15,7 +15,7 @@ NUMBERS = {"main": 1, "latency": 5, "length": 6, "cdp": 7, "calls": 8, "format":
 
 
 def published(kind: str) -> Table:
-    """The paper's table of one kind.
+    """Return the paper's table of one kind.
 
     Raises:
         RunError: the paper has none.
@@ -26,7 +26,7 @@ def published(kind: str) -> Table:
 
 
 def paper_table(number: int) -> Table:
-    """Table `number`, 1 to 11, every cell as printed."""
+    """Read table `number`, 1 to 11, every cell as printed."""
     frame = pd.read_csv(FOLDER / f"table{number}.csv", dtype=str, keep_default_na=False)
     frame.columns = pd.MultiIndex.from_tuples([_heading(name) for name in frame.columns])
     return Table(f"Paper, Table {number}", frame, [_SOURCE])
@@ -38,9 +38,9 @@ def _heading(name: str) -> tuple[str, str]:
 
 
 def with_published(table: Table) -> Table:
-    """A main table with the published rows of Table 1 below its own, in the columns that both have.
+    """Append the published rows of Table 1 to a main table, in the columns that both have.
 
-    An average is shown where the table is of those six benchmarks and no other.
+    A published average is shown where the table is of those six benchmarks and no other.
     """
     frame = paper_table(1).frame.rename(columns={"Acc": "score", "Average": "average", "Model": "method"})
     if _benchmarks(frame) != _benchmarks(table.frame):
@@ -55,5 +55,5 @@ def with_published(table: Table) -> Table:
 
 
 def _benchmarks(frame: pd.DataFrame) -> set[str]:
-    """Titles that have a score, the average among them."""
+    """Return the titles that have a score, the average among them."""
     return {str(column[0]) for column in frame.columns if column[1] == "score"}

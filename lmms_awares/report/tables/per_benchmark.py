@@ -18,7 +18,7 @@ _WRONG = 0.5  # a score below it; only DocVQA's ANLS is graded, and it is 0 wher
 
 
 def latency_table(lineup: Lineup) -> Table:
-    """Table 5: score and mean wall clock per sample; behind them where the average goes, and the speed of decoding."""
+    """Make Table 5: score and mean wall clock per sample in seconds, its parts, and the speed of decoding."""
     mixed = mixtures(lineup)
     frame = _per_benchmark(
         lineup.rows,
@@ -57,7 +57,7 @@ def _parts(frames: dict[str, pd.DataFrame], tasks: list[str]) -> dict[str, str]:
 
 
 def length_table(lineup: Lineup) -> Table:
-    """Table 6: characters of all assistant text, mean and standard deviation; new tokens beside them."""
+    """Make Table 6: characters of all assistant text, mean and standard deviation; new tokens beside them."""
     rows, table = lineup.rows, []
     for task in lineup.tasks:
         found = {row: answered(frames[task]) for row, frames in rows.items() if task in frames}
@@ -74,7 +74,7 @@ def length_table(lineup: Lineup) -> Table:
 
 
 def hard_table(lineup: Lineup) -> Table:
-    """Scores on the samples alone that the low-res view gets wrong.
+    """Make a table of scores on those samples alone that the low-res view gets wrong.
 
     Raises:
         RunError: no low-res run among the sources.
@@ -89,7 +89,7 @@ def hard_table(lineup: Lineup) -> Table:
     hard = {task: _wrong(frame) for task, frame in reference.items()}
 
     def _shares(task: str, frame: pd.DataFrame) -> bool:
-        """Numbers of documents say nothing where the documents are others."""
+        """Return True where a row has the low-res run's documents; their numbers alone would not tell."""
         return task in hard and not changed(reference[task], frame)
 
     kept: Frames = {
@@ -118,7 +118,7 @@ def hard_table(lineup: Lineup) -> Table:
 
 
 def split_table(lineup: Lineup, labels_of: Callable[[Source], pd.DataFrame]) -> Table:
-    """Scores on the samples for which the low-res view is said to suffice (LR), and on the others (HR).
+    """Make a table of scores on samples for which the low-res view suffices by label (LR), and on the others (HR).
 
     Args:
         lineup, labels_of: as for `cdp_table`.
@@ -145,7 +145,7 @@ def _wrong(frame: pd.DataFrame) -> pd.Series:
 def _per_benchmark(
     rows: Frames, tasks: list[str], mixed: Mixtures, measures: dict[str, tuple[Callable[[pd.DataFrame], float], int]]
 ) -> pd.DataFrame:
-    """Each measure (function and digits) per benchmark, and its average where a row has all benchmarks.
+    """Return each measure (function and digits) per benchmark, and its average where a row has all benchmarks.
 
     The average of a row in `mixed` is marked.
     """

@@ -1,10 +1,10 @@
-"""What a run's summary gives cause to warn of."""
+"""Warnings about a run's summary."""
 
 import pandas as pd
 
 
 def remarks(table: pd.DataFrame) -> list[str]:
-    """Warnings that belong under a table."""
+    """Return the warnings that belong under a table."""
     lines = []
     for _, row in table[table["failed"] > 0].iterrows():
         lines.append(

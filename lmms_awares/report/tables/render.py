@@ -18,14 +18,14 @@ _LATEX = str.maketrans(
 
 
 def terminal(table: Table) -> str:
-    """Aligned text; the notes below."""
+    """Render as aligned text, the notes below."""
     headings = [f"{group}\n{name}" for group, name in _merged(table)]
     body = tabulate(table.frame.to_numpy().tolist(), headings, disable_numparse=True, stralign="right")
     return "\n".join([table.title, body, *table.notes])
 
 
 def markdown(table: Table) -> str:
-    """A pipe table as GitHub shows it; the notes as a list."""
+    """Render as a pipe table for GitHub, the notes as a list."""
     rows = [[text.replace("|", r"\|").replace("*", r"\*") for text in row] for row in table.frame.to_numpy().tolist()]
     headings = [" ".join(column).strip().replace("*", r"\*") for column in table.frame.columns]
     alignment = ["left", *["right"] * (len(headings) - 1)]
@@ -35,13 +35,13 @@ def markdown(table: Table) -> str:
 
 
 def csv(table: Table) -> str:
-    """The same cells; headings joined by a blank. The notes stay out."""
+    """Render the same cells as CSV, two-level headings joined by a blank, without the notes."""
     frame = table.frame.set_axis([" ".join(column).strip() for column in table.frame.columns], axis="columns")
     return frame.to_csv(index=False).rstrip("\n")
 
 
 def latex(table: Table) -> str:
-    """A `table` environment with booktabs rules; needs `\\usepackage{booktabs}`. The notes as comments."""
+    """Render as a `table` environment with booktabs rules; needs `\\usepackage{booktabs}`. The notes are comments."""
     frame = table.frame
     shape = "l" + "r" * (frame.shape[1] - 1)
     columns = pd.MultiIndex.from_tuples([tuple(map(_escaped, column)) for column in frame.columns])
@@ -54,12 +54,12 @@ def latex(table: Table) -> str:
 
 
 def _escaped(text: str) -> str:
-    """For LaTeX; pandas would leave captions as they are, and `>` and `<`, which the default font prints as others."""
+    """Escape for LaTeX; pandas leaves captions alone, and `>` and `<`, which the default font prints as others."""
     return text.replace(">=", "\0").translate(_LATEX)
 
 
 def html_page(table: Table) -> str:
-    """A page of its own, without anything from outside."""
+    """Render as a page of its own, without anything from outside."""
     style = (
         "body{font-family:sans-serif}table{border-collapse:collapse}td,th{padding:.2em .6em;text-align:right;"
         "border:0;border-bottom:1px solid #ccc}td:first-child{text-align:left}"
@@ -73,12 +73,12 @@ def html_page(table: Table) -> str:
 
 
 def html_table(table: Table) -> str:
-    """The table alone, to put into a page."""
+    """Render the table alone, to put into a page."""
     return table.frame.to_html(index=False, escape=True, border=0)
 
 
 def _merged(table: Table) -> list[tuple[str, str]]:
-    """Headings with each group named at its first column only."""
+    """Return the headings with each group named at its first column only."""
     columns = list(table.frame.columns)
     before = [None, *(column[0] for column in columns)]
     return [("" if column[0] == last else column[0], column[1]) for column, last in zip(columns, before, strict=False)]
@@ -95,11 +95,12 @@ FILES = {"markdown": "table.md", "csv": "table_wide.csv", "latex": "table.tex", 
 
 
 def write(tables: list[Table], folder: Path) -> None:
-    """Write the first table as `FILES` into `folder`, which is made where missing; the others stand below it in the
-    files that can hold several.
+    """Write the first table as `FILES` into `folder`, which is made where missing.
+
+    The other tables come below it in the formats that can hold several.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the folder or a file cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Printing one run's summary on a terminal."""
+"""A run's summary on a terminal."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ _DIGITS = {"score": 2, "rtr": 3, "rtr_pooled": 3, "call_rate": 3, "latency_s": 3
 
 
 def print_summary(table: pd.DataFrame, source: Path) -> None:
-    """Print one run's rows, their mean, and what to know about them."""
+    """Print one run's rows, their mean, and the warnings about them."""
     console = Console()
     view = Table(title=str(table["method"].iloc[0]) if len(table) else "no tasks", title_justify="left")
     for column, heading in _HEADINGS.items():

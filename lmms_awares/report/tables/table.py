@@ -1,5 +1,6 @@
-"""A table: text cells under headings, and what to know about them."""
+"""A table: text cells under headings, and notes about them."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +9,7 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Table:
-    """Something to render: text cells under two-level headings, and what to know about them."""
+    """A table to render: text cells under two-level headings, and notes about them."""
 
     title: str
     frame: pd.DataFrame
@@ -16,15 +17,32 @@ class Table:
 
 
 def cell(value: Any, digits: int) -> str:
-    """A number as text; `-` where there is none."""
+    """Format a number as text; `-` where there is none.
+
+    Example:
+        >>> cell(0.256, 2), cell(None, 2)
+        ('0.26', '-')
+    """
     return "-" if value is None or pd.isna(value) else f"{value:.{digits}f}"
 
 
+def rounded(value: Any, figures: int = 3) -> str:
+    """A number with so many significant digits at least, and no exponent; `-` where there is none.
+
+    Example:
+        >>> rounded(0.0031415), rounded(3.1415), rounded(3141.5)
+        ('0.00314', '3.14', '3142')
+    """
+    if value is None or pd.isna(value) or value == 0:
+        return cell(value, figures - 1)
+    return cell(value, max(0, figures - 1 - math.floor(math.log10(abs(value)))))
+
+
 def frame_of(rows: list[dict[tuple[str, str], str]]) -> pd.DataFrame:
-    """Rows of cells under the first row's headings."""
+    """Return a frame of rows of cells under the first row's headings."""
     return pd.DataFrame([list(row.values()) for row in rows], columns=pd.MultiIndex.from_tuples(rows[0]))
 
 
 def numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns of numbers and None as floats."""
+    """Convert columns of numbers and None to floats."""
     return frame.apply(pd.to_numeric).astype(float)

@@ -1,0 +1,210 @@
+"""Real servers, which `bash .ci/engine.sh` installs: answers, calls, crops and counts equal this process's.
+
+vLLM serves the tiny checkpoint and its VisionThink adapter; another one is started without the flag for the content
+format; `transformers serve` is the third. All in float32 on the CPU.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from lmms_awares.mini.demo import checkpoint as shipped
+from lmms_awares.trace import unseal
+
+ROOT = Path(__file__).parent.parent
+PYTHON = Path(os.environ.get("AWARES_VLLM", ROOT / ".venv-vllm")) / "bin" / "python"
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-vllm; bash .ci/engine.sh makes it"),
+]
+FORMAT = ("--chat-template-content-format", "openai")
+ADAPTER = ("--enable-lora", "--max-lora-rank", "16", "--lora-modules", f"visionthink={shipped() / 'visionthink'}")
+STARTED_S = 420  # two servers start side by side, beside the other tests
+EQUAL = (
+    *("full_tokens", "lowres_tokens", "crops", "visual_tokens", "visual_tokens_processed", "rtr", "tool_call"),
+    *("response_chars", "truncated", "failed", "image_digest", "prompt", "method"),
+)
+
+
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+class Server:
+    """A process that serves; `url` once it does."""
+
+    def __init__(self, command, log, **environment):
+        self.log, self.url = log, None
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | environment,
+                start_new_session=True,  # its workers end with it
+            )
+
+    def wait(self, address, path):
+        until = time.monotonic() + STARTED_S
+        while time.monotonic() < until and self.process.poll() is None:
+            try:
+                if httpx2.get(address + path, timeout=5).status_code == 200:
+                    self.url = f"{address}/v1"
+                    return self
+            except httpx2.HTTPError:
+                time.sleep(1)
+        pytest.fail(f"the server did not start:\n{self.log.read_text()[-3000:]}")
+
+    def stop(self):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def vllm(log, at, *flags):
+    command = [
+        *(str(PYTHON.with_name("vllm")), "serve", str(shipped()), "--served-model-name", "tiny"),
+        *("--host", "127.0.0.1", "--port", str(at), "--dtype", "float32", "--max-model-len", "4096"),
+        *("--enforce-eager", "--distributed-executor-backend", "uni", "--generation-config", "vllm"),
+        *("--block-size", "32", "--enable-prompt-tokens-details"),
+        *("--limit-mm-per-prompt", '{"image": 12, "video": 0}'),
+        *flags,
+    ]
+    return Server(
+        command,
+        log,
+        VLLM_TARGET_DEVICE="cpu",
+        VLLM_CPU_KVCACHE_SPACE="1",
+        VLLM_CPU_OMP_THREADS_BIND="nobind",
+        VLLM_ENABLE_V1_MULTIPROCESSING="0",
+        VLLM_NO_USAGE_STATS="1",
+    )
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory):
+    """vLLM as it should be, and without the flag."""
+    folder, ports = tmp_path_factory.mktemp("servers"), (port(), port())
+    started = [
+        vllm(folder / "good.log", ports[0], *FORMAT, *ADAPTER),
+        vllm(folder / "trap.log", ports[1]),
+    ]
+    try:
+        yield [server.wait(f"http://127.0.0.1:{at}", "/health") for server, at in zip(started, ports, strict=True)]
+    finally:
+        for server in started:
+            server.stop()
+
+
+def evaluate(model, folder, arguments, *more, wait=True):
+    """`awares eval` on the mini suite in a process of its own."""
+    command = [
+        *(sys.executable, "-m", "lmms_awares", "eval", "--model", model, "--tasks", "awares_mini"),
+        *("--model_args", f"pretrained={shipped()},{arguments}", "--output_path", str(folder), *more),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=environment
+    )
+    if not wait:
+        return process
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output[-3000:]
+    return rows(folder)
+
+
+def rows(folder):
+    """What both engines must agree on, by task and document; and the traces."""
+    found, traces = {}, {}
+    for file in folder.rglob("*_samples_*.jsonl"):
+        task = file.name.partition("_samples_")[2]
+        for line in file.read_text().splitlines():
+            row = json.loads(line)
+            trace, key = row["awares"], (task, row["doc_id"])
+            turns = [(turn["text"], turn["new_tokens"], turn["prompt_tokens"]) for turn in trace["turns"]]
+            answer, _ = unseal(row["filtered_resps"][0])
+            found[key] = {name: trace[name] for name in EQUAL} | {
+                "turns": turns,
+                "answer": answer,
+                "score": row["score"],
+            }
+            traces[key] = trace
+    return found, traces
+
+
+METHODS = {
+    "awares": "tiny",
+    "qwen2_5_vl_full": "tiny",
+    "qwen2_5_vl_lowres": "tiny",
+    "visionthink": "visionthink",
+}
+
+
+@pytest.mark.parametrize("model", METHODS)
+def test_vllm_answers_as_this_process(servers, tmp_path, model):
+    """All 384 documents of the mini suite."""
+    adapter = f",adapter={shipped() / 'visionthink'}" if model == "visionthink" else ""
+    here, _ = evaluate(model, tmp_path / "here", f"dtype=float32{adapter}", "--batch_size", "16")
+    served = f"base_url={servers[0].url},served_model={METHODS[model]}"
+    there, traces = evaluate(model, tmp_path / "there", served)
+    assert len(here) == 384
+    assert there == here
+    assert {trace["conditions"]["engine"] for trace in traces.values()} == {"vllm 0.32.0"}
+    second = [trace["turns"][1]["cached_tokens"] for trace in traces.values() if len(trace["turns"]) == 2]
+    if model in ("awares", "visionthink"):
+        assert len(second) > 100
+        assert min(second) > 0, "every turn 2 found some of turn 1 in the server's cache"
+
+
+def test_a_killed_run_resumes(servers, tmp_path):
+    served = f"base_url={servers[0].url},served_model=tiny,concurrency=4"
+    whole, _ = evaluate("awares", tmp_path / "whole", served)
+    run = evaluate("awares", tmp_path / "killed", served, wait=False)
+    journal = tmp_path / "killed" / "journal.jsonl"
+    until = time.monotonic() + 300
+    while time.monotonic() < until and not (journal.exists() and journal.read_bytes().count(b"\n") > 60):
+        time.sleep(0.05)
+    run.kill()
+    run.communicate()
+    kept = journal.read_bytes().count(b"\n")
+    assert 60 <= kept < 384
+    resumed, traces = evaluate("awares", tmp_path / "killed", served)
+    assert resumed == whole
+    assert kept - 1 <= sum(trace["reused"] for trace in traces.values()) <= kept, "a line may be torn"
+
+
+def test_a_server_with_the_other_content_format_is_caught(servers, tmp_path):
+    served = f"base_url={servers[1].url},served_model=tiny"
+    run = evaluate("awares", tmp_path, served, wait=False)
+    output, _ = run.communicate(timeout=300)
+    assert run.returncode == 2
+    assert "counts" in output and "--chat-template-content-format openai" in output
+    assert not list(tmp_path.rglob("*_results.json"))
+
+
+def test_transformers_serve_answers_as_this_process(tmp_path):
+    """64 documents; it does not tell what it caches."""
+    at = port()
+    script = Path(__file__).with_name("transformers_serve.py")
+    server = Server([str(PYTHON), str(script), str(shipped()), str(at)], tmp_path / "serve.log")
+    try:
+        server.wait(f"http://127.0.0.1:{at}", "/health")
+        limit = ("--limit", "11")  # of each of the six
+        here, _ = evaluate("awares", tmp_path / "here", "dtype=float32", "--batch_size", "16", *limit)
+        there, traces = evaluate("awares", tmp_path / "there", f"base_url={server.url},concurrency=2", *limit)
+    finally:
+        server.stop()
+    assert len(here) == 66
+    assert there == here
+    cached = {turn["cached_tokens"] for trace in traces.values() for turn in trace["turns"]}
+    assert cached == {None}
