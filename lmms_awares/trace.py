@@ -47,6 +47,7 @@ class TurnTrace(_Strict):
         text: the assistant's reply.
         new_tokens: generated tokens.
         seconds: encoding, prefill and decoding together.
+        preprocess_s: rendering and patching what this turn shows; None for a first turn, whose own is the trace's.
         vision_s: the vision tower, and a pruner between tower and language model; None where an engine does not tell
             this part apart.
         prefill_s: the language model up to the first token, on a server from the request to the first token; None
@@ -60,6 +61,7 @@ class TurnTrace(_Strict):
     text: str
     new_tokens: int
     seconds: float
+    preprocess_s: float | None = None
     vision_s: float | None = None
     prefill_s: float | None = None
     decode_s: float | None = None

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SMALLEST = {
+    "batches.py": (["--samples", "12", "--batch-size", "4", "--repeats", "1"], "0 answers differ"),
     "overhead.py": (["--samples", "6"], "generate and encode"),
     "report_scale.py": (["--runs", "2", "--share", "0.01"], "2 runs"),
     "regress_rates.py": (["--repeats", "2", "--documents", "100"], "2.00 |"),

@@ -113,9 +113,40 @@ def test_runs_of_one_method_over_other_tasks_share_a_row(tmp_path):
     assert len(main_table(collect([*runs, both])).frame) == 3  # the same method twice: told apart by folder
 
 
+def test_where_the_latency_goes_by_hand(tmp_path):
+    """Sums over turns, means over samples, means over benchmarks; a part that one turn does not say is unknown."""
+
+    def turn(tokens, vision, prefill, decode, **fields):
+        times = {"vision_s": vision, "prefill_s": prefill, "decode_s": decode}
+        return {"text": "x", "new_tokens": tokens, "seconds": 9.0, **times, **fields}
+
+    direct = sample(1.0, latency=4.0, preprocess_s=0.5, turns=[turn(5, 1.0, 2.0, 1.0)])
+    called = [turn(3, 1.0, 1.0, 0.5), turn(2, 2.0, 0.0, 0.5, preprocess_s=0.25)]
+    called = sample(1.0, ids=["0"], latency=8.0, preprocess_s=0.25, turns=called)
+    quick = sample(1.0, latency=1.0, preprocess_s=0.5, turns=[turn(1, 0.5, 0.5, 0.0)])
+    run = write(tmp_path / "told", {CHART: [direct, called], POPE: [quick, failed()]})
+    row = cells(per_benchmark.latency_table(collect([run])), "awares")
+    parts = {name.removeprefix("of the average "): text for name, text in row.items() if "of the average" in name}
+    assert parts == {
+        "preprocess s": "0.500",  # ((0.5 + 0.5) / 2 + 0.5) / 2
+        "vision s": "1.250",  # ((1 + 3) / 2 + 0.5) / 2
+        "prefill s": "1.000",  # ((2 + 1) / 2 + 0.5) / 2
+        "decode s": "0.500",  # ((1 + 1) / 2 + 0) / 2
+        "tokens/s": "3.5",  # (4 + 2 + 1 + 0) tokens behind the first ones in 2 s
+    }
+    assert row["average latency s"] == "3.500"
+    direct["awares"]["turns"][0]["vision_s"] = None
+    called["awares"]["turns"][1]["preprocess_s"] = None  # as before schema 4: only the first turn's is known
+    run = write(tmp_path / "silent", {CHART: [direct, called], POPE: [quick]})
+    row = cells(per_benchmark.latency_table(collect([run])), "awares")
+    silent = [row[f"of the average {part} s"] for part in ("preprocess", "vision", "prefill", "decode")]
+    assert silent == ["-", "-", "1.000", "0.500"]
+
+
 def test_latency_length_calls_and_form_by_hand(pair):
     lineup = collect(pair)
     assert cells(per_benchmark.latency_table(lineup), "awares")["ChartQA latency s"] == "3.000"
+    assert cells(per_benchmark.latency_table(lineup), "awares")["of the average decode s"] == "-"  # nobody says it
     row = cells(per_benchmark.length_table(lineup), "ChartQA", "benchmark")
     assert row["awares chars"] == "4.0 ± 0.0"
     assert row["awares tokens"] == "3.3"  # two calls of two turns, one answer of one, 2 tokens each

@@ -63,6 +63,7 @@ def samples(folder, task="awares_pope"):
 
 
 VARYING = ("preprocess_s", "latency_s", "batch_size", "reused")
+TURN_TIMES = ("seconds", "preprocess_s", "vision_s", "prefill_s", "decode_s")
 
 
 def stable(rows):
@@ -70,7 +71,7 @@ def stable(rows):
     clean = []
     for row in rows:
         trace = {k: v for k, v in row["awares"].items() if k not in VARYING}
-        trace["turns"] = [{**turn, "seconds": 0} for turn in trace["turns"]]
+        trace["turns"] = [{**turn, **dict.fromkeys(TURN_TIMES, 0)} for turn in trace["turns"]]
         clean.append({"doc_id": row["doc_id"], "score": row["score"], "rtr": row["rtr"], "trace": trace})
     return clean
 

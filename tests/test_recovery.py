@@ -63,7 +63,8 @@ def test_known_and_other_errors(name):
 
 
 @pytest.mark.parametrize("name", OUT_OF_MEMORY)
-def test_a_batch_is_halved_until_it_fits(build, docs, monkeypatch, name):
+def test_a_batch_is_halved_until_it_fits(build, monkeypatch, name):
+    docs = [document((420, 336), seed) for seed in range(6)]  # of one length, so that all of them are one batch
     alone = answers(build(), docs)
     model = build(batch_size=6)
     short_of_memory(model, monkeypatch, lambda rows, _: rows <= 2, OUT_OF_MEMORY[name])

@@ -250,7 +250,7 @@ def test_row_has_the_keys_that_reports_rely_on() -> None:
     assert row["image_size"] == [640, 480]
     assert row["crops"] == [{"id": "0", "tokens": 96}, {"id": "5", "tokens": 184}]
     assert {"status", "ids", "text"} <= set(row["tool_call"])
-    keys = "text new_tokens seconds vision_s prefill_s decode_s prompt_tokens cached_tokens"
+    keys = "text new_tokens seconds preprocess_s vision_s prefill_s decode_s prompt_tokens cached_tokens"
     assert set(keys.split()) == set(row["turns"][0])
     assert {"flops", "kv_bytes"} <= set(row)
     assert json.loads(make_trace(tool_call=None).model_dump_json())["tool_call"] is None

@@ -22,14 +22,14 @@ With a pruner that keeps the second of row 0's four image tokens, and both of ro
 Each packed column has the position that it has in the whole conversation, as if nothing had been dropped.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache, GenerationConfig
+from transformers import DynamicCache, GenerationConfig, StoppingCriteriaList
 
+from lmms_awares.engine.clock import Stages
 from lmms_awares.engine.turns import Reply
 from lmms_awares.families import Family, Model, family_of
 from lmms_awares.pruning.base import Kept, Pruner
@@ -124,10 +124,11 @@ class Conversation:
             suppress_tokens: ids that must not be generated.
             keep: tokens of a turn that stay in the conversation; what a row generates beyond is a hole.
         """
-        started = self._clock()
+        stages = Stages(self._ids.device)
         prompts, cached = self._mask.sum(1).tolist(), self._cached()
         with self._pruner.attached(self._model):
             images = self._encode()
+            stages.mark_encoded()
             self._pack(images)
             ids, mask = self._shown()
             out = self._model.generate(
@@ -135,6 +136,7 @@ class Conversation:
                 attention_mask=mask,
                 position_ids=self._positions(),
                 past_key_values=self._cache,
+                stopping_criteria=StoppingCriteriaList([stages]),
                 generation_config=GenerationConfig(
                     max_new_tokens=max_new_tokens,
                     do_sample=temperature > 0,
@@ -148,7 +150,7 @@ class Conversation:
                 **_as_features(self._family, images),
             )
             visual = self._count()
-        seconds = self._clock() - started
+        seconds, times = stages.finish()
         self._cache = out.past_key_values if self._reuse else None
         new = out.sequences[:, ids.shape[1] :]
         is_end = torch.isin(new, torch.tensor(self._ends, device=new.device)).long()
@@ -172,6 +174,7 @@ class Conversation:
                 closed=bool((spoken[row] * is_closing[row]).any()),
                 seconds=seconds,
                 visual=visual[row],
+                times=times,
                 prompt_tokens=prompts[row],
                 cached_tokens=cached[row],
                 logits=logits[row, :length] if logits is not None else None,
@@ -258,11 +261,6 @@ class Conversation:
             pad([s.is_image for s in segments], 0).bool(),
             pad([torch.ones_like(s.ids) for s in segments], 0),
         )
-
-    def _clock(self) -> float:
-        if self._ids.is_cuda:
-            torch.cuda.synchronize(self._ids.device)
-        return time.perf_counter()
 
 
 def question_of(segments: Sequence[Segment], closing_id: int) -> torch.Tensor:

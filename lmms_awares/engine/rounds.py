@@ -12,11 +12,16 @@ from lmms_awares.protocol.base import AnyCall
 
 @dataclass(frozen=True)
 class Second(Generic[AnyCall]):
-    """A second round: the call that led to it, the user turn that answered the call, and what was then said."""
+    """A second round: the call that led to it, the user turn that answered the call, and what was then said.
+
+    Attributes:
+        preprocess_s: making the user turns of the whole batch, seconds.
+    """
 
     call: AnyCall
     turn: Prepared
     reply: Reply
+    preprocess_s: float
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def two_rounds(
         rendering = time.perf_counter() - between
         finals = talk.generate(second)
         for (row, (call, turn)), final in zip(responses.items(), finals, strict=True):
-            seconds[row] = Second(call, turn, final)
+            seconds[row] = Second(call, turn, final, rendering)
 
     def elapsed(row: int) -> float:
         later = seconds.get(row)

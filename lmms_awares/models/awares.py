@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from PIL import Image
 
 from lmms_awares.engine.crop_turns import crop_turn, requested
-from lmms_awares.engine.turns import Prepared, Turn
+from lmms_awares.engine.turns import Prepared, Times, Turn
 from lmms_awares.errors import SampleError
 from lmms_awares.models.config import AwaresArgs
 from lmms_awares.models.decisions import ASK, DIRECT, Decision
@@ -108,10 +108,11 @@ class Awares(TwoTurns[ToolCall]):
                 outcomes[row] = self.called_outcome(
                     samples[row],
                     calls[row],
-                    first=TurnTrace(text=calls[row].text, new_tokens=0, seconds=0.0),
+                    first=TurnTrace(text=calls[row].text, new_tokens=0, seconds=0.0, **asdict(Times(0.0, 0.0, 0.0))),
                     turn=turn,
                     final=final,
                     latency=rendering + final.seconds,
+                    preprocess_s=rendering,
                     forced=True,
                 )
         return [outcomes[row] for row in range(len(samples))]

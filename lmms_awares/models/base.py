@@ -1,12 +1,12 @@
 """What all methods share: requests, journal, failures, traces. A method says how it answers a batch; no torch here.
 
 request ──► _prepare ──► Sample ──► answer (the method's) ──► Outcome ──► records.finished ──► Entry ──► lmms-eval
-                │                                                                               ▲
+                │          └ windows.py: which ones together                                    ▲
                 └──────── answered before (journal), or cannot be (SampleError) ────────────────┘
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -22,21 +22,21 @@ from lmms_awares.engine.turns import Decoding, Message, Opening, Reply, Talk
 from lmms_awares.errors import SampleError
 from lmms_awares.journal import Entry, Journal, digest
 from lmms_awares.models import records
+from lmms_awares.models.answering import Answering
 from lmms_awares.models.config import CommonArgs, parse_args
 from lmms_awares.models.decisions import DIRECT, Decision
-from lmms_awares.models.host import HostModel
 from lmms_awares.models.image_sizes import Headers
-from lmms_awares.models.recovery import Answered, answer_within_memory, is_of_one_sample
-from lmms_awares.models.sample import Address, Outcome, Sample, quoted, read_images
+from lmms_awares.models.prefetch import default_workers
+from lmms_awares.models.recovery import is_of_one_sample
+from lmms_awares.models.sample import Address, Outcome, Sample, messages_of, read_images
 from lmms_awares.models.server_args import check_batch_size
-from lmms_awares.models.side_by_side import side_by_side
 from lmms_awares.protocol.prompts import foreign_prompt
 from lmms_awares.provenance import code_hash
 from lmms_awares.trace import Conditions, FirstView, TurnTrace, method_name
 from lmms_awares.views import FULL, ViewPlan, plan_views, show
 
 
-class Method(HostModel):
+class Method(Answering):
     """Base of all methods; answers in one turn, and is not registered itself.
 
     Args:
@@ -71,6 +71,9 @@ class Method(HostModel):
             logger.warning(warning)
         check_batch_size(self.args, self.batch_size)
         self.engine = open_engine(self.args, str(self._device))
+        self._conditions = self.engine.conditions()  # now: a worker cannot ask the device for its name
+        workers = self.args.workers
+        self.workers = default_workers(str(self._device), self._world_size) if workers is None else workers
         self._code = code_hash(*(type(pruner) for pruner in [self.engine.pruner] if pruner))
         checkpoint.check_hashes(self.args, self.engine.revision, checkpoint.setup_hash(self._prompts))
         self._journal = Journal(self.args.journal, self._rank) if self.args.journal else None
@@ -174,16 +177,14 @@ class Method(HostModel):
         """Hex digest that seeds whatever is random about a sample."""
         return digest(self.args.seed, asdict(at))
 
-    def run_batches(self, waiting: Iterable[list[tuple[Instance, int]]]) -> Iterator[tuple[list[Entry], int]]:
-        """Each batch in turn, or as many at a time as the engine answers."""
-        return side_by_side(self.run_batch, waiting, self.engine.parallel, stop=self.engine.close)
-
     def planned_tokens(self, request: Instance) -> int:
         """Visual tokens that a request's first view costs by its plan; 0 where the request cannot be answered."""
         _, doc_to_messages, _, doc_id, task, split = request.args
         try:
             images = self._headers.images(self.task_dict[task][split], doc_id)
-            images = images or read_images(self._load(Address(task, split, doc_id), doc_to_messages)[1])
+            images = images or read_images(
+                messages_of(self.task_dict[task][split][doc_id], doc_to_messages, self.engine.quote)
+            )
             plans = [self.plan(image) for image in images]
         except Exception as error:
             if not is_of_one_sample(error):
@@ -193,75 +194,40 @@ class Method(HostModel):
 
     # Plumbing -----------------------------------------------------------------------------------------------------
 
-    def run_batch(self, requests: Sequence[tuple[Instance, int]]) -> tuple[list[Entry], int]:
-        """Entries of a batch of (request, how often its document came before), and the tokens generated for them."""
-        finished: dict[int, Entry] = {}
-        waiting: dict[int, tuple[str, Sample]] = {}
-        for index, (request, repeat) in enumerate(requests):
-            result = self._prepare(request, repeat)
-            if isinstance(result, Entry):
-                finished[index] = result
-            else:
-                waiting[index] = result
-        if waiting:
-            samples = [sample for _, sample in waiting.values()]
-            for (index, (key, sample)), done in zip(waiting.items(), self._recovering(samples), strict=True):
-                if isinstance(done.outcome, SampleError):
-                    finished[index] = self._failed(sample.at, done.outcome, sample.images)
-                    continue
-                finished[index] = records.finished(key, sample, done.outcome, self._identity, done.batch_size)
-                if self._journal and not requests[index][0].metadata.get("__padding_only__"):
-                    self._journal.add(finished[index])
-        generated = sum(finished[index].output_tokens for index in waiting)
-        return [finished[index] for index in range(len(requests))], generated
-
-    def _recovering(self, samples: Sequence[Sample]) -> Iterator[Answered]:
-        if samples[0].decoding.temperature == 0:
-            yield from answer_within_memory(self.answer, samples)
-            return
-        # One at a time, seeded by the sample: its answer must not depend on its batch or on what a resume skipped.
-        for sample in samples:
-            yield from answer_within_memory(self.answer, [sample])
-
     def _prepare(self, request: Instance, repeat: int) -> Entry | tuple[str, Sample]:
-        """A sample to generate with its key; or the finished entry: from the journal, or failed."""
+        """A sample to generate with its key; or the finished entry: from the journal, or failed.
+
+        A worker may run it: it leaves journal and log as they are.
+        """
         _, doc_to_messages, gen_kwargs, doc_id, task, split = request.args
         decoding = self.decoding(gen_kwargs)
         at = Address(task, split, doc_id, repeat if decoding.temperature else 0)
         started = time.perf_counter()
         images: list[Image.Image] = []
         try:
-            doc, messages = self._load(at, doc_to_messages)
+            doc = self.task_dict[at.task][at.split][at.doc_id]
+            messages = messages_of(doc, doc_to_messages, self.engine.quote)
             images = read_images(messages)
             self.check(doc, images, task)
             plans = [self.plan(image) for image in images]
             opening = Opening(self.arrange(messages), self._prompt.text)
             decision = self.decide(doc, plans, at)
             key = self._key(at, decoding, opening, images, decision)
-            if self._journal and (entry := self._journal.get(key)):
-                return records.reused(entry)
+            if entry := self._journaled(key):
+                return entry
             views = [show(image, plan, self.view) for image, plan in zip(images, plans, strict=True)]
             prompt = self.engine.prepare(replace(opening, views=views))
         except Exception as error:
             if not is_of_one_sample(error):
                 raise
-            return self._failed(at, error, images)
+            return records.failed(at, error, images, self._identity)
         seed = int(self.sample_seed(at)[:15], 16) if decoding.temperature else None
         return key, Sample(at, images, plans, prompt, decision, decoding, time.perf_counter() - started, seed)
-
-    def _load(
-        self, at: Address, doc_to_messages: Callable[[dict[str, Any]], list[Message]]
-    ) -> tuple[dict[str, Any], list[Message]]:
-        doc = self.task_dict[at.task][at.split][at.doc_id]
-        try:
-            return doc, [quoted(message, self.engine.quote) for message in doc_to_messages(doc)]
-        except (AttributeError, KeyError, TypeError) as error:  # a null where the task expects text
-            raise SampleError(f"the task cannot make a prompt of its document: {error!r}") from None
 
     def _key(
         self, at: Address, decoding: Decoding, opening: Opening, images: list[Image.Image], decision: Decision
     ) -> str:
-        conditions = {name: value for name, value in self.engine.conditions().items() if name != "device"}
+        conditions = {name: value for name, value in self._conditions.items() if name != "device"}
         return digest(
             self._code,
             self.engine.revision,
@@ -274,13 +240,6 @@ class Method(HostModel):
             asdict(decision),
             *(part for image in images for part in (image.size, image.tobytes())),
         )
-
-    def _failed(self, at: Address, error: Exception, images: list[Image.Image]) -> Entry:
-        entry = records.failed(at, error, images, self._identity)
-        logger.warning(f"{at.task} document {at.doc_id} failed: {entry.trace.failed}")
-        if self._journal:
-            self._journal.add(entry)
-        return entry
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
@@ -295,6 +254,6 @@ class Method(HostModel):
             "view": self.view,
             "prompt": self._prompt.label,
             "conditions": Conditions(
-                lowres_base=self.args.lowres_base, **self.engine.conditions(), **records.versions(self._code)
+                lowres_base=self.args.lowres_base, **self._conditions, **records.versions(self._code)
             ),
         }

@@ -35,6 +35,8 @@ class CommonArgs(ServerArgs):
         lowres_base: what the low-res view halves, see `lmms_awares.views.ViewPlan`.
         prompt: system prompt: `own`, `default` (the template's), a published name, or a file.
         seed: of sampling (temperature > 0), of policy=random, and of pruners that draw.
+        workers: processes that load, resize and patch images ahead; default: up to 4 with a GPU where there are cores
+            for them, else 0.
         journal: file (or folder) that records finished samples; a rerun with the same one resumes.
         rev: expected content hash of checkpoint and adapter, `sha-` and hex as `awares doctor` prints it; loading
             another fails.
@@ -55,6 +57,7 @@ class CommonArgs(ServerArgs):
     lowres_base: LowresBase = "processed"
     prompt: str | None = None
     seed: int = 0
+    workers: int | None = Field(default=None, ge=0)
     journal: Path | None = None
     rev: str | None = Field(default=None, pattern=_HASH)
     setup: str | None = Field(default=None, pattern=_HASH)
@@ -77,7 +80,7 @@ class CommonArgs(ServerArgs):
     def answer_settings(self) -> dict[str, Any]:
         """Settings that an answer depends on, for the journal's key; what loading resolves is added there."""
         resolved = {"pretrained", "adapter", "prompt", "dtype", "attn_implementation", "min_pixels", "max_pixels"}
-        without_effect = {"device_map", "journal", "rev", "setup"}
+        without_effect = {"device_map", "workers", "journal", "rev", "setup"}
         return without_server(self.model_dump(mode="json", exclude=resolved | without_effect))
 
 

@@ -2,7 +2,7 @@
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from accelerate import Accelerator
@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from lmms_awares.errors import ConfigError
 from lmms_awares.journal import Entry
-from lmms_awares.models.batching import batches, wants_trace
 from lmms_awares.models.together import Answer, answer_together
+from lmms_awares.models.windows import wants_trace
 from lmms_awares.ranks import current
 from lmms_awares.trace import seal
 
@@ -43,12 +43,8 @@ class HostModel(lmms):
         self._device = device if device and self._world_size == 1 else self.accelerator.device
 
     @abstractmethod
-    def run_batch(self, requests: Sequence[tuple[Instance, int]]) -> tuple[list[Entry], int]:
-        """Entries of a batch of (request, how often its document came before), and the tokens generated for them."""
-
-    def run_batches(self, waiting: Iterable[list[tuple[Instance, int]]]) -> Iterator[tuple[list[Entry], int]]:
-        """`run_batch` of each batch, in order."""
-        return map(self.run_batch, waiting)
+    def entries_of(self, requests: Sequence[Instance]) -> Iterator[tuple[int, Entry]]:
+        """Answer requests: the number of each and its entry, as soon as it is there, in any order."""
 
     @property
     def device(self) -> Any:
@@ -79,15 +75,14 @@ class HostModel(lmms):
 
     def answer_requests(self, requests: list[Instance]) -> list[Answer]:
         """Answer requests; each result is (text, token counts), the documented form that survives lmms-eval's cache."""
-        entries: list[Entry] = []
-        tokens = 0
+        entries: dict[int, Entry] = {}
         started = time.perf_counter()
         with tqdm(total=len(requests), disable=self.rank != 0, desc=self.model_id) as progress:
-            for done, generated in self.run_batches(batches(requests, self.batch_size)):
-                entries.extend(done)
-                tokens += generated
-                progress.update(len(done))
+            for number, entry in self.entries_of(requests):
+                entries[number] = entry
+                progress.update()
         elapsed = time.perf_counter() - started
+        tokens = sum(entry.output_tokens for entry in entries.values() if not entry.trace.reused)
         log_metrics(
             total_elapsed_time=elapsed,
             total_gen_tokens=tokens,
@@ -99,5 +94,5 @@ class HostModel(lmms):
                 seal(entry.answer, entry.trace) if wants_trace(request) else entry.answer,
                 {"input_tokens": entry.input_tokens, "output_tokens": entry.output_tokens},
             )
-            for request, entry in zip(requests, entries, strict=True)
+            for request, entry in ((request, entries[number]) for number, request in enumerate(requests))
         ]

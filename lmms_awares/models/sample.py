@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from PIL import Image
 
@@ -62,6 +63,20 @@ class Outcome:
     pruning: PruningTrace | None = None
     tool_call: ToolCallTrace | None = None
     crops: list[CropTrace] = field(default_factory=list)
+
+
+def messages_of(
+    doc: dict[str, Any], doc_to_messages: Callable[[dict[str, Any]], list[Message]], quote: Callable[[str], str]
+) -> list[Message]:
+    """A document's chat messages as the task makes them, with `quote` applied to their texts.
+
+    Raises:
+        SampleError: it cannot make any.
+    """
+    try:
+        return [quoted(message, quote) for message in doc_to_messages(doc)]
+    except (AttributeError, KeyError, TypeError) as error:  # a null where the task expects text
+        raise SampleError(f"the task cannot make a prompt of its document: {error!r}") from None
 
 
 def quoted(message: Message, quote: Callable[[str], str]) -> Message:

@@ -61,6 +61,7 @@ class TwoTurns(Method, Generic[AnyCall]):
         turn: Prepared,
         final: Reply,
         latency: float,
+        preprocess_s: float,
         again: int | float = 0,
         forced: bool = False,
     ) -> Outcome:
@@ -68,10 +69,11 @@ class TwoTurns(Method, Generic[AnyCall]):
 
         Args:
             turn: the user turn that showed it.
+            preprocess_s: making the user turns of the batch.
             again: visual tokens of turn 1 that turn 2 prefilled once more.
             forced: a control policy put the call into the model's mouth.
         """
-        last = self.turn_trace(final)
+        last = self.turn_trace(final).model_copy(update={"preprocess_s": preprocess_s})
         return Outcome(
             answer=last.text.strip(),
             visual_tokens=final.visual.counted,
@@ -98,5 +100,6 @@ class TwoTurns(Method, Generic[AnyCall]):
             turn=said.second.turn,
             final=said.second.reply,
             latency=said.seconds,
+            preprocess_s=said.second.preprocess_s,
             again=0 if reuse_cache else said.first.visual.counted,
         )

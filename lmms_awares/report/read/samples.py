@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from lmms_awares.errors import UserError
+from lmms_awares.report.read import turns
 from lmms_awares.trace import (
     EXECUTABLE,
     NAMED_SINCE,
@@ -43,7 +44,8 @@ _TRACE = pa.struct(
         "flops": pa.int64(),
         "kv_bytes": pa.int64(),
         "tool_call": pa.struct({"status": pa.string(), "ids": pa.list_(pa.string()), "forced": pa.bool_()}),
-        "turns": pa.list_(pa.struct({"new_tokens": pa.int64()})),
+        "turns": pa.list_(turns.FIELDS),
+        "preprocess_s": pa.float64(),
         "latency_s": pa.float64(),
         "response_chars": pa.int64(),
         "batch_size": pa.int64(),
@@ -90,7 +92,7 @@ def read_samples(file: Path, *, scored: bool, model_args: Mapping[str, str]) -> 
         (likewise of the image), both 0 where unknown, `score` (0..1; NaN where there is none), `failed` (reason
         or null), `no_input` (no token was given), `traced`, POPE's `truth` (`yes` or `no`) and `said_yes`, and of the
         trace: `model`, `policy`, `method`, `nominal`, `view`, `prompt`, `full_tokens`, `visual_tokens`, `rtr`,
-        `flops` and `kv_bytes` (null where unknown), `latency_s`, `response_chars`, `new_tokens` (all turns),
+        `flops` and `kv_bytes` (null where unknown), `latency_s`, `response_chars`, the sums of `turns.of_turns`,
         `batch_size`, `width`, `height`, `status` (of the tool call), `ids` (joined by commas), `forced`, `called`,
         `no_image` (the call got an error instead of an image), `truncated` (at the token limit), `reused` (from a
         journal), and the run's `CONDITIONS`.
@@ -194,7 +196,7 @@ def _flatten(table: pa.Table, model_args: Mapping[str, str]) -> pd.DataFrame:
         "said_yes": pc.fill_null(pc.equal(pc.struct_field(pope, "prediction"), "yes"), False),
         **{name: pc.struct_field(trace, name) for name in _COPIED},
         **_described(trace, model_args),
-        "new_tokens": _sum_of(pc.struct_field(trace, "turns"), "new_tokens"),
+        **turns.of_turns(pc.struct_field(trace, "turns"), pc.struct_field(trace, "preprocess_s")),
         "batch_size": pc.struct_field(trace, "batch_size"),
         "width": _element(size, 0),
         "height": _element(size, 1),
@@ -250,15 +252,6 @@ def _element(lists: pa.Array, index: int) -> pa.Array:
     long_enough = pc.greater(pc.list_value_length(lists), index)
     padded = pc.if_else(pc.fill_null(long_enough, False), lists, pa.scalar([None] * (index + 1), lists.type))
     return pc.list_element(padded, index)
-
-
-def _sum_of(lists: pa.Array, field: str) -> np.ndarray[Any, Any]:
-    """Sum `field` over each list of structs; 0 for none."""
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    values = pc.fill_null(pc.struct_field(pc.list_flatten(lists), field), 0).to_numpy(zero_copy_only=False)
-    ends = np.cumsum(lengths)
-    totals = np.concatenate([[0], np.cumsum(values)])
-    return totals[ends] - totals[ends - lengths]
 
 
 def answered(frame: pd.DataFrame) -> pd.DataFrame:

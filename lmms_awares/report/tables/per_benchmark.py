@@ -13,11 +13,12 @@ from lmms_awares.report.tables.table import Table, cell, frame_of
 
 Frames = dict[str, dict[str, pd.DataFrame]]
 _LATENCY = "latency s"
+_PARTS, _SPEED = ("preprocess_s", "vision_s", "prefill_s", "decode_s"), "tokens/s"
 _WRONG = 0.5  # a score below it; only DocVQA's ANLS is graded, and it is 0 where it would be below
 
 
 def latency_table(lineup: Lineup) -> Table:
-    """Make Table 5: score and mean wall clock per sample in seconds."""
+    """Make Table 5: score and mean wall clock per sample in seconds, its parts, and the speed of decoding."""
     mixed = mixtures(lineup)
     frame = _per_benchmark(
         lineup.rows,
@@ -28,8 +29,31 @@ def latency_table(lineup: Lineup) -> Table:
             _LATENCY: (lambda frame: frame["latency_s"].mean(), 3),
         },
     )
-    note = "latency: start of the first turn to the end of the last, mean; compares on one machine, at one batch size"
-    return Table("Score (0-100) and latency per benchmark", frame, [note, *mixed.notes()])
+    parts = {row: _parts(frames, lineup.tasks) for row, frames in lineup.rows.items()}
+    for name in (*_PARTS, _SPEED):
+        cells = [marked(own[name], mixed=row in mixed.times) for row, own in parts.items()]
+        frame["of the average", name.replace("_s", " s")] = cells
+    notes = [
+        "latency: start of the first turn to the end of the last, mean; compares on one machine, at one batch size",
+        "of the average, all turns: preprocess, of which the first turn's is before the latency; vision: the tower and "
+        "a pruner behind it; prefill: the language model up to the first token; decode: from there to the last",
+        "tokens/s: tokens behind each turn's first by their decode s, of one sample in its batch",
+    ]
+    return Table("Score (0-100) and latency per benchmark", frame, [*notes, *mixed.notes()])
+
+
+def _parts(frames: dict[str, pd.DataFrame], tasks: list[str]) -> dict[str, str]:
+    """Cells of one row: means over benchmarks, `-` where a benchmark is missing or a sample does not say."""
+    own = [answered(frames[task]) for task in tasks if task in frames]
+    complete = len(own) == len(tasks)
+    cells = {}
+    for name in _PARTS:
+        means = pd.Series([frame[name].mean(skipna=False) for frame in own], dtype=float)
+        cells[name] = cell(means.mean(skipna=False) if complete else None, 3)
+    sums = [frame[["tokens_after_first", "decode_s"]].sum(skipna=False) for frame in own]
+    tokens, seconds = (sum(each[name] for each in sums) for name in ("tokens_after_first", "decode_s"))
+    cells[_SPEED] = cell(tokens / seconds if complete and seconds else None, 1)
+    return cells
 
 
 def length_table(lineup: Lineup) -> Table:
