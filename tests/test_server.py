@@ -277,6 +277,7 @@ REFUSED = {
     "device_map": ({"device_map": "auto"}, "device_map has no effect"),
     "attention": ({"attn_implementation": "eager"}, "attn_implementation has no effect"),
     "reuse": ({"reuse_cache": True}, "reuse_cache has no effect"),
+    "workers": ({"workers": 2}, "workers has no effect"),
     "concurrency": ({"concurrency": 0}, "concurrency"),
     "timeout": ({"request_timeout": 0}, "request_timeout"),
 }
