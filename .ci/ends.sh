@@ -33,4 +33,4 @@ exec "$python" -m pytest -n 2 --dist loadfile tests/test_models.py tests/test_co
     tests/test_tasks.py tests/test_visionthink.py tests/test_pruning.py tests/test_plain_generate.py tests/test_families.py \
     tests/test_pruned_models.py \
     tests/test_pruning_golden.py tests/test_selection_golden.py tests/test_adapters.py tests/test_checkpoint_weights.py \
-    tests/test_end_of_turn.py tests/test_mini_training.py "$@"
+    tests/test_end_of_turn.py tests/test_mini_training.py tests/test_server.py tests/test_windows.py tests/test_times.py "$@"

@@ -51,7 +51,11 @@ class Forced(Awares):
         (final,) = talk.generate(Decoding(ANSWER))
         seconds = first.seconds + final.seconds
         said = self.turn_trace(first)
-        return [self.called_outcome(sample, call, first=said, turn=turn, final=final, latency=seconds, forced=True)]
+        return [
+            self.called_outcome(
+                sample, call, first=said, turn=turn, final=final, latency=seconds, preprocess_s=0.0, forced=True
+            )
+        ]
 
 
 def requests(docs: Sequence[dict[str, Any]]) -> list[Any]:

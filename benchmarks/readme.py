@@ -1,0 +1,164 @@
+"""Makes benchmarks/README.md from the files in benchmarks/results.
+
+python benchmarks/readme.py            # writes it
+python benchmarks/readme.py --check    # exits 1 where it would change
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+HEAD = """# Benchmarks
+
+Made by `python benchmarks/readme.py` from the files in `results/`; each section names the command that measured it.
+Ways that are compared take turns on one machine, so that the ratios mean something; a ratio is the median of the
+pairs', with quartiles. The scripts that are not listed print only: [measurements](../docs/measurements.md).
+
+Everything here ran on 2 CPU cores, nothing on a GPU, and nothing with published weights.
+"""
+
+
+def read(name: str) -> dict[str, Any]:
+    """A result file."""
+    return dict(json.loads((RESULTS / name).read_text(encoding="utf-8")))
+
+
+def spread(value: dict[str, float], form: str = ".2f") -> str:
+    """Median and quartiles."""
+    return f"{value['median']:{form}} ({value['q1']:{form}} to {value['q3']:{form}})"
+
+
+def table(headings: list[str], rows: Iterable[list[str]]) -> str:
+    """A Markdown table, the first column of text and the others of numbers."""
+    alignment = ["left", *["right"] * (len(headings) - 1)]
+    return tabulate(list(rows), headings, tablefmt="pipe", disable_numparse=True, colalign=alignment)
+
+
+def setting(found: dict[str, Any]) -> str:
+    """The command, and what the figures depend on."""
+    of = found["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in of["versions"].items())
+    return (
+        f"`{found['command']}`\n\n{of['device']}, {of['threads']} threads, {of['attention']}, peak memory "
+        f"{of['peak_mib']:,} MiB; {versions}; {found['repeats']} repeats."
+    )
+
+
+def kv_reuse() -> str:
+    """Turn 2, and both turns, with and without reuse."""
+    found = read("kv_reuse.json")
+    rows = [
+        [
+            f"{row['image']}, crop {row['crops']}",
+            spread({key: 1000 * value for key, value in row["turn2_reuse_s"].items()}, ".0f"),
+            spread({key: 1000 * value for key, value in row["turn2_again_s"].items()}, ".0f"),
+            spread(row["turn2_ratio"]),
+            spread(row["both_ratio"]),
+            f"{row['flops_ratio']:.2f}",
+        ]
+        for row in found["rows"]
+    ]
+    headings = ["image and call", "turn 2 with reuse, ms", "prefilled again, ms", "ratio", "both turns", "by FLOPs"]
+    about = (
+        f"A random Qwen2.5-VL of {found['parameters'] / 1e6:.0f} M parameters in {found['dtype']}. Turn 2: from its "
+        "crops to its first token. Both turns: with 8 tokens of an answer. Ratios are prefilled again by reuse; by "
+        "FLOPs is what [the cost model](../docs/counting.md#flops-and-kv-bytes) says of both turns."
+    )
+    return f"## KV reuse\n\n{setting(found)}\n\n{about}\n\n{table(headings, rows)}\n"
+
+
+def engines() -> str:
+    """Samples per second, side by side."""
+    found = read("engines.json")
+    rows = [
+        [row["way"], spread(row["samples_per_s"]), spread(row["gain"]), str(row["differing_answers"])]
+        for row in found["rows"]
+    ]
+    about = (
+        f"`awares` on {found['samples']} samples of the mini suite with the shipped checkpoint, one thread a process. "
+        "Gain: against the first row, which is how the released adapter works. The server is vLLM 0.32 on the "
+        "same CPU, with one thread of its own."
+    )
+    headings = ["way", "samples/s", "gain", "answers that differ"]
+    return f"## Engines side by side\n\n{setting(found)}\n\n{about}\n\n{table(headings, rows)}\n"
+
+
+def against_full() -> str:
+    """Time and FLOPs against lmms-eval's own model."""
+    found = read("against_full.json")
+    rows = [[f"{row['call_rate']:g}", spread(row["time_ratio"]), f"{row['flops_ratio']:.2f}"] for row in found["rows"]]
+    about = (
+        f"`awares` by lmms-eval's own `qwen2_5_vl` at full resolution, {found['samples']} images of 850×600 and "
+        "1700×2200, a random model of 150 M parameters in bfloat16. Calls are for one quadrant."
+    )
+    headings = ["call rate", "time", "FLOPs"]
+    return f"## Against full resolution\n\n{setting(found)}\n\n{about}\n\n{table(headings, rows)}\n"
+
+
+def batches() -> str:
+    """What batches gain."""
+    parts = []
+    for name in ("batches_awares.json", "batches_qwen2_5_vl_full.json"):
+        found = read(name)
+        rows = [
+            [
+                way,
+                f"{row['samples_per_cpu_s']:.2f}",
+                f"{row['gain']:.2f}",
+                f"{row['gain_of_answering']:.2f}",
+                f"{row['padding']:.1%}",
+                str(row["differing_answers"]),
+            ]
+            for way, row in found["ways"].items()
+        ]
+        headings = ["way", "samples per CPU second", "gain", "of answering alone", "padding", "answers that differ"]
+        command = f"python benchmarks/batches.py --model {found['model']} --samples {found['samples']}"
+        parts.append(f"`{command} --repeats {found['repeats']}`\n\n{table(headings, rows)}\n")
+    return "## Batches\n\n" + "\n".join(parts)
+
+
+def ranks() -> str:
+    """How evenly two ranks share."""
+    found = read("ranks.json")
+    rows = [
+        [
+            f"{run['layout']}, {run['split']}",
+            *(f"{rank['visual_tokens']:,}" for rank in run["ranks"]),
+            *(f"{rank['seconds']:.0f}" for rank in run["ranks"]),
+        ]
+        for run in found["runs"]
+    ]
+    headings = ["pages and split", "tokens, rank 0", "tokens, rank 1", "seconds, rank 0", "seconds, rank 1"]
+    command = f"`python benchmarks/ranks.py --documents {found['documents']}`"
+    return f"## Two processes\n\n{command}\n\n{table(headings, rows)}\n"
+
+
+def cost() -> str:
+    """The 7B's table, whole numbers of which are computed."""
+    found = pd.read_csv(RESULTS / "cost_7b.csv")
+    shown = found.map(lambda value: f"{value:,.3g}" if isinstance(value, float) else str(value))
+    command = "`python benchmarks/cost_table.py -o benchmarks/results/cost_7b.csv`: computed from the configuration."
+    return f"## Cost on the 7B\n\n{command}\n\n{table(list(shown.columns), shown.to_numpy().tolist())}\n"
+
+
+SECTIONS: tuple[Callable[[], str], ...] = (kv_reuse, engines, against_full, batches, ranks, cost)
+
+
+def readme() -> str:
+    """The whole text."""
+    return "\n".join([HEAD, *(section() for section in SECTIONS)])
+
+
+if __name__ == "__main__":
+    target = HERE / "README.md"
+    if "--check" in sys.argv:
+        sys.exit(target.read_text(encoding="utf-8") != readme())
+    target.write_text(readme(), encoding="utf-8")
+    print(f"wrote {target}")
