@@ -214,13 +214,6 @@ def test_awares_prunes_every_view_of_both_turns(build, docs, name, policy, monke
 
 
 @pytest.mark.parametrize("name", COMPOSABLE)
-def test_without_a_second_turn_every_pruner_goes(build, docs):
-    """`never` shows one view, so nothing is appended to a cache that was pruned inside the model."""
-    (trace,) = traces(answers(build(Awares, pruner="fastv", retain_ratio=0.5, policy="never"), docs[:1]))
-    assert trace.pruning.pruner == "fastv"
-    assert 0 < trace.visual_tokens < trace.lowres_tokens
-
-
 def test_awares_with_a_pruner_equals_prefilling_again(build, docs, name, monkeypatch):
     monkeypatch.setattr(get_crops, "parse_reply", call_always)
     arguments = {"pruner": name, "retain_ratio": 0.6, "batch_size": 3}
@@ -230,6 +223,13 @@ def test_awares_with_a_pruner_equals_prefilling_again(build, docs, name, monkeyp
         assert one == other
         assert cheap.visual_tokens == dear.visual_tokens == cheap.visual_tokens_processed
         assert dear.visual_tokens < dear.visual_tokens_processed < 2 * dear.visual_tokens
+
+
+def test_without_a_second_turn_every_pruner_goes(build, docs):
+    """`never` shows one view, so nothing is appended to a cache that was pruned inside the model."""
+    (trace,) = traces(answers(build(Awares, pruner="fastv", retain_ratio=0.5, policy="never"), docs[:1]))
+    assert trace.pruning.pruner == "fastv"
+    assert 0 < trace.visual_tokens < trace.lowres_tokens
 
 
 # Bad input ------------------------------------------------------------------------------------------------------------
