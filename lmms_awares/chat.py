@@ -1,16 +1,19 @@
 """Asking a checkpoint about one image from Python: the methods of `--model awares`, without lmms-eval."""
 
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, get_args
 
 from PIL import Image
 from pydantic import ValidationError
 
-from lmms_awares import images
 from lmms_awares.engine.crop_turns import crop_turn, requested
+from lmms_awares.engine.given import check_limit, check_loaded, check_pruner, check_question, picture_of
 from lmms_awares.engine.local import LocalEngine
+from lmms_awares.engine.machine import check_device
 from lmms_awares.engine.opening import open_engine
 from lmms_awares.engine.rounds import two_rounds
 from lmms_awares.engine.turns import Decoding, Engine, Opening, Reply, Turn
@@ -55,6 +58,8 @@ class Chat:
     def __init__(self, engine: Engine, prompt: Prompt) -> None:
         self._engine, self._prompt = engine, prompt
         self._protocol = GetCrops()
+        # A model in this process has one set of hooks and one tokenizer; a server takes several talks at a time.
+        self._turn: AbstractContextManager[object] = Lock() if engine.parallel == 1 else nullcontext()
 
     def ask(
         self,
@@ -76,8 +81,9 @@ class Chat:
             max_new_tokens: of the answer; a call may take up to 64 whatever this is.
 
         Raises:
-            ConfigError: an unknown policy, a limit below 1, or a pruner that cannot serve the model or a second turn;
-                a server that counts other tokens.
+            ConfigError: an argument of another type, an unknown policy, a limit below 1, or a pruner that cannot serve
+                the model or a second turn; a server that counts other tokens.
+            PruningError: the model is inside a `with pruner(model)` block.
             OSError, ValueError: an image that cannot be read or that the processor refuses.
             SampleError: a conversation longer than the model's context; a server that gives no reply.
 
@@ -85,8 +91,14 @@ class Chat:
             reply = chat.ask("receipt.jpg", "What is the total?", pruner=VisionZip(0.5))
             print(reply.answer, reply.crops, f"{reply.rtr:.2f}")
         """
-        engine, decoding = self._checked(policy, pruner, max_new_tokens)
-        picture = images.from_pillow(image) if isinstance(image, Image.Image) else images.decode(image)
+        engine, decoding = self._checked(question, policy, pruner, max_new_tokens)
+        picture = picture_of(image)
+        with self._turn:
+            return self._answer(engine, picture, question, policy, decoding)
+
+    def _answer(
+        self, engine: Engine, picture: Image.Image, question: str, policy: Policy, decoding: Decoding
+    ) -> Answer:
         low, high = engine.pixel_limits
         plan = plan_views(*picture.size, min_pixels=low, max_pixels=high, token_side=engine.family.token_side)
         content = [{"type": "image"}, {"type": "text", "text": engine.quote(question)}]
@@ -110,21 +122,26 @@ class Chat:
             found = self._protocol.read(engine.decode(reply.ids[:keep]))
             return None if found is None else (found, crop_turn(picture, plan, found))
 
-        first = Decoding(max(max_new_tokens, keep))
+        first = Decoding(max(decoding.max_new_tokens, keep))
         (said,) = two_rounds(talk, read, first=first, second=decoding, keep=keep)
         if said.error is not None:
             raise said.error
         if said.second is None:
-            return _answer(plan, (), said.first, (engine.decode(said.first.ids[:max_new_tokens]),))
+            return _answer(plan, (), said.first, (engine.decode(said.first.ids[: decoding.max_new_tokens]),))
         texts = (engine.decode(said.first.ids[:keep]), engine.decode(said.second.reply.ids))
         return _answer(plan, requested(plan, said.second.call), said.second.reply, texts)
 
-    def _checked(self, policy: str, pruner: Pruner | None, max_new_tokens: int) -> tuple[Engine, Decoding]:
+    def _checked(
+        self, question: str, policy: str, pruner: Pruner | None, max_new_tokens: int
+    ) -> tuple[Engine, Decoding]:
+        check_question(question)
+        check_limit(max_new_tokens)
+        check_pruner(pruner)
         if policy not in get_args(Policy):
             raise ConfigError(f"policy={policy!r} is none of {', '.join(get_args(Policy))}")
         if pruner is not None and not pruner.second_prefill and policy in ("model", "always_full"):
             raise ConfigError(f"{pruner.name} cannot prune the crops of a second turn; give policy='full' or 'never'")
-        decoding = Decoding.from_task({"max_new_tokens": max_new_tokens})
+        decoding = Decoding(max_new_tokens)
         if pruner is None:
             return self._engine, decoding
         if not isinstance(self._engine, LocalEngine):
@@ -133,11 +150,11 @@ class Chat:
 
 
 def load(
-    pretrained: str | None = None,
+    pretrained: str | Path | None = None,
     *,
     model: Model | None = None,
     processor: Any = None,
-    adapter: str | None = None,
+    adapter: str | Path | None = None,
     device: str | None = None,
     dtype: str | None = None,
     base_url: str | None = None,
@@ -167,18 +184,22 @@ def load(
     if (pretrained is None) == (model is None) or (model is None) != (processor is None):
         raise ConfigError("give either pretrained=CHECKPOINT, or model=... and processor=... together")
     given = {"adapter": adapter, "device": device, "dtype": dtype, "base_url": base_url}
+    given |= {"served_model": served_model, "api_key_env": api_key_env}
     if model is not None:
         if any(given.values()):
             raise ConfigError(f"{', '.join(given)} go with pretrained=CHECKPOINT; a loaded model has its own")
+        check_loaded(model, processor)
         return Chat(LocalEngine(model.eval(), processor), load_prompt("own"))
     if base_url is not None and device is not None:
         raise ConfigError("device has no effect with base_url: it is the server's; leave it out")
+    if device is not None:
+        check_device(device, "device=")
     import torch
 
-    settings = given | {"pretrained": pretrained, "served_model": served_model, "api_key_env": api_key_env}
+    settings = given | {"pretrained": pretrained}
     del settings["device"]
     try:
-        args = CommonArgs.model_validate({name: value for name, value in settings.items() if value is not None})
+        args = CommonArgs.model_validate({name: str(value) for name, value in settings.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -23,7 +23,7 @@ from lmms_awares.errors import ConfigError, UserError
 from lmms_awares.journal import check_journal
 from lmms_awares.labels import EVIDENCE
 from lmms_awares.models import MODELS
-from lmms_awares.models.config import AwaresArgs, CommonArgs, parse_args
+from lmms_awares.models.config import AwaresArgs, CommonArgs, PruningArgs, parse_args
 from lmms_awares.models.server_args import check_batch_size
 from lmms_awares.plan import LISTINGS, Plan, plan_of
 from lmms_awares.quiet import plain_off_terminal, verbosity
@@ -38,6 +38,7 @@ def preflight(plan: Plan, rest: Sequence[str]) -> None:
 
     Raises:
         ConfigError: model arguments, checkpoint, tasks or folders.
+        PruningError: a pruner that cannot serve the checkpoint.
         DataError: documents.
         PromptError: the system prompt.
     """
@@ -68,7 +69,9 @@ def _check_model(plan: Plan) -> CommonArgs:
         raise ConfigError(f"--batch_size {plan.batch_size} is not supported; give a number such as 1 or 8")
     check_batch_size(args, int(plan.batch_size))
     prompts = args.load_prompts()
-    check_checkpoint(args.pretrained, args.adapter, args.families, weights=args.base_url is None)
+    config = check_checkpoint(args.pretrained, args.adapter, args.families, weights=args.base_url is None)
+    if isinstance(args, PruningArgs) and (pruner := args.make_pruner()) is not None:
+        pruner.check_config(config)
     check_limits(args)
     if args.base_url is not None:
         if plan.use_cache:

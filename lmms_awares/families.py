@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from lmms_awares.errors import ConfigError
+
 if TYPE_CHECKING:
     import torch
     from transformers import (
@@ -105,6 +107,21 @@ class Family:
         """
         device = model.device
         return self.split(model.model.get_image_features(pixels.to(device), grids.to(device), return_dict=True))
+
+
+def check_model(model: object) -> None:
+    """Refuse what is no loaded model of one of `FAMILIES`.
+
+    Raises:
+        ConfigError: names the classes that will do.
+    """
+    if isinstance(model, tuple(family.model_class() for family in FAMILIES.values())):
+        return
+    known = " or ".join(family.architecture for family in FAMILIES.values())
+    raise ConfigError(
+        f"the model must be a {known}, not a {type(model).__name__}; of a PEFT wrapper give model.merge_and_unload(), "
+        "of another wrapper the model inside"
+    )
 
 
 def window_order(rows: int, columns: int, side: int) -> "torch.Tensor":

@@ -27,7 +27,8 @@ _RASTER = [
     "PCX",
     "SGI",
 ]
-_SIXTEEN_BITS = 65535
+_EIGHT_BITS, _SIXTEEN_BITS = 255, 65535
+_SIXTEEN_BIT_FORMATS = ("PNG", "PPM")  # what Pillow opens in mode `I`, some versions of it both
 _STRICT = Lock()  # Pillow's leniency is one setting for all threads
 
 
@@ -47,7 +48,7 @@ def _decode(source: bytes | str | Path) -> Image.Image:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats()) as image:
             image.load()
-            return to_rgb(ImageOps.exif_transpose(image))  # as `datasets` does when it decodes
+            return to_rgb(_upright(image))
     except UnidentifiedImageError:
         raise OSError("the image is in no raster format that is read here (PNG, JPEG, WebP, TIFF, …)") from None
     except Exception as error:  # Pillow's plugins raise whatever their codecs do: all of it means a broken image
@@ -64,7 +65,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def from_pillow(image: Image.Image) -> Image.Image:
-    """Return the pixels of a Pillow image that somebody else opened, and perhaps never loaded, in 8-bit RGB.
+    """Return the upright pixels of a Pillow image that somebody else opened, and perhaps never loaded, in 8-bit RGB.
 
     Raises:
         OSError: the image cannot be loaded.
@@ -72,9 +73,17 @@ def from_pillow(image: Image.Image) -> Image.Image:
     """
     try:
         image.load()
+        upright = _upright(image)
     except Exception as error:  # as in `decode`
         raise _broken(error) from error
-    return to_rgb(image)
+    return to_rgb(upright)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF orientation says, as `datasets` does when it decodes; without the tag, a copy."""
+    upright = ImageOps.exif_transpose(image)
+    upright.format = image.format  # which a copy forgets, and `to_rgb` asks for
+    return upright
 
 
 def _broken(error: Exception) -> OSError:
@@ -92,7 +101,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         (255, 255, 255)
     """
     image.load()  # what a lazily opened file says of itself before is not yet true
-    if image.mode.startswith("I;16") or image.mode == "I":
+    if image.mode.startswith("I"):
         return _eight_bits(image).convert("RGB")
     if image.mode == "F":
         raise ValueError("the image has floating-point pixels, whose range is unknown; save it with 8 bits a channel")
@@ -107,15 +116,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit grey to 8-bit grey; Pillow's own conversion would clip every value above 255.
 
+    Mode `I` has 32 bits and says nothing of their range: it is 16-bit grey in the formats that Pillow reads it so from,
+    and elsewhere where a value needs more than 8 bits.
+
     Raises:
         ValueError: values beyond 16 bits.
     """
     values = np.asarray(image.convert("I"))
+    wide = image.mode != "I" or image.format in _SIXTEEN_BIT_FORMATS
     if values.min() < 0 or values.max() > _SIXTEEN_BITS:
         raise ValueError(
             f"the image has pixels from {values.min()} to {values.max()}, beyond 16 bits; save it with 8 bits a channel"
         )
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if wide or values.max() > _EIGHT_BITS:
+        values = (values + 128) // 257
+    return Image.fromarray(values.astype(np.uint8))
 
 
 def digest(image: Image.Image) -> str:

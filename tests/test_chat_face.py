@@ -3,10 +3,14 @@
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from harness import answers, document
+from PIL import Image
 from transformers import AutoProcessor
 
 import lmms_awares
@@ -18,7 +22,7 @@ from lmms_awares.models.awares import Awares
 from lmms_awares.models.config import CommonArgs
 from lmms_awares.models.pruned import Pruned
 from lmms_awares.models.resolution import FullResolution
-from lmms_awares.pruning import PRUNERS
+from lmms_awares.pruning import PRUNERS, PruningError
 
 ROOT = Path(__file__).parent.parent
 
@@ -75,6 +79,32 @@ def test_images_come_in_any_form(chat, docs, tmp_path):
     assert len(set(replies)) == 1
 
 
+def test_a_photo_is_the_same_opened_or_by_its_name(chat, docs, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: a quarter turn
+    docs[0]["images"][0].save(tmp_path / "photo.png", exif=exif)
+    by_name = chat.ask(tmp_path / "photo.png", docs[0]["question"], policy="always_full")
+    assert chat.ask(Image.open(tmp_path / "photo.png"), docs[0]["question"], policy="always_full") == by_name
+
+
+def test_threads_take_turns(chat, docs):
+    """With and without pruners, which hang hooks into the one model."""
+    asked = [
+        (doc, policy, pruner)
+        for doc in docs[:3]
+        for policy in ("full", "always_full")
+        for pruner in (None, PRUNERS["visionzip"](0.5))
+    ]
+
+    def ask(one):
+        doc, policy, pruner = one
+        return chat.ask(doc["images"][0], doc["question"], policy=policy, pruner=pruner, max_new_tokens=4)
+
+    alone = [ask(one) for one in asked]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(ask, asked)) == alone
+
+
 def test_a_loaded_model_of_each_family(small_checkpoints):
     for folder in small_checkpoints.values():
         model, _ = load(CommonArgs(pretrained=str(folder), dtype="float32"), "cpu")
@@ -91,7 +121,13 @@ def test_a_loaded_model_of_each_family(small_checkpoints):
         ({"model": object()}, "give either pretrained=CHECKPOINT, or model="),
         ({"model": object(), "processor": object(), "device": "cpu"}, "go with pretrained=CHECKPOINT"),
         ({"pretrained": "/nowhere"}, "/nowhere does not exist"),
+        ({"pretrained": shipped() / "config.json"}, "config.json is a file; give the folder that holds it"),
         ({"pretrained": str(shipped()), "dtype": "float8"}, "dtype: Input should be 'auto'"),
+        ({"pretrained": str(shipped()), "device": "tpu"}, "device=tpu is no device to run on"),
+        ({"pretrained": str(shipped()), "served_model": "x"}, "served_model needs base_url"),
+        ({"pretrained": str(shipped()), "api_key_env": "X"}, "api_key_env needs base_url"),
+        ({"model": object(), "processor": object(), "served_model": "x"}, "served_model.* go with pretrained=CHECK"),
+        ({"model": 1, "processor": 2}, "the model must be a Qwen2_5_VL.* or Qwen3VL.*, not a int"),
     ],
 )
 def test_bad_settings(arguments, words):
@@ -103,13 +139,54 @@ def test_bad_settings(arguments, words):
     ("options", "words"),
     [
         ({"policy": "oracle"}, "policy='oracle' is none of model, never, always_full, full"),
-        ({"max_new_tokens": 0}, "max_new_tokens >= 1"),
+        ({"max_new_tokens": 0}, "^max_new_tokens must be a whole number, 1 or more, not 0$"),
+        ({"max_new_tokens": "12"}, "max_new_tokens must be a whole number, 1 or more, not '12'"),
+        ({"max_new_tokens": None}, "max_new_tokens must be .* not None"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens must be .* not 2.5"),
+        ({"max_new_tokens": True}, "max_new_tokens must be .* not True"),
+        ({"pruner": "visionzip"}, r"pruner must be one with its ratio, such as VisionZip\(0.5\), not 'visionzip'"),
+        ({"pruner": PRUNERS["visionzip"]}, "pruner must be one with its ratio, .*, not <class"),
+        ({"question": None}, "question must be a str, not a NoneType"),
+        ({"question": ["What?"]}, "question must be a str, not a list"),
+        ({"question": "What\ud800?"}, r"question holds a lone surrogate, '\\ud800' at 4"),
+        ({"image": [Image.new("RGB", (64, 64))]}, "image must be a Pillow image, .*, not a list"),
+        ({"image": np.zeros((64, 64, 3), np.uint8)}, r"not a ndarray; .* PIL.Image.fromarray"),
+        ({"image": None}, "not a NoneType"),
+        ({"image": bytearray(b"x")}, "not a bytearray"),
         ({"pruner": PRUNERS["sparsevlm"](0.5)}, "sparsevlm cannot prune the crops of a second turn"),
     ],
 )
 def test_bad_questions(chat, docs, options, words):
     with pytest.raises(ConfigError, match=words):
-        chat.ask(docs[0]["images"][0], "What?", **options)
+        chat.ask(**({"image": docs[0]["images"][0], "question": "What?"} | options))
+
+
+def test_a_processor_that_is_not_the_models(small_checkpoints):
+    first, second = small_checkpoints.values()
+    model, processor = load(CommonArgs(pretrained=str(first), dtype="float32"), "cpu")
+    with pytest.raises(ConfigError, match=r"the processor must be the checkpoint's, .* not a \w*Token"):
+        lmms_awares.load(model=model, processor=processor.tokenizer)
+    with pytest.raises(ConfigError, match="makes patches of .* give the model's own processor"):
+        lmms_awares.load(model=model, processor=AutoProcessor.from_pretrained(second))
+
+
+def test_a_device_that_is_not_here(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="device=cuda: this machine, or its torch .*, has no cuda; give cpu"):
+        lmms_awares.load(shipped(), device="cuda")
+
+
+def test_a_model_that_is_being_pruned(docs):
+    model, processor = load(CommonArgs(pretrained=str(shipped()), dtype="float32"), "cpu")
+    chat = lmms_awares.load(model=model, processor=processor)
+    with PRUNERS["visionzip"](0.5)(model), pytest.raises(PruningError, match="inside a `with pruner"):
+        chat.ask(docs[0]["images"][0], "What?")
+    assert chat.ask(docs[0]["images"][0], "What?", max_new_tokens=2).turns
+
+
+def test_a_pruner_inside_the_model_where_there_is_one_turn(chat, docs):
+    reply = chat.ask(docs[0]["images"][0], "What?", policy="never", pruner=PRUNERS["fastv"](0.8), max_new_tokens=2)
+    assert 0 < reply.rtr < 0.25
 
 
 def test_a_published_checkpoint_gets_its_prompt_or_a_warning(small_checkpoint, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
 from lmms_awares.images import decode, digest, from_pillow, to_rgb
 
@@ -81,6 +81,31 @@ def test_upright_as_the_camera_says():
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: a quarter turn
     assert decode(encoded(noisy("RGB", (40, 20)), "JPEG", exif=exif)).size == (20, 40)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_opened_photo_is_as_upright_as_its_file(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = encoded(noisy("RGB", (40, 20)), exif=exif)
+    upright = decode(stored)
+    opened = Image.open(io.BytesIO(stored))
+    assert from_pillow(opened).tobytes() == upright.tobytes()
+    assert (upright.tobytes() == opened.tobytes()) == (orientation == 1)
+    again = ImageOps.exif_transpose(Image.open(io.BytesIO(stored)))  # `datasets` has turned it already
+    assert from_pillow(again).tobytes() == upright.tobytes()
+
+
+def test_wide_integers_of_eight_bits_are_not_scaled():
+    """Mode `I` says nothing of its range; a format that holds 16 bits does."""
+    grey = noisy("L")
+    assert from_pillow(grey.convert("I")).tobytes() == grey.convert("RGB").tobytes()
+    assert decode(encoded(grey.convert("I"), "TIFF")).tobytes() == grey.convert("RGB").tobytes()
+    dark = encoded(Image.fromarray(np.array([[0, 200, 255]], dtype=np.uint16)), "PPM")
+    for read in (decode(dark), from_pillow(Image.open(io.BytesIO(dark)))):
+        assert np.asarray(read)[0].tolist() == [[0] * 3, [1] * 3, [1] * 3]
+    wide = Image.fromarray(np.array([[0, 256, 65535]], dtype=np.int32))
+    assert np.asarray(from_pillow(wide))[0].tolist() == [[0] * 3, [1] * 3, [255] * 3]
 
 
 def test_digest_tells_pixels_not_files():

@@ -281,11 +281,13 @@ def test_a_run_under_two_conditions_names_benchmark_and_values(tmp_path):
 def test_code_that_was_not_recorded_is_said_once_and_mildly(tmp_path):
     runs = halves(tmp_path, code="abc")
     shown = awares("compare", *runs).stdout
-    assert "code abc" in next(line for line in shown.splitlines() if line.startswith("same"))
+    assert "code abc" not in shown, "not the same in all rows, as far as is known"
     assert shown.count("code: not recorded in all traces of awares, qwen2_5_vl_full") == 1
     assert "warning" not in shown and "*" not in shown
     shown = awares("compare", write(tmp_path / "x", {POPE: rows()})).stdout
     assert "code" not in shown, "nothing to compare with"
+    shown = awares("compare", write(tmp_path / "known", {POPE: rows()}, conditions={"code": "abc"})).stdout
+    assert "code abc" in next(line for line in shown.splitlines() if line.startswith("same"))
     second = halves(tmp_path / "second", code="abc")
     pope = write(tmp_path / "third", {POPE: rows()}, conditions={"code": "def"})
     assert "warning: code differs within awares" in awares("compare", pope, *second[1:]).stdout

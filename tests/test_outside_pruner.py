@@ -39,6 +39,10 @@ class Every(Pruner):
         return Kept.of(image, torch.arange(0, len(image.embeds), self.step))
 
 
+class Claiming(Every):
+    name = "visionzip"
+
+
 class Unfinished(ScoredPruner):
     name = "unfinished"
 
@@ -84,12 +88,13 @@ BAD = {
     "own_pruners:": "must read pruner=MODULE:CLASS",
     "no_such_module:Every": "there is no module no_such_module; install it, or put its folder into PYTHONPATH",
     "own_pruners.inner:Every": "there is no module own_pruners.inner",
-    "own_pruners:Evry": "own_pruners holds no Evry; its pruners: Pruner, ScoredPruner, Every, Unfinished, Nameless",
+    "own_pruners:Evry": "own_pruners holds no Evry; its pruners: Pruner, ScoredPruner, Every, Claiming, Unfinished",
     "json:Every": "json holds no Every; it holds no pruner at all",
     "own_pruners:NoPruner": "NoPruner must be a subclass of lmms_awares.pruning.Pruner",
     "own_pruners:torch": "torch must be a subclass of lmms_awares.pruning.Pruner",
     "own_pruners:Unfinished": "Unfinished is abstract; it must define score",
     "own_pruners:Nameless": 'Nameless has no name; give it one, such as name = "Nameless"',
+    "own_pruners:Claiming": "its name 'visionzip' is that of a built-in pruner; give it another",
     "raising:Every": "importing raising failed with ZeroDivisionError: division by zero",
     "misspelt:Every": "importing misspelt failed with SyntaxError: '(' was never closed",
     "leaving:Every": "importing leaving failed with SystemExit: 3",

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from harness import picture
+from peft import LoraConfig, get_peft_model
 from transformers import StaticCache
 
 from lmms_awares.engine.chat import ChatFormat
@@ -219,6 +220,19 @@ def test_a_model_that_cannot_be_served_is_refused(small_checkpoint):
         generate((model, processor), {}, PRUNERS["sparsevlm"](0.5))
 
 
+def test_what_is_no_model_of_ours_is_refused(small_checkpoint):
+    model, _ = build(small_checkpoint, "sdpa")
+    wrapped = get_peft_model(model, LoraConfig(target_modules=["q_proj"], r=2))
+    for other in (torch.nn.Linear(2, 2), model.model, wrapped):
+        words = (
+            f"random: the model must be a Qwen2_5_VL.* or Qwen3VL.*, not a {type(other).__name__}; .*merge_and_unload"
+        )
+        with pytest.raises(PruningError, match=words), PRUNERS["random"](0.5)(other):
+            pass
+    with PRUNERS["random"](0.5)(wrapped.merge_and_unload()):
+        pass
+
+
 def video(inputs, model):
     return {**inputs, "pixel_values_videos": inputs["pixel_values"], "video_grid_thw": inputs["image_grid_thw"]}
 
@@ -242,11 +256,16 @@ def in_a_static_cache(inputs, model):
     return {**inputs, "past_key_values": StaticCache(model.config, max_cache_len=300)}
 
 
+def in_chunks(inputs, model):
+    return {**inputs, "prefill_chunk_size": 32}
+
+
 REFUSED = {
     video: "prunes images only, and the prompt holds a video",
     embedded: "needs input_ids",
     without_pixels: "needs the pixel_values of the images in the prompt",
     encoded_before: "these images were encoded without it",
+    in_chunks: "prefill_chunk_size",
     in_a_static_cache: "needs a DynamicCache, not StaticCache",
 }
 
@@ -258,6 +277,21 @@ def test_inputs_that_it_cannot_prune(sdpa, change, name):
     model, _ = sdpa
     with pytest.raises(PruningError, match=REFUSED[change]):
         generate(sdpa, change(plain_inputs(sdpa), model), PRUNERS[name](0.5))
+
+
+def test_one_pruner_at_a_time(sdpa):
+    """A second one, or the engine, would prune what the first has pruned."""
+    model, _ = sdpa
+    before = hooks_of(model)
+    with PRUNERS["random"](0.5)(model):
+        inside = hooks_of(model)
+        for nested in (lambda: generate(sdpa, plain_inputs(sdpa), PRUNERS["fastv"](0.5)), lambda: converse(sdpa)):
+            with pytest.raises(PruningError, match="one pruner acts at a time; leave it first"):
+                nested()
+        assert hooks_of(model) == inside
+        generate(sdpa, plain_inputs(sdpa))
+    assert hooks_of(model) == before
+    converse(sdpa)
 
 
 @torch.no_grad()

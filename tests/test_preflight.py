@@ -14,6 +14,7 @@ from lmms_awares.journal import JournalError
 from lmms_awares.mini import smoke_data
 from lmms_awares.plan import plan_of
 from lmms_awares.protocol.prompts import PromptError
+from lmms_awares.pruning import PruningError
 from lmms_awares.tasks.data import DATA_ROOT
 
 LONG = "x" * 300
@@ -53,6 +54,22 @@ def test_what_works_passes(look):
 def test_one_limit_against_the_checkpoints_other(look, limit):
     with pytest.raises(ConfigError, match="what is not given is the checkpoint's own"):
         look(args=f",{limit}")
+
+
+@pytest.mark.parametrize(
+    ("model", "args", "words"),
+    [
+        (
+            "pruned",
+            ",pruner=fastv,retain_ratio=0.5,whole_layers=4",
+            "whole_layers=4 must be below the model's 4 layers",
+        ),
+        ("awares", ",policy=never,pruner=fastv,retain_ratio=0.2", "retain_ratio=0.2 cannot be met by fastv"),
+    ],
+)
+def test_a_pruner_that_the_configuration_rules_out(look, model, args, words):
+    with pytest.raises(PruningError, match=words):
+        look(model=model, args=args)
 
 
 BAD = {

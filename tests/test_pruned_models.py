@@ -225,6 +225,13 @@ def test_awares_with_a_pruner_equals_prefilling_again(build, docs, name, monkeyp
         assert dear.visual_tokens < dear.visual_tokens_processed < 2 * dear.visual_tokens
 
 
+def test_without_a_second_turn_every_pruner_goes(build, docs):
+    """`never` shows one view, so nothing is appended to a cache that was pruned inside the model."""
+    (trace,) = traces(answers(build(Awares, pruner="fastv", retain_ratio=0.5, policy="never"), docs[:1]))
+    assert trace.pruning.pruner == "fastv"
+    assert 0 < trace.visual_tokens < trace.lowres_tokens
+
+
 # Bad input ------------------------------------------------------------------------------------------------------------
 
 
@@ -253,12 +260,12 @@ def test_awares_with_a_pruner_equals_prefilling_again(build, docs, name, monkeyp
         (
             Awares,
             {"pruner": "sparsevlm", "retain_ratio": 0.5},
-            f"sparsevlm prunes inside .* use one of {', '.join(COMPOSABLE)}$",
+            f"sparsevlm prunes inside .* use policy=never or one of {', '.join(COMPOSABLE)}$",
         ),
         (
             Awares,
             {"pruner": "fastv", "retain_ratio": 0.5},
-            f"fastv prunes inside .* use one of {', '.join(COMPOSABLE)}$",
+            f"fastv prunes inside .* use policy=never or one of {', '.join(COMPOSABLE)}$",
         ),
         (Pruned, {"pruner": "fastv", "retain_ratio": 0.2}, "retain_ratio=0.2 cannot be met by fastv: 1 of 4 layers"),
         (

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from harness import picture
@@ -440,6 +441,24 @@ def test_hooks_are_in_only_inside(sdpa):
 def test_impossible_ratios(name, ratio):
     with pytest.raises(PruningError, match="retain_ratio must be above 0 and at most 1"):
         PRUNERS[name](ratio)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("cdpruner", {"negate_relevance": "false"}, "negate_relevance='false' is a str; .*boolean"),
+        ("fastv", {"whole_layers": True}, "whole_layers=True is a bool; .*integer"),
+        ("fastv", {"whole_layers": 2.5}, "whole_layers=2.5 is a float; .*integer"),
+        ("visionzip", {"retain_ratio": "0.5"}, "retain_ratio='0.5' is a str; .*number"),
+        ("visionzip", {"retain_ratio": None}, "retain_ratio=None is a NoneType; .*number"),
+        ("visionzip", {"retain_ratio": True}, "retain_ratio=True is a bool; .*number"),
+        ("visionzip", {"seed": 0.5}, "seed=0.5 is a float; .*integer"),
+    ],
+)
+def test_an_option_of_another_type_is_refused(name, arguments, words):
+    with pytest.raises(PruningError, match=f"^{name}: {words}"):
+        PRUNERS[name](**({"retain_ratio": 0.5} | arguments))
+    assert PRUNERS[name](1) == PRUNERS[name](np.float64(1))
 
 
 @pytest.mark.parametrize("name", STAGED)

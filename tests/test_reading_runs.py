@@ -72,6 +72,18 @@ BAD = {
     "no run": ([], None),
     "hard without low-res": (["{aware}", "--table", "hard"], "needs a low-res run"),
     "cdp without labels": (["{aware}", "--table", "cdp"], "need --labels"),
+    "labels that the table takes none of": (
+        ["{aware}", "--labels", "x"],
+        "--labels and --data have no effect on --table",
+    ),
+    "data that the table takes none of": (["{aware}", "--data", "x"], "--labels and --data have no effect on --table"),
+    "data beside a file of labels": (
+        ["{aware}", "--table", "cdp", "--labels", "x", "--data", "y"],
+        "--data goes with --labels mini",
+    ),
+    "a run beside the paper alone": (["{aware}", "--paper-only"], "published table alone; leave out a run"),
+    "intervals of the paper alone": (["--paper-only", "--ci"], "published table alone; leave out --ci"),
+    "groups of the paper alone": (["--paper-only", "--group", "x.csv"], "published table alone; leave out --group"),
     "labels missing": (["{aware}", "--table", "cdp", "--labels", "none.jsonl"], "none.jsonl is no file"),
     "no paper table": (["--paper-only", "--table", "hard"], "no table of the kind hard"),
     "group without run": (["--group", "{group}"], "needs a column 'run'"),

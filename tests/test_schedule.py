@@ -102,5 +102,5 @@ def test_fastv_refuses_what_it_cannot_meet():
         FastV(0.5, whole_layers=28).stages(28)
     with pytest.raises(PruningError, match="whole_layers must be at least 1, got 0"):
         FastV(0.5, whole_layers=0)
-    with pytest.raises(PruningError, match="schedule must be layer_mean or single, got 'kept'"):
+    with pytest.raises(PruningError, match="schedule='kept' is a str; Input should be 'layer_mean' or 'single'"):
         FastV(0.5, schedule="kept")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from lmms_awares.cli.options import Data, Format, FormatOption, KeepGoing, Labels, Runs, leave, read_runs
+from lmms_awares.errors import ConfigError
 
 
 class Kind(StrEnum):
@@ -48,8 +49,13 @@ def compare(
     from lmms_awares.report.tables.paper import published
 
     if paper_only:
+        for given, what in ((runs, "a run"), (ci, "--ci"), (group, "--group"), (labels or data, "--labels or --data")):
+            if given:
+                raise ConfigError(f"--paper-only prints the published table alone; leave out {what}")
         print(render.FORMATS[form](published(table)))
         return
+    if (labels or data) and table not in (Kind.cdp, Kind.by_label):
+        raise ConfigError(f"--labels and --data have no effect on --table {table}; give --table cdp or split")
     settings = None if group is None else ablation.read_settings(group)
     if not runs and settings is not None:
         runs = [Path(run) for run in settings[ablation.RUN]]

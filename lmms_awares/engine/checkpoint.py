@@ -39,7 +39,7 @@ def check_checkpoint(
     families: Collection[str] = FAMILIES,
     *,
     weights: bool = True,
-) -> None:
+) -> "PretrainedConfig":
     """Look at configurations and at the names and shapes of weights, so that what is wrong fails before it loads.
 
     A hub id whose weights are not in the cache yet is looked at in full when `load` has fetched it.
@@ -47,6 +47,9 @@ def check_checkpoint(
     Args:
         families: model types that will do.
         weights: they are needed, too; a server has its own.
+
+    Returns:
+        the checkpoint's configuration.
 
     Raises:
         ConfigError: nothing there, another model type, an adapter given as checkpoint or the reverse, weights that are
@@ -77,6 +80,7 @@ def check_checkpoint(
         check_weights(folder, config, f"pretrained={pretrained}")
     if adapter is not None:
         check_adapter(_adapter_folder(adapter), config, f"adapter={adapter}")
+    return config
 
 
 def _configuration(folder: Path, pretrained: str) -> "PretrainedConfig":
@@ -123,6 +127,8 @@ def setup_hash(prompts: Mapping[str, Prompt]) -> str:
 
 def _find(location: str, name: str, argument: str) -> Path:
     folder = Path(location)
+    if folder.is_file():
+        raise ConfigError(f"{argument}={location} is a file; give the folder that holds it, {folder.parent}")
     if folder.is_dir():
         if (folder / name).is_file():
             return folder / name

@@ -191,14 +191,14 @@ class AwaresArgs(PruningArgs):
 
     @model_validator(mode="after")
     def _second_turn_can_be_pruned(self) -> "AwaresArgs":
-        if self.pruner is not None:
+        if self.pruner is not None and self.policy != "never":
             from lmms_awares.pruning import PRUNERS, find_pruner
 
             if not find_pruner(self.pruner).second_prefill:
                 able = ", ".join(name for name, kind in PRUNERS.items() if kind.second_prefill)
                 raise ValueError(
                     f"pruner={self.pruner} prunes inside the language model and cannot prune the crops of a second "
-                    f"turn; with awares use one of {able}"
+                    f"turn; with awares use policy=never or one of {able}"
                 )
         return self
 

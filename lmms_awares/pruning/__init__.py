@@ -36,7 +36,10 @@ def find_pruner(name: str) -> type[Pruner]:
         50
     """
     if ":" in name:
-        return load_pruner(name)
+        kind = load_pruner(name)
+        if PRUNERS.get(kind.name, kind) is not kind:
+            raise PruningError(f"pruner={name}: its name {kind.name!r} is that of a built-in pruner; give it another")
+        return kind
     if name not in PRUNERS:
         raise PruningError(f"unknown pruner {name!r}; known: {', '.join(PRUNERS)}; your own: MODULE:CLASS")
     return PRUNERS[name]

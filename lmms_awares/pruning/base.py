@@ -4,23 +4,32 @@ A pruner acts at one of three places, and overrides one method for it: `grid` (p
 (tokens, between the tower and the language model) or `hooks` (inside the language model).
 """
 
+import reprlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import KW_ONLY, Field, dataclass, field, fields
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
+from weakref import WeakSet
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch.utils.hooks import RemovableHandle
 
 from lmms_awares.cost import Shape
-from lmms_awares.families import Model, family_of
+from lmms_awares.errors import ConfigError
+from lmms_awares.families import Model, check_model, family_of
 from lmms_awares.pruning.encoded import EncodedImage, Kept, PruningError, check_count
 from lmms_awares.pruning.prefill import PlainPrefill
 from lmms_awares.pruning.tower import Received, capture
 from lmms_awares.tokens import VisualTokens
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 __all__ = ["EncodedImage", "Kept", "Pruner", "PruningError", "check_count", "options_of"]
+
+_PRUNED: WeakSet[torch.nn.Module] = WeakSet()  # models inside a `with pruner(model)` block
 
 
 @dataclass
@@ -34,7 +43,7 @@ class Pruner:
         seed: of whatever is random about the choice.
 
     Raises:
-        PruningError: a ratio outside (0, 1].
+        PruningError: a ratio outside (0, 1], or an option of another type than its field states.
     """
 
     name: ClassVar[str] = "none"
@@ -52,8 +61,9 @@ class Pruner:
         """Check the arguments; a pruner with options of its own checks those after `super().__post_init__()`.
 
         Raises:
-            PruningError: a ratio outside (0, 1].
+            PruningError: a ratio outside (0, 1], or an option of another type than its field states.
         """
+        _check_types(self)
         if not 0 < self.retain_ratio <= 1:
             raise PruningError(f"retain_ratio must be above 0 and at most 1, got {self.retain_ratio}")
 
@@ -75,15 +85,28 @@ class Pruner:
         """Refuse a model that this pruner cannot serve.
 
         Raises:
-            PruningError: an attention implementation, KV cache or vision tower that does not fit.
+            PruningError: another architecture or a wrapper, or an attention implementation, KV cache, vision tower or
+                language model that does not fit.
         """
+        try:
+            check_model(model)
+        except ConfigError as error:
+            raise PruningError(f"{self.name}: {error}") from None
         found = model.config._attn_implementation
         if found not in self.attention:
             raise PruningError(f"{self.name} runs with attn_implementation {' or '.join(self.attention)}, not {found}")
         cache = model.generation_config.cache_implementation
         if cache not in (None, "dynamic"):
             raise PruningError(f"{self.name} needs a dynamic KV cache, not cache_implementation={cache}")
-        sees_all = family_of(model.config).sees_whole_image(model.config.vision_config)
+        self.check_config(model.config)
+
+    def check_config(self, config: "PretrainedConfig") -> None:
+        """Refuse a checkpoint that this pruner cannot serve, as far as its configuration tells.
+
+        Raises:
+            PruningError: a vision tower or language model that does not fit.
+        """
+        sees_all = family_of(config).sees_whole_image(config.vision_config)
         if self.reads_attention and not sees_all:
             raise PruningError(
                 f"{self.name} reads the attention of the vision tower's last block, which in this model is windowed; "
@@ -132,8 +155,8 @@ class Pruner:
         do pruners that resize images.
 
         Raises:
-            PruningError: a model that `check` refuses, or a pruner that resizes images; inside the block, inputs that
-                cannot be pruned.
+            PruningError: a model that `check` refuses or that another block prunes already, or a pruner that resizes
+                images; inside the block, inputs that cannot be pruned.
 
         Example:
             with VisionZip(0.5)(model):
@@ -152,6 +175,8 @@ class Pruner:
             for handle in prefill.hooks():
                 stack.callback(handle.remove)
             stack.enter_context(self.attached(model))
+            _PRUNED.add(model)
+            stack.callback(_PRUNED.remove, model)
             yield self
 
     @contextmanager
@@ -159,7 +184,14 @@ class Pruner:
         """Install the hooks for the `with` block and remove them behind it, after an error too.
 
         Hooks inside the language model prune by themselves; for `keep` the caller calls `prune` and packs the result.
+
+        Raises:
+            PruningError: inside a `with pruner(model)` block on the same model.
         """
+        if model in _PRUNED:
+            raise PruningError(
+                "this model is inside a `with pruner(model)` block, and one pruner acts at a time; leave it first"
+            )
         with ExitStack() as stack:
             stack.callback(self.reset)
             for handle in self.hooks(model):
@@ -202,6 +234,30 @@ class Pruner:
         ]
         self._received.clear()
         return kept
+
+
+def _schema_of(kind: type[Pruner]) -> type[BaseModel]:
+    """Return a pydantic model of a pruner's arguments, each of the type that the dataclass states."""
+    hints = get_type_hints(kind, include_extras=True)
+    types: dict[str, Any] = {own.name: (hints[own.name], ...) for own in fields(kind) if own.init}
+    config = ConfigDict(strict=True, arbitrary_types_allowed=True, protected_namespaces=())
+    return create_model(kind.__name__, __config__=config, **types)
+
+
+def _check_types(pruner: Pruner) -> None:
+    """Refuse "false" for a bool, or True for a number: Python would take them, and mean something else.
+
+    Raises:
+        PruningError: names option, value and type.
+    """
+    schema, given = _schema_of(type(pruner)), vars(pruner)
+    try:
+        schema.model_validate({name: given[name] for name in schema.model_fields})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, value = first["loc"][0], first["input"]
+        shown = " ".join(reprlib.repr(value).split())
+        raise PruningError(f"{pruner.name}: {name}={shown} is a {type(value).__name__}; {first['msg']}") from None
 
 
 def options_of(kind: type[Pruner]) -> dict[str, Field[Any]]:

@@ -39,7 +39,10 @@ def is_prefill(name: str, tokens: int, cache: DynamicCache | None) -> bool:
         raise PruningError(f"{name} needs a DynamicCache, not {type(cache).__name__}")
     filled = cache.get_seq_length() if cache is not None else 0
     if filled and tokens > 1:
-        raise PruningError(f"{name} prunes one prefill only; this is a second one on a filled cache")
+        raise PruningError(
+            f"{name} prunes one prefill only; this is a second one on a filled cache (a further turn, or generate with "
+            "prefill_chunk_size)"
+        )
     return not filled
 
 
@@ -169,7 +172,10 @@ class PlainPrefill:
         features = self._family.split(output)
         starts = self._encoded.starts if self._encoded else {}
         if any(embeds.data_ptr() not in starts for embeds, _ in features):
-            raise PruningError(f"{self._name} needs pixel_values: these images were encoded without it")
+            raise PruningError(
+                f"{self._name} needs pixel_values with the whole prompt: these images were encoded without it, or the "
+                "prompt comes in parts; leave out mm_encoder_outputs and prefill_chunk_size"
+            )
         return features, [starts[embeds.data_ptr()] for embeds, _ in features]
 
     def _question(self, ids: torch.Tensor, is_image: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 from lmms_awares.pruning.encoded import PruningError
 
@@ -14,16 +14,6 @@ PROFILE = (309 / 576, 204 / 576, 113 / 576)
 REFERENCE_DEPTH = 32
 MIN_DEPTH = 24  # shallower models get the layers in proportion
 _STEPS = 60
-
-
-def check_schedule(schedule: str) -> None:
-    """Refuse an unknown schedule.
-
-    Raises:
-        PruningError: the message names the known ones.
-    """
-    if schedule not in get_args(Schedule):
-        raise PruningError(f"schedule must be {' or '.join(get_args(Schedule))}, got {schedule!r}")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from lmms_awares.cost import Shape
-from lmms_awares.pruning.schedule import Schedule, Stage, check_schedule, plan_stages
+from lmms_awares.pruning.schedule import Schedule, Stage, plan_stages
 from lmms_awares.pruning.stages import Reduced, StagedPruner
 
 NOISE = 1e-6  # breaks ties of the density
@@ -126,11 +126,6 @@ class SparseVLM(StagedPruner):
     name: ClassVar[str] = "sparsevlm"
 
     schedule: Schedule = "layer_mean"
-
-    def __post_init__(self) -> None:
-        """Check the schedule; errors as `check_schedule`."""
-        super().__post_init__()
-        check_schedule(self.schedule)
 
     def stages(self, depth: int, levels: int = 0) -> tuple[Stage, ...]:
         """Return the stages of the schedule at this depth; errors as `plan_stages`."""

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -22,6 +22,9 @@ from lmms_awares.pruning.base import Pruner, PruningError
 from lmms_awares.pruning.prefill import Keywords, cache_of, is_prefill
 from lmms_awares.pruning.schedule import Stage
 from lmms_awares.tokens import VisualTokens
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 Rope = Sequence[torch.Tensor]  # cos and sin
 
@@ -84,17 +87,17 @@ class StagedPruner(Pruner, ABC):
     def reduce(self, scores: torch.Tensor, hidden: torch.Tensor, target: int, generator: torch.Generator) -> Reduced:
         """Reduce n visual tokens with [n] scores and [n, d] hidden states to `target`."""
 
-    def check(self, model: Model) -> None:
-        """Refuse, besides what `Pruner.check` does, sliding-window attention and a ratio that no stages can meet.
+    def check_config(self, config: "PretrainedConfig") -> None:
+        """Refuse, besides what `Pruner` does, sliding-window attention and a ratio that no stages can meet.
 
         Raises:
             PruningError: names the setting.
         """
-        super().check(model)
-        text = model.config.text_config
-        if family_of(model.config).has_sliding_window(text):
+        super().check_config(config)
+        text = config.text_config
+        if family_of(config).has_sliding_window(text):
             raise PruningError(f"{self.name} cannot serve sliding-window attention; set use_sliding_window to false")
-        self.stages(text.num_hidden_layers, family_of(model.config).levels(model.config))
+        self.stages(text.num_hidden_layers, family_of(config).levels(config))
 
     def hooks(self, model: Model) -> Iterator[RemovableHandle]:
         """Install hooks on the model, its first layer, the layers that prune, and those behind them; yield each."""

@@ -85,10 +85,12 @@ def labels_from(given: str | None, data: Path | None) -> Callable[[Source], pd.D
     """Return a function that gives a run's labels: from a file for all runs, or, for `mini`, from its own documents.
 
     Raises:
-        RunError: no labels, or a file that cannot be read.
+        RunError: no labels, documents without need, or a file that cannot be read.
     """
     if given is None:
         raise RunError("CDP diagnostics and scores by label need --labels FILE (.jsonl or .parquet), or --labels mini")
+    if given != MINI and data is not None:
+        raise RunError(f"--data goes with --labels mini, and has no effect with --labels {given}; leave it out")
     if given == MINI:
         return lambda source: mini_labels(source, data)
     found = read_labels(Path(given))

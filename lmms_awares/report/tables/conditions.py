@@ -125,14 +125,15 @@ def footer(lineup: Lineup) -> list[str]:
     for name, cells in _by_condition(lineup).items():
         values = _union(value for by_task in cells.values() for value in by_task.values())
         nowhere = [row for row, by_task in cells.items() if not _union(by_task.values())]
+        unrecorded = _not_recorded(name, cells) if values and name in _NOTED else []
         if len(values) == 1 and (not nowhere or name in _LATE):
-            shared += [f"{name} {values[0]}"] if (name, values[0]) not in _USUAL else []
+            untold = (name, values[0]) not in _USUAL and not unrecorded  # "in all rows" would say too much
+            shared += [f"{name} {values[0]}"] if untold else []
         elif values:
             lines += [*_within(name, cells), *_between(name, cells, lineup.methods)]
         elif name not in _LATE:
             shared.append(f"{name} unknown")
-        if values and name in _NOTED:
-            lines += _not_recorded(name, cells)
+        lines += unrecorded
     lines += _documents(lineup)
     for row, source in lineup.named:
         lines += [f"{line} ({row})" for line in remarks(source.summary)]
