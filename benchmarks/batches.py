@@ -27,6 +27,7 @@ from lmms_eval.tasks import TaskManager
 
 from lmms_awares.mini import suite
 from lmms_awares.mini.demo import checkpoint
+from lmms_awares.models import answering as running
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.resolution import FullResolution
 from lmms_awares.models.windows import by_length
@@ -78,7 +79,7 @@ def measured(model: Any, requests: list[Instance], size: int, cut: Cut) -> dict[
         answering += time.process_time() - began
         return outcomes
 
-    model.answer, model.batch_size, answering.by_length = counted, size, cut
+    model.answer, model.batch_size, running.by_length = counted, size, cut
     started, cpu = time.perf_counter(), time.process_time()
     replies = model.generate_until(requests)
     found = {"wall_s": time.perf_counter() - started, "cpu_s": time.process_time() - cpu}

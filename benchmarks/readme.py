@@ -95,8 +95,8 @@ def against_full() -> str:
     found = read("against_full.json")
     rows = [[f"{row['call_rate']:g}", spread(row["time_ratio"]), f"{row['flops_ratio']:.2f}"] for row in found["rows"]]
     about = (
-        f"`awares` by lmms-eval's own `qwen2_5_vl` at full resolution, {found['samples']} images of 850×600 and "
-        "1700×2200, a random model of 150 M parameters in bfloat16. Calls are for one quadrant."
+        f"`awares` by lmms-eval's own `qwen2_5_vl` at full resolution, {found['samples']} images of 850×600, "
+        "a random model of 150 M parameters in bfloat16. Calls are for one quadrant."
     )
     headings = ["call rate", "time", "FLOPs"]
     return f"## Against full resolution\n\n{setting(found)}\n\n{about}\n\n{table(headings, rows)}\n"

@@ -23,10 +23,10 @@ class Stages(StoppingCriteria):
         started, encoded, first_token: seconds of `device_time`; the last is there when `generate` is.
 
     Example:
-        >>> stages = Stages(model.device)                               # doctest: +SKIP
-        >>> features = tower(pixels); stages.mark_encoded()             # doctest: +SKIP
-        >>> model.generate(ids, stopping_criteria=[stages])             # doctest: +SKIP
-        >>> seconds, times = stages.finish()                            # doctest: +SKIP
+        stages = Stages(model.device)
+        features = tower(pixels); stages.mark_encoded()
+        model.generate(ids, stopping_criteria=[stages])
+        seconds, times = stages.finish()
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -22,12 +22,7 @@ class ServerArgs(BaseModel):
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
     # Of the process that holds the weights, which is the server's.
     of_weights: ClassVar[tuple[str, ...]] = (
-        "adapter",
-        "dtype",
-        "device_map",
-        "attn_implementation",
-        "rev",
-        "reuse_cache",
+        *("adapter", "dtype", "device_map", "attn_implementation", "rev", "reuse_cache", "workers"),
     )
 
     base_url: str | None = None
