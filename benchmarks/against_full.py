@@ -2,7 +2,7 @@
 
     python benchmarks/against_full.py [--pretrained DIR] [--samples 4] [--repeats 3] [--rates 0 0.3 1] [-o FILE.json]
 
-The same checkpoint (default: random, 150 M parameters), documents (850x600, upright and across), dtype (bfloat16, which
+The same checkpoint (default: random, 150 M parameters), documents (560x420, upright and across), dtype (bfloat16, which
 lmms-eval loads) and batch size 1. A share of the samples, the call rate, calls for one quadrant; the call is put into
 the model's mouth behind a first turn of 4 tokens, and every answer has 8. lmms-eval's model and each rate take turns.
 """
@@ -28,7 +28,7 @@ from lmms_awares.models.sample import Outcome, Sample
 from lmms_awares.protocol import ToolCall, format_call
 from lmms_awares.trace import unseal
 
-SIZES = ((850, 600), (600, 850))
+SIZES = ((560, 420), (420, 560))
 CALL, ANSWER = 4, 8  # tokens of a first turn that calls, and of an answer
 
 

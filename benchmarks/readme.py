@@ -95,7 +95,7 @@ def against_full() -> str:
     found = read("against_full.json")
     rows = [[f"{row['call_rate']:g}", spread(row["time_ratio"]), f"{row['flops_ratio']:.2f}"] for row in found["rows"]]
     about = (
-        f"`awares` by lmms-eval's own `qwen2_5_vl` at full resolution, {found['samples']} images of 850×600, "
+        f"`awares` by lmms-eval's own `qwen2_5_vl` at full resolution, {found['samples']} images of 560×420, "
         "a random model of 150 M parameters in bfloat16. Calls are for one quadrant."
     )
     headings = ["call rate", "time", "FLOPs"]

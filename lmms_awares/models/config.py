@@ -245,7 +245,7 @@ def parse_args(model: str, arguments: dict[str, Any]) -> CommonArgs:
     unknown = sorted(set(arguments) - set(schema.model_fields))
     if unknown:
         _refuse_foreign_options(model, unknown, arguments)
-        known = ", ".join(sorted(schema.model_fields, key=lambda name: not schema.model_fields[name].is_required()))
+        known = ", ".join(sorted(schema.model_fields, key=lambda name: name != "pretrained"))
         raise ConfigError(f"unknown model argument {', '.join(unknown)} for {model}; known: {known}")
     try:
         return schema.model_validate(arguments)
