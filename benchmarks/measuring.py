@@ -91,6 +91,7 @@ def write(output: Path | None, **facts: Any) -> None:
     """Write what was measured, with the command that did, as JSON."""
     if output is None:
         return
-    command = " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]])
+    given = ["DIR" if Path(argument).is_dir() else argument for argument in sys.argv[1:]]
+    command = " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *given])
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps({"command": command, **facts}, indent=1) + "\n", encoding="utf-8")

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from tabulate import tabulate
 
 HERE = Path(__file__).parent
@@ -19,7 +18,8 @@ HEAD = """# Benchmarks
 
 Made by `python benchmarks/readme.py` from the files in `results/`; each section names the command that measured it.
 Ways that are compared take turns on one machine, so that the ratios mean something; a ratio is the median of the
-pairs', with quartiles. The scripts that are not listed print only: [measurements](../docs/measurements.md).
+pairs', with quartiles. What is computed or printed only, the cost on the 7B among it:
+[measurements](../docs/measurements.md).
 
 Everything here ran on 2 CPU cores, nothing on a GPU, and nothing with published weights.
 """
@@ -140,15 +140,7 @@ def ranks() -> str:
     return f"## Two processes\n\n{command}\n\n{table(headings, rows)}\n"
 
 
-def cost() -> str:
-    """The 7B's table, whole numbers of which are computed."""
-    found = pd.read_csv(RESULTS / "cost_7b.csv")
-    shown = found.map(lambda value: f"{value:,.3g}" if isinstance(value, float) else str(value))
-    command = "`python benchmarks/cost_table.py -o benchmarks/results/cost_7b.csv`: computed from the configuration."
-    return f"## Cost on the 7B\n\n{command}\n\n{table(list(shown.columns), shown.to_numpy().tolist())}\n"
-
-
-SECTIONS: tuple[Callable[[], str], ...] = (kv_reuse, engines, against_full, batches, ranks, cost)
+SECTIONS: tuple[Callable[[], str], ...] = (kv_reuse, engines, against_full, batches, ranks)
 
 
 def readme() -> str:
