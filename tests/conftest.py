@@ -18,6 +18,12 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 torch.set_num_threads(1)  # tests run in two workers on two cores; also makes sums reproducible
 
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("engine") is None)
+
+
 QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
