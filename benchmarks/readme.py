@@ -21,7 +21,7 @@ Ways that are compared take turns on one machine, so that the ratios mean someth
 pairs', with quartiles. What is computed or printed only, the cost on the 7B among it:
 [measurements](../docs/measurements.md).
 
-Everything here ran on 2 CPU cores, nothing on a GPU, and nothing with published weights.
+Everything here ran on 2 CPU cores, beside other work, nothing on a GPU and nothing with published weights.
 """
 
 
@@ -90,18 +90,6 @@ def engines() -> str:
     return f"## Engines side by side\n\n{setting(found)}\n\n{about}\n\n{table(headings, rows)}\n"
 
 
-def against_full() -> str:
-    """Time and FLOPs against lmms-eval's own model."""
-    found = read("against_full.json")
-    rows = [[f"{row['call_rate']:g}", spread(row["time_ratio"]), f"{row['flops_ratio']:.2f}"] for row in found["rows"]]
-    about = (
-        f"`awares` by lmms-eval's own `qwen2_5_vl` at full resolution, {found['samples']} images of 560×420, "
-        "a random model of 150 M parameters in bfloat16. Calls are for one quadrant."
-    )
-    headings = ["call rate", "time", "FLOPs"]
-    return f"## Against full resolution\n\n{setting(found)}\n\n{about}\n\n{table(headings, rows)}\n"
-
-
 def batches() -> str:
     """What batches gain."""
     parts = []
@@ -140,7 +128,7 @@ def ranks() -> str:
     return f"## Two processes\n\n{command}\n\n{table(headings, rows)}\n"
 
 
-SECTIONS: tuple[Callable[[], str], ...] = (kv_reuse, engines, against_full, batches, ranks)
+SECTIONS: tuple[Callable[[], str], ...] = (kv_reuse, engines, batches, ranks)
 
 
 def readme() -> str:
