@@ -41,8 +41,6 @@ class LocalEngine(Engine):
         ConfigError: the pruner cannot serve the model.
     """
 
-    name = "local"
-
     def __init__(
         self,
         model: Model,
@@ -127,7 +125,7 @@ class LocalEngine(Engine):
         return {
             "revision": self.revision[:12],
             "family": self.family.model_type,
-            "engine": self.name,
+            "engine": "local",
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "attention": self.model.config._attn_implementation,
             "min_pixels": self.pixel_limits[0],

@@ -13,7 +13,7 @@ A `Talk` is a batch of conversations that go on together; each row is one sample
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from lmms_awares.cost import Cost
 from lmms_awares.errors import ConfigError, SampleError
@@ -178,7 +178,6 @@ class Engine(ABC):
     """Who answers.
 
     Attributes:
-        name: as traces record it.
         family: the checkpoint's.
         pixel_limits: (min_pixels, max_pixels) of every view.
         pruner: what drops visual tokens of every view; None where nothing does.
@@ -186,7 +185,6 @@ class Engine(ABC):
         parallel: talks that may go on at the same time, each in a thread of its own.
     """
 
-    name: ClassVar[str]
     family: Family
     pixel_limits: tuple[int, int]
     pruner: "Pruner | None"

@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 def side_by_side(
     work: Callable[[Item], Result], items: Iterable[Item], threads: int, *, stop: Callable[[], None]
 ) -> Iterator[Result]:
-    """Map `work` over `items` in so many threads; with one, in this thread.
+    """Map `work` over `items` in so many threads.
 
     Args:
         stop: called where an error or the caller ends the work early, so that what is going on ends at once.
@@ -23,9 +23,6 @@ def side_by_side(
         >>> list(side_by_side(str, [1, 2], threads=2, stop=lambda: None))
         ['1', '2']
     """
-    if threads == 1:
-        yield from map(work, items)
-        return
     pool = ThreadPoolExecutor(threads, thread_name_prefix="sample")
     done = False
     try:

@@ -69,7 +69,6 @@ class ServerEngine(Engine):
         context: tokens that the model was made for.
     """
 
-    name = "server"
     pruner = None
 
     def __init__(
