@@ -1,10 +1,13 @@
 """`awares` against lmms-eval's own `qwen2_5_vl` at full resolution: time, and what the cost model says.
 
-    python benchmarks/against_full.py [--pretrained DIR] [--samples 4] [--repeats 3] [--rates 0 0.3 1] [-o FILE.json]
+    python benchmarks/against_full.py [--pretrained DIR] [--dtype bfloat16] [--size 850x600] [--samples 10]
+                                      [--repeats 3] [--rates 0 0.3 1] [-o FILE.json]
 
-The same checkpoint (default: random, 150 M parameters), documents (560x420, upright and across), dtype (bfloat16, which
-lmms-eval loads) and batch size 1. A share of the samples, the call rate, calls for one quadrant; the call is put into
-the model's mouth behind a first turn of 4 tokens, and every answer has 8. lmms-eval's model and each rate take turns.
+The same checkpoint (default: random, 150 M parameters), documents (of one size, upright and across), dtype and batch
+size 1. lmms-eval always loads bfloat16, which many CPUs only emulate; --dtype float32 converts its model once it is
+loaded. A share of the samples, the call rate, calls for one quadrant; the call is put into the model's mouth behind a
+first turn of 4 tokens, and every answer has 8. lmms-eval's model, our own at full resolution and each rate take turns.
+Where the time goes is told by our traces: tower, prefill, decoding, and the rest (resizing, patching, the harness).
 """
 
 import argparse
@@ -26,9 +29,9 @@ from lmms_awares.models.awares import Awares
 from lmms_awares.models.resolution import FullResolution
 from lmms_awares.models.sample import Outcome, Sample
 from lmms_awares.protocol import ToolCall, format_call
-from lmms_awares.trace import unseal
+from lmms_awares.trace import Trace, unseal
 
-SIZES = ((560, 420), (420, 560))
+HOST = "lmms-eval, full"
 CALL, ANSWER = 4, 8  # tokens of a first turn that calls, and of an answer
 
 
@@ -72,60 +75,87 @@ def requests(docs: Sequence[dict[str, Any]]) -> list[Any]:
     ]
 
 
-def run(model: Any, docs: Sequence[dict[str, Any]], flops: dict[str, int] | None = None, name: str = "") -> float:
-    """Seconds of all documents; `flops` gets their sum where the model's traces tell it."""
+def run(model: Any, docs: Sequence[dict[str, Any]], traced: dict[str, list[Trace]], name: str = "") -> float:
+    """Seconds of all documents; `traced` gets the traces of a model that has some."""
     model.task_dict = {"docs": {"test": docs}}
     started = time.perf_counter()
     replies = model.generate_until(requests(docs))
     seconds = time.perf_counter() - started
-    if flops is not None:
-        traces = [unseal(text)[1] for text, _ in replies]
-        flops[name] = sum(trace.flops for trace in traces if trace is not None and trace.flops is not None)
+    if name:
+        traced[name] = [trace for text, _ in replies if (trace := unseal(text)[1]) is not None]
     return seconds
+
+
+def parts(traces: Sequence[Trace], seconds: float) -> dict[str, float]:
+    """Milliseconds a sample of tower, prefill and decoding, and what is left of `seconds`, the whole run's."""
+    names = ("vision_s", "prefill_s", "decode_s")
+    found = {name: sum(getattr(turn, name) for trace in traces for turn in trace.turns) for name in names}
+    return {
+        name: 1000 * value / len(traces) for name, value in (found | {"rest_s": seconds - sum(found.values())}).items()
+    }
 
 
 def main() -> None:
     """Run, print a table, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pretrained")
-    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--samples", type=int, default=10)
+    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
+    parser.add_argument("--size", default="850x600", metavar="WxH")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rates", type=float, nargs="+", default=[0.0, 0.3, 1.0])
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
-    images = [Image.effect_noise(SIZES[index % len(SIZES)], 60).convert("RGB") for index in range(arguments.samples)]
+    width, height = (int(side) for side in arguments.size.split("x"))
+    sizes = ((width, height), (height, width))
+    images = [Image.effect_noise(sizes[index % 2], 60).convert("RGB") for index in range(arguments.samples)]
     docs = [{"image": image} for image in images]
-    flops: dict[str, int] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        pretrained = arguments.pretrained or str(medium(Path(folder) / "random"))
-        limits = {"min_pixels": 4 * 784, "max_pixels": 16384 * 784}
-        host = Qwen2_5_VL(pretrained=pretrained, device="cpu", device_map="cpu", attn_implementation="sdpa", **limits)
-        ours = {"device": "cpu", "dtype": "bfloat16", "attn_implementation": "sdpa", **limits}
-        full = FullResolution(pretrained=pretrained, **ours)
-        forced = Forced(pretrained=pretrained, prompt="default", **ours)  # a byte tokenizer makes a long prompt of ours
-    run(full, docs, flops, "full")
-    ways = {"lmms-eval, full": lambda: run(host, docs)}
+    traced: dict[str, list[Trace]] = {}
+    host, full, forced = models(arguments)
+    ways = {HOST: lambda: run(host, docs, traced), "full": lambda: run(full, docs, traced, "full")}
     for rate in arguments.rates:
 
         def at(rate: float = rate) -> float:
             forced.calling = frozenset(range(round(rate * len(docs))))
-            return run(forced, docs, flops, f"{rate:g}")
+            return run(forced, docs, traced, f"{rate:g}")
 
         ways[f"{rate:g}"] = at
-    found = alternate(ways, arguments.repeats)
-    print(f"{len(docs)} samples, medians of {arguments.repeats}, {torch.get_num_threads()} threads")
+    report(arguments, alternate(ways, arguments.repeats), traced)
+
+
+def models(arguments: argparse.Namespace) -> tuple[Any, FullResolution, Forced]:
+    """lmms-eval's own, ours at full resolution, and `awares` with calls made for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        pretrained = arguments.pretrained or str(medium(Path(folder) / "random"))
+        limits = {"min_pixels": 4 * 784, "max_pixels": 16384 * 784}
+        host = Qwen2_5_VL(pretrained=pretrained, device="cpu", device_map="cpu", attn_implementation="sdpa", **limits)
+        host.model.to(getattr(torch, arguments.dtype))
+        ours = {"device": "cpu", "dtype": arguments.dtype, "attn_implementation": "sdpa", **limits}
+        full = FullResolution(pretrained=pretrained, **ours)
+        forced = Forced(pretrained=pretrained, prompt="default", **ours)  # a byte tokenizer makes a long prompt of ours
+    return host, full, forced
+
+
+def report(arguments: argparse.Namespace, found: dict[str, list[float]], traced: dict[str, list[Trace]]) -> None:
+    """Print one line for each way of ours, and write all."""
+    print(f"{arguments.samples} samples, medians of {arguments.repeats}, {torch.get_num_threads()} threads")
+    flops = {name: sum(trace.flops or 0 for trace in traces) for name, traces in traced.items()}
     rows = []
-    for rate in (f"{rate:g}" for rate in arguments.rates):
-        share, model = ratios(found, rate, "lmms-eval, full"), flops[rate] / flops["full"]
-        rows.append(
-            {"call_rate": float(rate), "time_ratio": share, "flops_ratio": model, "seconds": quartiles(found[rate])}
-        )
-        print(f"call rate {rate:>4}: time {share['median']:.2f} of lmms-eval's, FLOPs {model:.2f} of full")
+    for name, traces in traced.items():
+        share, model = ratios(found, name, HOST), flops[name] / flops["full"]
+        seconds = quartiles(found[name])
+        row = {"way": name, "time_ratio": share, "flops_ratio": model, "seconds": seconds}
+        rows.append(row | {"ms": parts(traces, found[name][-1])})
+        told = "  ".join(f"{part} {value:.0f} ms" for part, value in rows[-1]["ms"].items())
+        way = name if name == "full" else f"call rate {name:>4}"
+        print(f"{way}: time {share['median']:.2f} of lmms-eval's, FLOPs {model:.2f} of full; {told}")
     write(
         arguments.output,
-        samples=len(docs),
+        samples=arguments.samples,
+        size=arguments.size,
+        dtype=arguments.dtype,
         repeats=arguments.repeats,
-        full_seconds=quartiles(found["lmms-eval, full"]),
+        full_seconds=quartiles(found[HOST]),
         machine=machine(),
         rows=rows,
     )

@@ -1,7 +1,7 @@
 """What KV-cache reuse saves, against prefilling the whole conversation again: in turn 2, and in both turns together.
 
     python benchmarks/kv_reuse.py [--pretrained DIR | --medium] [--device cuda] [--dtype bfloat16] [--repeats 5]
-        [--crops 0 5 all] [-o FILE.json]
+        [--images chart page] [--crops 0 5 all] [-o FILE.json]
 
 Without --pretrained: a tiny random checkpoint, with --medium one of 150 M parameters. Both ways take turns in this
 process, behind one warm-up. Turn 2: time to its first token, behind a spoken call. Both turns: from the prompt to 8
@@ -25,7 +25,7 @@ from lmms_awares.models.config import CommonArgs
 from lmms_awares.protocol import ToolCall, format_call
 from lmms_awares.views import plan_views, show
 
-CASES = {"chart 850x600": (850, 600), "page 1700x2200": (1700, 2200)}
+CASES = {"chart": (850, 600), "page": (1700, 2200)}
 ANSWER = 8  # tokens
 
 
@@ -59,6 +59,11 @@ def converse(engine: LocalEngine, size: tuple[int, int], ids: tuple[str, ...], *
     return Spent(first.seconds, to_token, first.seconds + second.seconds, second.cost.flops)
 
 
+def row_name(name: str) -> str:
+    """A case with its size."""
+    return "{} {}x{}".format(name, *CASES[name])
+
+
 def measure(engine: LocalEngine, name: str, ids: tuple[str, ...], repeats: int) -> dict[str, object]:
     """One image and one call, both ways."""
     found: dict[bool, list[Spent]] = {True: [], False: []}
@@ -72,7 +77,7 @@ def measure(engine: LocalEngine, name: str, ids: tuple[str, ...], repeats: int) 
     turn2 = {str(reuse): [one.second_to_token for one in own] for reuse, own in timed.items()}
     both = {str(reuse): [one.both for one in own] for reuse, own in timed.items()}
     return {
-        "image": name,
+        "image": row_name(name),
         "crops": ",".join(ids),
         "turn2_reuse_s": quartiles(turn2["True"]),
         "turn2_again_s": quartiles(turn2["False"]),
@@ -90,6 +95,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--images", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--crops", nargs="+", default=["0", "5", "all"])
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
@@ -101,13 +107,13 @@ def main() -> None:
     print(f"{weights / 1e6:.1f} M parameters, {engine.model.device}, {engine.model.dtype}, {arguments.repeats} repeats")
     print(f"{'image':<16} {'crops':<6} {'turn 2: reuse, again':>22} {'ratio':>6} {'both turns':>11} {'FLOPs':>6}")
     rows = []
-    for name in CASES:
+    for name in arguments.images:
         for id in arguments.crops:
             row = measure(engine, name, (id,), arguments.repeats)
             rows.append(row)
-            times = [1000 * row[key]["median"] for key in ("turn2_reuse_s", "turn2_again_s")]
+            reuse, again = (1000 * row[key]["median"] for key in ("turn2_reuse_s", "turn2_again_s"))
             print(
-                f"{name:<16} {id:<6} {times[0]:>10.1f} {times[1]:>8.1f} ms {row['turn2_ratio']['median']:>6.2f} "
+                f"{row['image']:<16} {id:<6} {reuse:>10.1f} {again:>8.1f} ms {row['turn2_ratio']['median']:>6.2f} "
                 f"{row['both_ratio']['median']:>11.2f} {row['flops_ratio']:>6.2f}"
             )
     write(

@@ -3,14 +3,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . .ci/setup.sh
+# Real servers belong to the whole suite only: their environment is large. It is made beside everything else.
+if [ $# = 0 ]; then
+    bash .ci/engine.sh &
+    servers=$!
+fi
 awares_setup dev
 awares_browser
-# Real servers belong to the whole suite only: their environment is large.
-if [ $# = 0 ] && ! bash .ci/engine.sh; then
-    echo "setup: vLLM could not be installed; the tests that serve with it will be skipped" >&2
-fi
 ruff check .
 ruff format --check .
 mypy
+if [ $# = 0 ] && ! wait "$servers"; then
+    echo "setup: vLLM could not be installed; the tests that serve with it will be skipped" >&2
+fi
 # In the order of collection, which begins with the longest files.
 exec python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

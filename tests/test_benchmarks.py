@@ -9,13 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SMALLEST = {
-    "against_full.py": (["--samples", "2", "--repeats", "1", "--rates", "1"], "call rate    1"),
+    "against_full.py": (["--samples", "2", "--size", "112x84", "--repeats", "1", "--rates", "1"], "call rate    1"),
     "batches.py": (["--samples", "12", "--batch-size", "4", "--repeats", "1"], "0 answers differ"),
     "engines.py": (["--samples", "6", "--repeats", "1"], "0 answers differ"),
     "overhead.py": (["--samples", "6"], "generate and encode"),
     "report_scale.py": (["--runs", "2", "--share", "0.01"], "2 runs"),
     "regress_rates.py": (["--repeats", "2", "--documents", "100"], "2.00 |"),
-    "kv_reuse.py": (["--repeats", "1", "--crops", "0"], "page 1700x2200"),
+    "kv_reuse.py": (["--repeats", "1", "--images", "chart", "--crops", "0"], "chart 850x600"),
     "cost_table.py": ([], "low-res + quadrant, prefilled again"),
     "ranks.py": (["--documents", "8", "--layouts", "regular"], "balanced"),
     "pruning.py": (["--repeats", "1", "--side", "4", "--memory-side", "8"], "sparsevlm"),

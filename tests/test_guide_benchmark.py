@@ -38,7 +38,7 @@ def test_the_shared_tests_take_it_up(repository):
 def test_what_lists_the_benchmarks_stays_green(repository):
     """Tables, figures, the committed run of the mini suite, the import stairs; and the command shows it."""
     tests = [f"tests/test_{name}.py" for name in ("compare", "plots", "mini_checkpoint", "imports")]
-    words = "compare or plots or committed or circle"
+    words = "order or by_hand or paper or averages or committed or circle"
     run(repository, "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", words)
     listed = run(repository, "lmms_awares", "tasks", "list")
     assert re.search(rf"awares_{NAME} +validation +anls +columns: image, question, answers", listed)

@@ -4,6 +4,7 @@ vLLM serves the tiny checkpoint and its VisionThink adapter; another one is star
 format; `transformers serve` is the third. All in float32 on the CPU.
 """
 
+import functools
 import json
 import os
 import signal
@@ -150,13 +151,25 @@ METHODS = {
 }
 
 
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """All 384 documents of the mini suite in this process, by model; each once."""
+
+    @functools.cache
+    def answered(model):
+        adapter = f",adapter={shipped() / 'visionthink'}" if model == "visionthink" else ""
+        folder = tmp_path_factory.mktemp(model)
+        return evaluate(model, folder, f"dtype=float32{adapter}", "--batch_size", "16")[0]
+
+    return answered
+
+
 @pytest.mark.parametrize("model", METHODS)
-def test_vllm_answers_as_this_process(servers, tmp_path, model):
+def test_vllm_answers_as_this_process(servers, here, tmp_path, model):
     """All 384 documents of the mini suite."""
-    adapter = f",adapter={shipped() / 'visionthink'}" if model == "visionthink" else ""
-    here, _ = evaluate(model, tmp_path / "here", f"dtype=float32{adapter}", "--batch_size", "16")
+    here = here(model)
     served = f"base_url={servers[0].url},served_model={METHODS[model]}"
-    there, traces = evaluate(model, tmp_path / "there", served)
+    there, traces = evaluate(model, tmp_path, served)
     assert len(here) == 384
     assert there == here
     assert {trace["conditions"]["engine"] for trace in traces.values()} == {"vllm 0.32.0"}
@@ -166,11 +179,10 @@ def test_vllm_answers_as_this_process(servers, tmp_path, model):
         assert min(second) > 0, "every turn 2 found some of turn 1 in the server's cache"
 
 
-def test_a_killed_run_resumes(servers, tmp_path):
+def test_a_killed_run_resumes(servers, here, tmp_path):
     served = f"base_url={servers[0].url},served_model=tiny,concurrency=4"
-    whole, _ = evaluate("awares", tmp_path / "whole", served)
-    run = evaluate("awares", tmp_path / "killed", served, wait=False)
-    journal = tmp_path / "killed" / "journal.jsonl"
+    run = evaluate("awares", tmp_path, served, wait=False)
+    journal = tmp_path / "journal.jsonl"
     until = time.monotonic() + 300
     while time.monotonic() < until and not (journal.exists() and journal.read_bytes().count(b"\n") > 60):
         time.sleep(0.05)
@@ -178,8 +190,8 @@ def test_a_killed_run_resumes(servers, tmp_path):
     run.communicate()
     kept = journal.read_bytes().count(b"\n")
     assert 60 <= kept < 384
-    resumed, traces = evaluate("awares", tmp_path / "killed", served)
-    assert resumed == whole
+    resumed, traces = evaluate("awares", tmp_path, served)
+    assert resumed == here("awares")
     assert kept - 1 <= sum(trace["reused"] for trace in traces.values()) <= kept, "a line may be torn"
 
 
@@ -192,19 +204,18 @@ def test_a_server_with_the_other_content_format_is_caught(servers, tmp_path):
     assert not list(tmp_path.rglob("*_results.json"))
 
 
-def test_transformers_serve_answers_as_this_process(tmp_path):
+def test_transformers_serve_answers_as_this_process(here, tmp_path):
     """64 documents; it does not tell what it caches."""
     at = port()
     script = Path(__file__).with_name("transformers_serve.py")
     server = Server([str(PYTHON), str(script), str(shipped()), str(at)], tmp_path / "serve.log")
     try:
         server.wait(f"http://127.0.0.1:{at}", "/health")
-        limit = ("--limit", "11")  # of each of the six
-        here, _ = evaluate("awares", tmp_path / "here", "dtype=float32", "--batch_size", "16", *limit)
-        there, traces = evaluate("awares", tmp_path / "there", f"base_url={server.url},concurrency=2", *limit)
+        served = f"base_url={server.url},concurrency=2"
+        there, traces = evaluate("awares", tmp_path / "there", served, "--limit", "11")  # of each of the six
     finally:
         server.stop()
-    assert len(here) == 66
-    assert there == here
+    assert len(there) == 66
+    assert there == {document: row for document, row in here("awares").items() if document in there}
     cached = {turn["cached_tokens"] for trace in traces.values() for turn in trace["turns"]}
     assert cached == {None}

@@ -7,11 +7,11 @@ complete ──────────────► pace ► request ► chun
 
 import asyncio
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import CancelledError, Future
 from dataclasses import asdict, dataclass
-from threading import Thread
-from typing import Any, cast
+from threading import Lock, Thread
+from typing import Any, TypeVar, cast
 
 import httpx2
 import openai
@@ -23,6 +23,7 @@ from lmms_awares.engine.server.pace import Pace
 from lmms_awares.engine.turns import Decoding, Message
 from lmms_awares.errors import ConfigError, SampleError, UserError
 
+Result = TypeVar("Result")
 ATTEMPTS = 10
 _LONGEST_WAIT_S = 20.0
 _TIMEOUTS = 4  # of these, that may reach the time limit
@@ -100,6 +101,7 @@ class Client:
             timeout=httpx2.Timeout(timeout_s, connect=_CONNECT_S),
         )
         self._pace = Pace(concurrency, timeout_s)
+        self._lock, self._closed = Lock(), False
         self._failed = 0  # requests that failed for good since the last one that did not
         Thread(target=self._loop.run_forever, name="requests", daemon=True).start()
 
@@ -115,17 +117,34 @@ class Client:
             ServerGoneError: so did every other one for a while.
             ConfigError: the server refuses the key or does not know the model.
         """
-        waiting: list[Future[Completion]] = [
-            asyncio.run_coroutine_threadsafe(self._repeated(list(messages), request), self._loop)
-            for messages in conversations
-        ]
+        waiting = [self.begin(self.reply(list(messages), request)) for messages in conversations]
         return [future.result() for future in waiting]
 
-    def close(self) -> None:
-        """End what is in flight; threads that wait for it get a CancelledError."""
-        self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(self._loop)])
+    def begin(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+        """Start work that awaits `reply`, on the loop that all requests share; a CancelledError behind `close`."""
+        with self._lock:
+            if self._closed:
+                work.close()
+                raise CancelledError
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    async def _repeated(self, messages: list[Message], request: dict[str, Any]) -> Completion:
+    def close(self) -> None:
+        """End what is in flight; threads that wait for it get a CancelledError. No request can follow."""
+        with self._lock:
+            if not self._closed:
+                asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+            self._closed = True
+
+    async def _end(self) -> None:
+        ending = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+        await self._openai.close()
+        self._loop.stop()
+
+    async def reply(self, messages: list[Message], request: dict[str, Any]) -> Completion:
+        """Let the server reply to one conversation, see `complete`."""
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(TransientError), stop=_Patience(), wait=_wait, reraise=True
         )
