@@ -52,6 +52,12 @@ class Meter:
     input_tokens: int = 0
     output_tokens: int = 0
 
+    def count(self, input_tokens: int | None, output_tokens: int | None) -> None:
+        """Note a request that was sent and answered."""
+        self.sent += 1
+        self.input_tokens += input_tokens or 0
+        self.output_tokens += output_tokens or 0
+
 
 @dataclass(frozen=True)
 class Request:
@@ -154,7 +160,5 @@ class Asker:
         )
         reply = Reply(done.text, done.prompt_tokens, done.new_tokens)
         self.log.add(key, reply)
-        self.meter.sent += 1
-        self.meter.input_tokens += reply.input_tokens or 0
-        self.meter.output_tokens += reply.output_tokens or 0
+        self.meter.count(reply.input_tokens, reply.output_tokens)
         return reply
