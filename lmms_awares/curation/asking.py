@@ -52,6 +52,11 @@ class Meter:
     input_tokens: int = 0
     output_tokens: int = 0
 
+    def add(self, other: "Meter") -> None:
+        """Add what another process counted."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
     def count(self, input_tokens: int | None, output_tokens: int | None) -> None:
         """Note a request that was sent and answered."""
         self.sent += 1

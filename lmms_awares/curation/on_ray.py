@@ -10,6 +10,8 @@ A worker that dies is started again and its shard is done again, from the reques
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import astuple
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -19,6 +21,7 @@ from lmms_awares.curation.asking import Meter
 from lmms_awares.curation.config import Config
 from lmms_awares.curation.request_log import Reply, RequestLog
 from lmms_awares.curation.shards import Counts, Job, ShardWork
+from lmms_awares.errors import UserError
 
 
 class _ActorsLog:
@@ -41,8 +44,6 @@ class _Worker:
     """One stage in a process of the cluster; it opens at its first shard."""
 
     def __init__(self, folder: str, config: Config, stage: str, actor: Any) -> None:
-        from pathlib import Path
-
         self._meter = Meter()
         self._work = ShardWork(Job(Path(folder), config, _ActorsLog(actor)), stage, self._meter)
 
@@ -50,12 +51,12 @@ class _Worker:
         """Do the shards of a batch; a row of counts each."""
         found: dict[str, list[Any]] = {"rows": [], "reasons": [], "counts": [], "meter": []}
         for shard in batch["shard"]:
-            before = vars(self._meter).copy()
+            before = astuple(self._meter)
             counts = self._work(str(shard))
             found["rows"].append(counts.rows)
             found["reasons"].append(list(counts.rejected))
             found["counts"].append(list(counts.rejected.values()))
-            found["meter"].append([value - before[name] for name, value in vars(self._meter).items()])
+            found["meter"].append([now - then for now, then in zip(astuple(self._meter), before, strict=True)])
         return found
 
 
@@ -68,6 +69,8 @@ def on_ray(job: Job, stage: str, meter: Meter, shards: Sequence[str]) -> Iterato
         UserError: as the stage does, in this process.
     """
     ray.init(ignore_reinit_error=True, log_to_driver=False)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False  # ours shows rows and requests
     gpus = int(ray.cluster_resources().get("GPU", 0)) if stage == "answer" and not job.config.base.base_url else 0
     workers = gpus or sum(node["Alive"] for node in ray.nodes())
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -82,7 +85,11 @@ def on_ray(job: Job, stage: str, meter: Meter, shards: Sequence[str]) -> Iterato
         num_cpus=1,
         num_gpus=1 if gpus else 0,
     )
-    for row in done.iter_rows():
-        for name, value in zip(vars(meter), row["meter"], strict=True):
-            setattr(meter, name, getattr(meter, name) + int(value))
-        yield Counts(int(row["rows"]), Counter(dict(zip(row["reasons"], map(int, row["counts"]), strict=True))))
+    try:
+        for row in done.iter_rows():
+            meter.add(Meter(*map(int, row["meter"])))
+            yield Counts(int(row["rows"]), Counter(dict(zip(row["reasons"], map(int, row["counts"]), strict=True))))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
