@@ -16,6 +16,7 @@ SMALLEST = {
     "report_scale.py": (["--runs", "2", "--share", "0.01"], "2 runs"),
     "regress_rates.py": (["--repeats", "2", "--documents", "100"], "2.00 |"),
     "kv_reuse.py": (["--repeats", "1", "--images", "chart", "--crops", "0"], "chart 850x600"),
+    "decontaminate.py": (["--documents", "2"], "others: pairs of short letters"),
     "cost_table.py": ([], "low-res + quadrant, prefilled again"),
     "ranks.py": (["--documents", "8", "--layouts", "regular"], "balanced"),
     "pruning.py": (["--repeats", "1", "--side", "4", "--memory-side", "8"], "sparsevlm"),

@@ -1,0 +1,1 @@
+"""Curated sets: when to crop, where to crop, and the transcripts that say so."""
