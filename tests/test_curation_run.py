@@ -28,7 +28,7 @@ def served():
             [sys.executable, ROOT / "tests" / "curation_server.py", "0", *arguments], stdout=subprocess.PIPE, text=True
         )
         started.append(process)
-        return process.stdout.readline().strip()
+        return f"http://127.0.0.1:{process.stdout.readline().strip()}/v1"
 
     yield start
     for process in started:

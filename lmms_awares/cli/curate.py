@@ -28,7 +28,7 @@ EngineOption = Annotated[Engine, typer.Option(help="this process, or a Ray clust
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0917  # a command's options
     config: ConfigFile,
     output: Output,
     engine: EngineOption = Engine.local,
@@ -94,8 +94,8 @@ def _config(file: Path, swap: bool) -> "Config":
 def _run(file: Path, output: Path, *stages: str, engine: Engine, max_reject: float, swap: bool = False) -> None:
     config = _config(file, swap)
     from lmms_awares.cli.curate_progress import Display, summary
-    from lmms_awares.curation.run import STAGES
     from lmms_awares.curation.run import run as make
+    from lmms_awares.curation.shards import STAGES
 
     with Display() as display:
         counts = make(

@@ -38,7 +38,8 @@ class _About(ProgressColumn):
 
     def __init__(self, stages: Mapping[str, _Stage]) -> None:
         super().__init__()
-        self._stages, self._last = stages, {}
+        self._stages = stages
+        self._last: dict[str, str] = {}
 
     def render(self, task: Task) -> Text:
         """The line of a stage; it stands still once the stage is done."""

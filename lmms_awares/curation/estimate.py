@@ -135,7 +135,7 @@ def render(found: list[Need]) -> str:
     headings = ["stage", "rows", "requests", "input tokens", "output tokens", "cost", "hours"]
     return (
         tabulate(table, headings, disable_numparse=True, colalign=["left", *["right"] * 6])
-        + f"\nAn estimate: tokens as the base model counts them, of up to {LOOKED_AT} rows; replies as long as the right "
-        f"answers, 1 token (judge), {ORACLE_REPLY} tokens (oracle); {HR_SHARE:.0%} of the rows HR; equal answers, which "
-        f"nobody is asked about, are counted in; hours at {REQUEST_S:g} s a request and full concurrency."
+        + f"\nAn estimate: tokens as the base model counts them, of up to {LOOKED_AT} rows; replies as long as the "
+        f"right answers, 1 token (judge), {ORACLE_REPLY} tokens (oracle); {HR_SHARE:.0%} of the rows HR; equal "
+        f"answers, which nobody is asked about, counted in; hours at {REQUEST_S:g} s a request and full concurrency."
     )

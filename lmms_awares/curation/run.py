@@ -79,7 +79,8 @@ def run(
         job = Job(folder, config, log)
         try:
             _check(job, stages)
-            found = {SOURCES: collect(config, folder)}
+            sampled = collect(config, folder)
+            found = {SOURCES: Counts(sampled.rows + sampled.rejected.total(), sampled.rejected)}
             for stage in stages:
                 total = found[stage] = Counts()
                 told.meter = Meter()
