@@ -1,5 +1,6 @@
 """A curated set made by the command: kills, faults, changes, and what is found before the first row."""
 
+import json
 import multiprocessing
 import os
 import random
@@ -100,12 +101,10 @@ def killed_in(stage, shards, config, output, draw):
 
 
 def contents(folder):
-    """Bytes of all that a set holds but for the log of requests."""
-    return {
-        str(file.relative_to(folder)): file.read_bytes()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.suffix in (".parquet", ".json")
-    }
+    """Bytes of all that a set holds but for the log of requests; of its provenance, all but the configuration."""
+    found = {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*.parquet"))}
+    provenance = json.loads((folder / "provenance.json").read_text())
+    return found | {name: value for name, value in provenance.items() if name != "config"}
 
 
 def record(address):
