@@ -50,16 +50,23 @@ def test_the_papers_sources_and_the_mini_suites_ship():
         assert (source.data.hub is None) == name.startswith("mini_")
 
 
-@pytest.mark.parametrize("name", MINI)
-def test_the_mini_sources_ask_what_the_task_asks(name, suite, monkeypatch):
-    """The task's own words, for every document; and the suite's own answers and boxes."""
-    from lmms_eval.tasks import TaskManager, get_task_dict
+@pytest.fixture(scope="module")
+def manager():
+    from lmms_eval.tasks import TaskManager
 
     from lmms_awares.plugin import tasks_dir
 
+    return TaskManager("ERROR", include_path=str(tasks_dir()))
+
+
+@pytest.mark.parametrize("name", MINI)
+def test_the_mini_sources_ask_what_the_task_asks(name, suite, manager, monkeypatch):
+    """The task's own words, for every document; and the suite's own answers and boxes."""
+    from lmms_eval.tasks import get_task_dict
+
     (file,) = (suite / "train" / MINI_TASKS[MINI[name]]).glob("*.parquet")
     monkeypatch.setattr("lmms_awares.tasks.awares_task.task_files", lambda task: [str(file)])
-    task = get_task_dict([MINI[name]], TaskManager("ERROR", include_path=str(tasks_dir())))[MINI[name]]
+    task = get_task_dict([MINI[name]], manager)[MINI[name]]
     opened = open_source(name, suite)
     documents = list(task.eval_docs)
     assert len(documents) == 24
@@ -229,6 +236,14 @@ def test_csv_files_and_a_folder_of_images(tmp_path):
     ((record, folder),) = opened.records.read()
     row = usable(opened, record, folder)
     assert (row.asked.question, row.asked.answers, row.picture.image.size) == ("What, then?", ("red",), (40, 30))
+
+
+def test_a_pattern_may_find_many_files_also_in_folders(tmp_path):
+    for name in ("a", "b"):
+        write(tmp_path / name, [{"image": "x", "question": name, "answers": "a"}])
+    opened = open_source(write(tmp_path, [], data={"files": "*/rows.jsonl"}))
+    assert [(record["question"], folder.name) for record, folder in opened.records.read()] == [("a", "a"), ("b", "b")]
+    assert sorted(opened.records.facts["files"]) == ["a/rows.jsonl", "b/rows.jsonl"]
 
 
 def test_a_line_that_is_no_json_is_rejected_and_the_others_are_read(tmp_path):

@@ -1,6 +1,7 @@
 """Images of benchmarks: copies are found, others that look alike are not."""
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -106,7 +107,16 @@ def test_local_data_of_a_real_benchmark_are_read(tmp_path, monkeypatch):
     assert len(counts) == 6 and all(counts.values())
 
 
-def test_mistakes_are_one_line(tmp_path):
+def test_without_the_library_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    with pytest.raises(ConfigError, match=r"pip install 'lmms-awares\[curate\]'"):
+        looks(Image.new("RGB", (9, 9)))
+
+
+def test_mistakes_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.delenv("AWARES_DATA_ROOT", raising=False)
+    with pytest.raises(DataError, match=r"ChartQA \(default, test\) cannot be had from the hub: "):
+        write_hashes(tmp_path / "h", "awares_chartqa")
     with pytest.raises(ConfigError, match="unknown task chartqa; there are: awares_chartqa"):
         write_hashes(tmp_path / "h", "chartqa")
     with pytest.raises(DataError, match="benchmark_hashes .*gone cannot be read"):
