@@ -8,11 +8,11 @@ from uuid import uuid4
 from lmms_awares.journal import digest
 
 _ROOT = Path(__file__).parent
-# What no answer depends on: the command, what is done with answers, the mini suite, tasks (their prompts are in the
-# journal's key as texts).
+# What no answer depends on: the command, what is done with answers, curation, the mini suite, and tasks (their prompts
+# are in the journal's key as texts).
 _COMMAND = "__main__ doctor evaluate host_arguments plan plugin quiet stamps streams"
 _WITHOUT_EFFECT = tuple(f"{name}.py" for name in _COMMAND.split())
-_OTHER_ROOMS = ("cli", "mini", "report", "tasks")
+_OTHER_ROOMS = ("cli", "curation", "mini", "report", "tasks")
 
 
 def code_hash(*plugins: type) -> str:

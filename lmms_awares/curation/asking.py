@@ -6,6 +6,7 @@ Request ─► key ─► log? ─yes─► reply ─► read ─► result
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -18,12 +19,18 @@ from lmms_awares.journal import digest
 
 ATTEMPTS = 3  # at a reply that can be read
 _SHOWN = 160  # characters of a reply in a reason
+_REFUSAL = re.compile(r"\b(?:sorry|apologi[sz]e|cannot|can't|can’t|unable|not able|as an ai)\b", re.IGNORECASE)
 Message = dict[str, Any]
 Read = TypeVar("Read")
 
 
 class BadReplyError(ValueError):
     """A reply that cannot be read; its text is the reason, the same for all of its kind."""
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a reply says that the model will not or cannot reply."""
+    return _REFUSAL.search(text) is not None
 
 
 class Log(Protocol):
@@ -51,6 +58,17 @@ class Meter:
     unreadable: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+
+    def add(self, other: "Meter") -> None:
+        """Add what another process counted."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def count(self, input_tokens: int | None, output_tokens: int | None) -> None:
+        """Note a request that was sent and answered."""
+        self.sent += 1
+        self.input_tokens += input_tokens or 0
+        self.output_tokens += output_tokens or 0
 
 
 @dataclass(frozen=True)
@@ -150,11 +168,9 @@ class Asker:
     async def _sent(self, key: str, request: Request, sampling: dict[str, Any]) -> Reply:
         messages = [{"role": "user", "content": request.content()}]
         done: Completion = await self.client.reply(
-            messages, sampling | {"extra_body": dict(self.client.served.request)}
+            messages, sampling | {"extra_body": dict(self.client.served.request)}, stream=False
         )
         reply = Reply(done.text, done.prompt_tokens, done.new_tokens)
         self.log.add(key, reply)
-        self.meter.sent += 1
-        self.meter.input_tokens += reply.input_tokens or 0
-        self.meter.output_tokens += reply.output_tokens or 0
+        self.meter.count(reply.input_tokens, reply.output_tokens)
         return reply

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lmms_awares.crops import IOU_THRESHOLD
 from lmms_awares.errors import ConfigError
+from lmms_awares.mini.demo import checkpoint
 from lmms_awares.models.config import CommonArgs
 
 
@@ -38,6 +39,8 @@ class Served(_Strict):
 class Base(CommonArgs):
     """The model whose answers are compared: arguments of `--model_args`, and how it answers.
 
+    `pretrained: mini` is the tiny checkpoint that ships.
+
     Attributes:
         device: default: the first GPU, else the CPU.
         batch_size: rows that answer together; 1 with a server, which makes its own batches.
@@ -47,6 +50,23 @@ class Base(CommonArgs):
     device: str | None = None
     batch_size: int = Field(default=1, ge=1)
     max_new_tokens: int = Field(default=128, ge=1)
+
+    @field_validator("pretrained")
+    @classmethod
+    def _shipped(cls, name: str) -> str:
+        return str(checkpoint()) if name == "mini" else name
+
+    @model_validator(mode="after")
+    def _own_settings(self) -> "Base":
+        """Refuse what has no effect here."""
+        for name in ("workers", "journal", "rev", "setup", "seed"):
+            if name in self.model_fields_set:
+                raise ValueError(f"{name} has no effect in curation; leave it out")
+        if self.base_url is not None and {"batch_size", "device"} & self.model_fields_set:
+            raise ValueError(
+                "batch_size and device have no effect with base_url: they are the server's; leave them out"
+            )
+        return self
 
 
 class LlmJudge(Served):
@@ -129,7 +149,7 @@ class Config(_Strict):
 
 
 def read_config(file: Path) -> Config:
-    """Read a configuration.
+    """Read a configuration: a file, or one that ships, by name.
 
     Raises:
         ConfigError: no file, no YAML, or a setting that is unknown or cannot work; one line that names it.
@@ -137,10 +157,11 @@ def read_config(file: Path) -> Config:
     Example:
         config = read_config(Path("curation.yaml"))
     """
+    shipped = Path(__file__).parent / "configs" / f"{file}.yaml"
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        data = yaml.safe_load((shipped if shipped.is_file() else file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}; give a YAML file") from None
+        raise ConfigError(f"{file} cannot be read: {error}; give a YAML file, or mini, or paper") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{file} is no YAML: {' '.join(str(error).split())}") from None
     try:

@@ -14,9 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from lmms_awares.curation.rows import Rejected
 from lmms_awares.errors import DataError
+from lmms_awares.mini.suite import training_file
 
 Record = dict[str, Any]
 _BATCH = 16  # rows of a parquet file at a time
@@ -38,6 +40,51 @@ class Records:
     columns: tuple[str, ...]
     facts: dict[str, Any]
     read: Callable[[], Iterator[tuple[Record | Rejected, Path]]]
+
+
+class Data(BaseModel):
+    """Where the rows are: on the hub, in files, or drawn here.
+
+    Attributes:
+        hub: OWNER/NAME of a dataset, with `config`, `split` and `revision`.
+        files: glob of parquet, JSON lines or CSV files; relative to the YAML file, in a source that ships to the
+            configuration's `data_root`.
+        mini: benchmark of the mini suite, whose training documents are drawn into the user's cache.
+        images: folder where the paths of images start, relative as `files`; default: that of their file.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    hub: str | None = None
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    files: str | None = None
+    mini: str | None = None
+    images: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "Data":
+        if [self.hub, self.files, self.mini].count(None) != 2:
+            raise ValueError("name one of hub, files and mini")
+        return self
+
+    def open(self, root: Path) -> "Records":
+        """Open the rows.
+
+        Args:
+            root: where relative paths start.
+
+        Raises:
+            DataError: no data, or some that cannot be read.
+        """
+        if self.hub is not None:
+            return open_hub(self.hub, self.config, self.split, self.revision)
+        if self.mini is not None:
+            drawn = training_file(self.mini)
+            return open_files(drawn.parent, drawn.name)
+        assert self.files is not None
+        return open_files(root, self.files)
 
 
 def open_files(root: Path, pattern: str) -> Records:

@@ -44,7 +44,7 @@ class RequestLog:
     """
 
     def __init__(self, file: Path) -> None:
-        self._file, self._lock = file, Lock()
+        self.file, self._lock = file, Lock()
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._open = sqlite3.connect(file, check_same_thread=False, isolation_level=None, timeout=60)
@@ -83,4 +83,4 @@ class RequestLog:
             self._open.close()
 
     def _unusable(self, error: Exception) -> DataError:
-        return DataError(f"finished requests cannot be kept in {self._file}: {error}; make room, or move the file away")
+        return DataError(f"finished requests cannot be kept in {self.file}: {error}; make room, or move the file away")

@@ -27,7 +27,7 @@ from jinja2 import StrictUndefined, Template, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lmms_awares.curation.records import Record, Records, open_files, open_hub
+from lmms_awares.curation.records import Data, Record, Records
 from lmms_awares.curation.rows import Rejected
 from lmms_awares.errors import ConfigError, DataError
 
@@ -52,30 +52,6 @@ Column = Annotated[str, Field(min_length=1), AfterValidator(_checked)]
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-class Data(_Strict):
-    """Where the rows are: on the hub, or in files.
-
-    Attributes:
-        hub: OWNER/NAME of a dataset, with `config`, `split` and `revision`.
-        files: glob of parquet, JSON lines or CSV files; relative to the YAML file, in a source that ships to the
-            configuration's `data_root`.
-        images: folder where the paths of images start, relative as `files`; default: that of their file.
-    """
-
-    hub: str | None = None
-    config: str | None = None
-    split: str = "train"
-    revision: str | None = None
-    files: str | None = None
-    images: str | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> "Data":
-        if (self.hub is None) == (self.files is None):
-            raise ValueError("name either hub or files")
-        return self
 
 
 class EvidenceBox(_Strict):
@@ -206,16 +182,11 @@ def open_source(name: str, data_root: Path | None = None) -> OpenSource:
         DataError: no data, or a column that is missing; one line that names file and key.
     """
     stem, source, folder = read_source(name)
-    data = source.data
     root = folder or data_root
-    if root is None and (data.files or data.images):
+    if root is None and (source.data.files or source.data.images):
         raise ConfigError(f"source {name} reads local files: say in the configuration where, as data_root")
-    if data.hub is not None:
-        records = open_hub(data.hub, data.config, data.split, data.revision)
-    else:
-        assert root is not None and data.files is not None
-        records = open_files(root, data.files)
-    images = root / data.images if root is not None and data.images else None
+    records = source.data.open(root or Path())
+    images = root / source.data.images if root is not None and source.data.images else None
     _check_columns(name, source.columns, records)
     return OpenSource(stem, source, records, images)
 

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 from datasets import Features
 
+from lmms_awares.curation.asking import Log, Meter
+from lmms_awares.curation.config import Config
 from lmms_awares.curation.rows import Rejected, Row
 
 
@@ -15,14 +17,25 @@ class Stage(ABC):
     Attributes:
         name: of its folder and its command.
         adds: columns that it gives to a row.
+        uses_image: False where it never looks at the image, which is then not read.
     """
 
     name: ClassVar[str]
     adds: ClassVar[Features]
+    uses_image: ClassVar[bool] = True
+
+    @abstractmethod
+    def __init__(self, config: Config, log: Log, meter: Meter) -> None:
+        """Take what the configuration says; nothing is loaded yet."""
 
     @abstractmethod
     def depends_on(self) -> dict[str, Any]:
         """Settings, models and prompts on which its rows depend, as JSON; other ones give other rows."""
+
+    def check(self) -> None:
+        """Find out what would fail in every row, as `open` does, but without loading weights; raises as `open`."""
+        self.open()
+        self.close()
 
     def open(self) -> None:  # noqa: B027  # most stages need no preparation
         """Load what it needs, and find out now what would fail in every row.

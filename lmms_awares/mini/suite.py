@@ -19,6 +19,7 @@ from PIL import __version__ as pillow_version
 from lmms_awares.cache import cache_home
 from lmms_awares.crops import target_crops
 from lmms_awares.errors import DataError
+from lmms_awares.journal import digest as digest_of
 from lmms_awares.labels import EVIDENCE, ORACLE_CROPS, SUFFICES
 from lmms_awares.mini.drawing import draw
 from lmms_awares.mini.questions import BENCHMARKS, Question
@@ -34,6 +35,7 @@ TEST_HASHES = {  # of `digest`
     "realworldqa": "e68d67eed8de3acc33e1d7d561836253936e2dfa249a3d1d305445adbdab4fbb",
     "vstar_bench": "0c5c2d27e808c6e9b8418f24c90fbcc4cbfec9eed602bc3d1eb2b349f9bf549d",
 }
+TRAINING = 400  # documents of a benchmark that data curation draws from
 PARTS = {"train": 256, "validation": 64, "test": 64}  # documents per benchmark
 
 
@@ -142,6 +144,24 @@ def test_file(benchmark: str) -> Path:
                 "not compare; install the versions in constraints.txt"
             )
         _write(rows, file)
+    return file
+
+
+def training_file(benchmark: str) -> Path:
+    """Return a parquet file of `TRAINING` documents of a mini benchmark's train part; draw it where it is missing.
+
+    Its first documents are those of `build`. It is drawn anew where Pillow or the drawing code is another one.
+
+    Raises:
+        DataError: no such benchmark; a folder that cannot be written.
+    """
+    if benchmark not in COLUMNS:
+        raise DataError(f"the mini suite has no benchmark {benchmark}; it has {', '.join(COLUMNS)}")
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    drawn_by = digest_of(pillow_version, TRAINING, *(source.read_bytes() for source in sources))
+    file = _file(cache_home() / "mini" / f"train-{drawn_by[:12]}", benchmark)
+    if not file.is_file():
+        _write(documents(benchmark, "train", TRAINING), file)
     return file
 
 

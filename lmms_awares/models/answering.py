@@ -111,7 +111,7 @@ class Answering(HostModel):
                     self._journal.add(entry)
                 yield one.number, entry
 
-    def _recovering(self, samples: Sequence[Sample]) -> Iterator[Answered]:
+    def _recovering(self, samples: Sequence[Sample]) -> Iterator[Answered[Outcome]]:
         if samples[0].decoding.temperature == 0:
             yield from answer_within_memory(self.answer, samples)
             return

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from PIL import Image
 
 from lmms_awares.errors import ConfigError, SampleError
-from lmms_awares.models.sample import Outcome, Sample
 from lmms_awares.trace import reason_of
 
 # What reading somebody's image or document can raise: broken files, impossible sizes, decompression bombs.
@@ -21,11 +21,15 @@ class OutOfMemoryError(SampleError):
     """A sample that needs more memory than there is, even alone."""
 
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
 @dataclass(frozen=True)
-class Answered:
+class Answered(Generic[Result]):
     """A sample's outcome, or why it has none, and the number of samples that were generated together."""
 
-    outcome: Outcome | SampleError
+    outcome: Result | SampleError
     batch_size: int
 
 
@@ -45,8 +49,8 @@ def is_of_one_sample(error: BaseException) -> bool:
 
 
 def answer_within_memory(
-    answer: Callable[[Sequence[Sample]], list[Outcome | SampleError]], samples: Sequence[Sample]
-) -> list[Answered]:
+    answer: Callable[[Sequence[Item]], list[Result | SampleError]], samples: Sequence[Item]
+) -> list[Answered[Result]]:
     """`answer(samples)`, in halves where memory does not suffice for all of them; one result per sample, in order.
 
     A `SampleError` of a single sample becomes its result. Any other error passes through.

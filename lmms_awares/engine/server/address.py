@@ -15,12 +15,11 @@ _ASK_S = 10.0  # for a question about the server itself
 _TRANSFORMERS_PATH = "/load_model"  # nobody else's
 
 # What a request says beyond the OpenAI fields. The checkpoint's sampling defaults must not act, and ids save guessing
-# how the reply was tokenised.
-_USAGE = {"stream_options": {"include_usage": True}}
+# how the reply was tokenised. `transformers` refuses fields that it does not know.
 _REQUESTS: dict[str, dict[str, Any]] = {
-    "vllm": {**_USAGE, "return_token_ids": True, "repetition_penalty": 1.0},
-    "transformers": {},  # it refuses fields that it does not know, and tells usage unasked
-    "openai": _USAGE,
+    "vllm": {"return_token_ids": True, "repetition_penalty": 1.0},
+    "transformers": {},
+    "openai": {},
 }
 
 
@@ -103,6 +102,11 @@ class Served:
         return _REQUESTS[self.software]
 
     @property
+    def stream(self) -> dict[str, Any]:
+        """What a request says besides where its reply comes in pieces; `transformers` tells usage unasked."""
+        return {} if self.software == "transformers" else {"stream_options": {"include_usage": True}}
+
+    @property
     def label(self) -> str:
         """As traces record the engine."""
         return f"{self.software} {self.version}"
@@ -129,14 +133,33 @@ def identify(address: Address, pretrained: str, served_model: str | None) -> Ser
     Raises:
         ConfigError: nobody answers, a wrong key, no list of models, or another model.
     """
-    if _TRANSFORMERS_PATH in _json(address, "/openapi.json").get("paths", {}):
-        # What it lists is the hub's cache, not what it serves, and it loads what is asked for.
+    if _is_transformers(address):
         return Served(served_model or pretrained, "transformers")
     models = _models(address)
+    return _served(address, models, _choose(address, models, pretrained, served_model))
+
+
+def named(address: Address, model: str) -> Served:
+    """Ask a server for a model by its name there.
+
+    Raises:
+        ConfigError: nobody answers, a wrong key, no list of models, or none of that name.
+    """
+    if _is_transformers(address):
+        return Served(model, "transformers")
+    models = _models(address)
+    return _served(address, models, _named(address, models, "model", model))
+
+
+def _is_transformers(address: Address) -> bool:
+    """Whether it is `transformers serve`; what that lists is the hub's cache, and it loads what is asked for."""
+    return _TRANSFORMERS_PATH in _json(address, "/openapi.json").get("paths", {})
+
+
+def _served(address: Address, models: list[dict[str, Any]], found: dict[str, Any]) -> Served:
     software, version = "openai", _UNKNOWN
     if any(model.get("owned_by") == "vllm" for model in models):
         software, version = "vllm", str(_json(address, "/version").get("version", _UNKNOWN))
-    found = _choose(address, models, pretrained, served_model)
     return Served(str(found["id"]), software, version, _context(found, models))
 
 
@@ -180,17 +203,24 @@ def _json(address: Address, path: str) -> dict[str, Any]:
 def _choose(
     address: Address, models: list[dict[str, Any]], pretrained: str, served_model: str | None
 ) -> dict[str, Any]:
-    names = ", ".join(str(model["id"]) for model in models) or "none"
     if served_model is not None:
-        named = [model for model in models if model["id"] == served_model]
-        if not named:
-            raise ConfigError(f"served_model={served_model} is not served at {address.shown}; its models: {names}")
-        return named[0]
+        return _named(address, models, "served_model", served_model)
     wanted = PurePath(pretrained).name
     for model in models:
         if wanted in (PurePath(str(model["id"])).name, PurePath(str(model.get("root"))).name):
             return model
     raise ConfigError(
-        f"{address.shown} serves {names}, and pretrained={pretrained}; if one of them is that checkpoint, say "
+        f"{address.shown} serves {_names(models)}, and pretrained={pretrained}; if one of them is that checkpoint, say "
         "served_model=NAME, otherwise serve the checkpoint"
     )
+
+
+def _named(address: Address, models: list[dict[str, Any]], setting: str, name: str) -> dict[str, Any]:
+    for model in models:
+        if model["id"] == name:
+            return model
+    raise ConfigError(f"{setting}={name} is not served at {address.shown}; its models: {_names(models)}")
+
+
+def _names(models: list[dict[str, Any]]) -> str:
+    return ", ".join(str(model["id"]) for model in models) or "none"

@@ -6,6 +6,7 @@ complete ──────────────► pace ► request ► chun
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
@@ -143,23 +144,27 @@ class Client:
         await self._openai.close()
         self._loop.stop()
 
-    async def reply(self, messages: list[Message], request: dict[str, Any]) -> Completion:
-        """Let the server reply to one conversation, see `complete`."""
+    async def reply(self, messages: list[Message], request: dict[str, Any], *, stream: bool = True) -> Completion:
+        """Let the server reply to one conversation, see `complete`.
+
+        Args:
+            stream: False: the reply comes as a whole, which costs less; nobody learns when its first piece was there.
+        """
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(TransientError), stop=_Patience(), wait=_wait, reraise=True
         )
         try:
-            completion: Completion = await retrying(self._paced, messages, request)
+            completion: Completion = await retrying(self._paced, messages, request, stream)
         except TransientError as error:
             raise self._given_up(str(error)) from None
         self._failed = 0
         return completion
 
-    async def _paced(self, messages: list[Message], request: dict[str, Any]) -> Completion:
+    async def _paced(self, messages: list[Message], request: dict[str, Any], stream: bool) -> Completion:
         async with self._pace as pace:
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    completion = await self._attempt(messages, request)
+                    completion = await self._attempt(messages, request, stream)
             except TimeoutError:
                 pace.record(busy=True)
                 raise _TimedOutError(f"no answer in {self._timeout_s:g} s", busy=True) from None
@@ -169,22 +174,32 @@ class Client:
             pace.record(completion.seconds)
             return completion
 
-    async def _attempt(self, messages: list[Message], request: dict[str, Any]) -> Completion:
+    async def _attempt(self, messages: list[Message], request: dict[str, Any], stream: bool) -> Completion:
         started = time.perf_counter()
         completion = Completion()
+        fields = {"model": self.served.model, "messages": cast(Any, messages), **request}
         try:
-            stream: openai.AsyncStream[ChatCompletionChunk] = await self._openai.chat.completions.create(
-                model=self.served.model, messages=cast(Any, messages), stream=True, **request
-            )
-            async with stream:
-                async for chunk in stream:
-                    read_chunk(completion, chunk, time.perf_counter() - started)
+            await (self._pieces if stream else self._whole)(completion, fields, started)
         except Exception as error:
             raise self._named(error) from None
         if completion.finish is None:
             raise TransientError("the reply was cut, or was none")
         completion.seconds = time.perf_counter() - started
         return completion
+
+    async def _pieces(self, completion: Completion, fields: dict[str, Any], started: float) -> None:
+        stream: openai.AsyncStream[ChatCompletionChunk] = await self._openai.chat.completions.create(
+            stream=True, **self.served.stream, **fields
+        )
+        async with stream:
+            async for chunk in stream:
+                read_chunk(completion, chunk, time.perf_counter() - started)
+
+    async def _whole(self, completion: Completion, fields: dict[str, Any], started: float) -> None:
+        # By `post`: walking through the fields' types and building a typed reply would take as long as all else.
+        extra = fields.pop("extra_body", {})
+        response = await self._openai.post("/chat/completions", cast_to=httpx2.Response, body={**fields, **extra})
+        read_whole(completion, json.loads(response.content))
 
     def _named(self, error: Exception) -> Exception:
         """What an error of the client means for the run; itself where it is none of those that servers cause."""
@@ -201,7 +216,7 @@ class Client:
         if status in _REFUSED:
             return ConfigError(f"{at} refuses the key of api_key_env (status {status})")
         if status == _UNKNOWN:
-            return ConfigError(f"{at} does not know model {self.served.model} ({reason}); give served_model=NAME")
+            return ConfigError(f"{at} does not know model {self.served.model} ({reason}); name one that it has")
         if status in _AGAIN or status >= _SERVERS_FAULT:
             return TransientError(reason, busy=True, refused=status == _TOO_MANY, wait_s=_retry_after(error))
         return ServerError(f"the server refuses it: {reason}")
@@ -259,6 +274,20 @@ def read_chunk(completion: Completion, chunk: ChatCompletionChunk, seconds: floa
             completion.image_tokens = ((details.model_extra or {}).get("multimodal_tokens") or {}).get("image")
 
 
+def read_whole(completion: Completion, said: Any) -> None:
+    """Fill a completion from a reply that came as a whole.
+
+    Args:
+        said: its JSON. Of text, end and usage; what is no completion leaves `finish` at None.
+    """
+    match said:
+        case {"choices": [{"message": {"content": str() | None as text}, "finish_reason": str(finish)}, *_]}:
+            completion.text, completion.finish = text or "", finish
+    match said:
+        case {"usage": {"prompt_tokens": int(prompt), "completion_tokens": int(new)}}:
+            completion.prompt_tokens, completion.new_tokens = prompt, new
+
+
 def _retry_after(error: openai.APIStatusError) -> float | None:
     said = error.response.headers.get("retry-after", "")
     return float(said) if said.replace(".", "", 1).isdigit() else None
@@ -280,7 +309,7 @@ _BACKOFF = wait_random_exponential(multiplier=0.25, max=_LONGEST_WAIT_S)
 
 
 def _wait(state: RetryCallState) -> float:
-    """Seconds before a repetition: what the server asked for, else longer each time."""
+    """Seconds before a repetition: longer each time, and at least what the server asked for."""
     error = state.outcome.exception() if state.outcome else None
     asked = error.wait_s if isinstance(error, TransientError) else None
-    return _BACKOFF(state) if asked is None else min(asked, _LONGEST_WAIT_S)
+    return max(_BACKOFF(state), min(asked or 0.0, _LONGEST_WAIT_S))

@@ -1,9 +1,9 @@
 """Resolution labels: whether the low-res view suffices for a sample, and which crops show the evidence."""
 
 import json
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ def read_labels(file: Path) -> pd.DataFrame:
         RunError: a missing or unreadable file, a line that is no label, a document labelled twice.
     """
     rows = []
-    for number, row in enumerate(_read_rows(file), 1):
+    for number, row in enumerate(label_rows(file), 1):
         try:
             label = Label.model_validate(row)
             targets = check_ids(label.targets) if label.targets else ()
@@ -50,12 +50,21 @@ def read_labels(file: Path) -> pd.DataFrame:
     return labels
 
 
-def _read_rows(file: Path) -> Iterable[object]:
+def label_rows(file: Path, columns: list[str] | None = None) -> list[Any]:
+    """Read the rows of JSON lines or of a parquet file, whatever they hold.
+
+    Args:
+        columns: of a parquet file that are read where it has them all; default: all that it has.
+
+    Raises:
+        RunError: a missing or unreadable file.
+    """
     if not file.is_file():
         raise RunError(f"{file} is no file; give --labels a .jsonl or .parquet file of labels, or 'mini'")
     if file.suffix == ".parquet":
         try:
-            return pd.read_parquet(file).to_dict("records")
+            few = columns is not None and set(columns) <= set(read_schema(file).names)
+            return pd.read_parquet(file, columns=columns if few else None).to_dict("records")
         except (ValueError, OSError) as error:
             raise RunError(f"{file} is not a readable parquet file: {str(error).splitlines()[0]}") from None
     try:
