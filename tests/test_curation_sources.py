@@ -12,19 +12,12 @@ from lmms_awares.curation.rows import Rejected
 from lmms_awares.curation.sources import fold, open_source, read_row, read_source, shipped_sources
 from lmms_awares.curation.survey import survey, usable
 from lmms_awares.errors import ConfigError, DataError
-from lmms_awares.mini.suite import build
+from lmms_awares.mini.suite import training_file
 from lmms_awares.tasks.benchmarks import MINI_TASKS
 
 MINI = {f"mini_{benchmark}": task for task, benchmark in MINI_TASKS.items()}
 PHRASE = "\nAnswer the question using a single word or phrase."
 OWN = {"image": "image", "question": "question", "answers": "answers"}
-
-
-@pytest.fixture(scope="module")
-def suite(tmp_path_factory):
-    root = tmp_path_factory.mktemp("mini")
-    build(root, {"train": 24})
-    return root
 
 
 def write(folder, rows, name="own", **source):
@@ -50,19 +43,25 @@ def test_the_papers_sources_and_the_mini_suites_ship():
         assert (source.data.hub is None) == name.startswith("mini_")
 
 
-@pytest.mark.parametrize("name", MINI)
-def test_the_mini_sources_ask_what_the_task_asks(name, suite, monkeypatch):
-    """The task's own words, for every document; and the suite's own answers and boxes."""
-    from lmms_eval.tasks import TaskManager, get_task_dict
+@pytest.fixture(scope="module")
+def manager():
+    from lmms_eval.tasks import TaskManager
 
     from lmms_awares.plugin import tasks_dir
 
-    (file,) = (suite / "train" / MINI_TASKS[MINI[name]]).glob("*.parquet")
+    return TaskManager("ERROR", include_path=str(tasks_dir()))
+
+
+@pytest.mark.parametrize("name", MINI)
+def test_the_mini_sources_ask_what_the_task_asks(name, manager, monkeypatch):
+    """The task's own words, for every document; and the suite's own answers and boxes."""
+    from lmms_eval.tasks import get_task_dict
+
+    file = training_file(MINI_TASKS[MINI[name]])
     monkeypatch.setattr("lmms_awares.tasks.awares_task.task_files", lambda task: [str(file)])
-    task = get_task_dict([MINI[name]], TaskManager("ERROR", include_path=str(tasks_dir())))[MINI[name]]
-    opened = open_source(name, suite)
+    task = get_task_dict([MINI[name]], manager)[MINI[name]]
+    opened = open_source(name)
     documents = list(task.eval_docs)
-    assert len(documents) == 24
     boxes = 0
     for document, (record, folder) in zip(documents, opened.records.read(), strict=True):
         row = usable(opened, record, folder)
@@ -71,8 +70,8 @@ def test_the_mini_sources_ask_what_the_task_asks(name, suite, monkeypatch):
         assert list(row.asked.answers) == (target if isinstance(target, list) else [target])
         assert row.box == (None if document["evidence_box"] is None else tuple(map(float, document["evidence_box"])))
         boxes += row.box is not None
-    assert 0 < boxes < 24
-    assert len(survey(opened, 24, 0).candidates) == 24  # ids are unique
+    assert 0 < boxes < len(documents)
+    assert len(survey(opened, 1000, 0).candidates) == len(documents)  # ids are unique
 
 
 def test_the_published_columns_are_read_as_described():
@@ -103,8 +102,8 @@ def test_the_published_columns_are_read_as_described():
         ({"columns": OWN | {"box": "b"}}, r"own.yaml: columns.box: Extra inputs"),
         ({"columns": {"image": "image", "question": "q"}}, r"own.yaml: columns.answers: Field required"),
         ({"columns": OWN | {"question": "{{ question"}}, r"own.yaml: columns.question: .*no Jinja template"),
-        ({"data": {}}, r"own.yaml: data: .*name either hub or files"),
-        ({"data": {"files": "a", "hub": "b/c"}}, r"own.yaml: data: .*name either hub or files"),
+        ({"data": {}}, r"own.yaml: data: .*name one of hub, files and mini"),
+        ({"data": {"files": "a", "hub": "b/c"}}, r"own.yaml: data: .*name one of hub, files and mini"),
         (
             {"columns": OWN | {"evidence_box": {"column": "box", "form": "xyxy"}}, "several_images": "join"},
             r"own.yaml: the file: .*px of one image",
@@ -125,10 +124,12 @@ def test_other_mistakes_are_one_line(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [")
     with pytest.raises(ConfigError, match="is no YAML"):
         read_source(str(tmp_path / "bad.yaml"))
-    with pytest.raises(ConfigError, match="mini_pope reads local files: .*data_root"):
-        open_source("mini_pope")
-    with pytest.raises(DataError, match="train/pope/.*no such file"):
-        open_source("mini_pope", tmp_path)
+    with pytest.raises(ConfigError, match="llava_multi reads local files: .*data_root"):
+        open_source("llava_multi")
+    with pytest.raises(DataError, match="rows.jsonl: no such file"):
+        name = write(tmp_path, [])
+        (tmp_path / "rows.jsonl").unlink()
+        open_source(name)
 
 
 def test_a_missing_column_names_file_and_key(tmp_path):
@@ -229,6 +230,14 @@ def test_csv_files_and_a_folder_of_images(tmp_path):
     ((record, folder),) = opened.records.read()
     row = usable(opened, record, folder)
     assert (row.asked.question, row.asked.answers, row.picture.image.size) == ("What, then?", ("red",), (40, 30))
+
+
+def test_a_pattern_may_find_many_files_also_in_folders(tmp_path):
+    for name in ("a", "b"):
+        write(tmp_path / name, [{"image": "x", "question": name, "answers": "a"}])
+    opened = open_source(write(tmp_path, [], data={"files": "*/rows.jsonl"}))
+    assert [(record["question"], folder.name) for record, folder in opened.records.read()] == [("a", "a"), ("b", "b")]
+    assert sorted(opened.records.facts["files"]) == ["a/rows.jsonl", "b/rows.jsonl"]
 
 
 def test_a_line_that_is_no_json_is_rejected_and_the_others_are_read(tmp_path):

@@ -1,6 +1,7 @@
 """Images of benchmarks: copies are found, others that look alike are not."""
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -64,10 +65,8 @@ def letter(words):
 def test_nearly_blank_pages_with_other_words_are_not_the_same():
     one, other = letter("Dear Sir,\nplease find the invoice."), letter("Dear Madam,\nthe order is on its way to you.")
     blank = Image.new("RGB", (850, 1100), "white")
-    pages = [looks(page) for page in (one, other, blank)]
-    for index, page in enumerate(pages):
-        known = decontaminate.Benchmarks(("t",), {}, page.phash[None], page.grey[None], "")
-        same = [known.find(image, pixel_hash(image)) is not None for image in (one, other, blank)]
+    for index, page in enumerate((one, other, blank)):
+        same = [found(alone(page), image) is not None for image in (one, other, blank)]
         assert same == [number == index for number in range(3)]
 
 
@@ -79,10 +78,19 @@ def test_each_of_the_two_ways_alone_would_be_wrong():
     marked.paste((255, 255, 255), (310, 310, 330, 330))
     bits, share = apart(scene, marked)
     assert bits <= decontaminate.BITS and share > decontaminate.CONTRAST
+    assert found(alone(scene), marked) is None
     ramp = np.linspace(0, 235, 256)[:, None].repeat(256, 1)
     patterns = [np.random.default_rng(seed).integers(0, 20, (16, 16)).repeat(16, 0).repeat(16, 1) for seed in (0, 1)]
-    bits, share = apart(*(Image.fromarray((ramp + pattern).astype(np.uint8)).convert("RGB") for pattern in patterns))
+    one, other = (Image.fromarray((ramp + pattern).astype(np.uint8)).convert("RGB") for pattern in patterns)
+    bits, share = apart(one, other)
     assert bits > decontaminate.BITS and share <= decontaminate.CONTRAST
+    assert found(alone(one), other) is None and found(alone(one), one) is not None
+
+
+def alone(image):
+    """A benchmark of one image, known by its looks only."""
+    own = looks(image)
+    return decontaminate.Benchmarks(("t",), {}, own.phash[None], own.grey[None], "")
 
 
 def apart(image, other):
@@ -106,7 +114,16 @@ def test_local_data_of_a_real_benchmark_are_read(tmp_path, monkeypatch):
     assert len(counts) == 6 and all(counts.values())
 
 
-def test_mistakes_are_one_line(tmp_path):
+def test_without_the_library_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    with pytest.raises(ConfigError, match=r"pip install 'lmms-awares\[curate\]'"):
+        looks(Image.new("RGB", (9, 9)))
+
+
+def test_mistakes_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.delenv("AWARES_DATA_ROOT", raising=False)
+    with pytest.raises(DataError, match=r"ChartQA \(default, test\) cannot be had from the hub: "):
+        write_hashes(tmp_path / "h", "awares_chartqa")
     with pytest.raises(ConfigError, match="unknown task chartqa; there are: awares_chartqa"):
         write_hashes(tmp_path / "h", "chartqa")
     with pytest.raises(DataError, match="benchmark_hashes .*gone cannot be read"):

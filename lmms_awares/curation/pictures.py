@@ -44,7 +44,7 @@ def pixel_hash(image: Image.Image) -> str:
 
     Example:
         >>> pixel_hash(Image.new("RGB", (2, 1)))[:8]
-        'e6b7cc22'
+        '02f09f18'
     """
     return sha256(f"{image.width}x{image.height} ".encode() + image.tobytes()).hexdigest()
 
@@ -119,7 +119,7 @@ def fitting(box: Box, size: tuple[int, int]) -> Box | Rejected:
         size: width, height in px.
 
     Example:
-        >>> fitting((0, 0, 10.4, 5), (10, 10))
+        >>> fitting((0.0, 0.0, 10.4, 5.0), (10, 10))
         (0.0, 0.0, 10.0, 5.0)
     """
     left, top, right, bottom = box

@@ -5,6 +5,7 @@ Memory holds a few rows at a time. Images stay encoded.
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import file_digest
@@ -103,7 +104,7 @@ def open_files(root: Path, pattern: str) -> Records:
         raise DataError(f"{root / pattern}: no such file; give another path, or put the files there")
     try:
         columns = {column: None for file in found for column in _columns(file)}
-        hashes = {file.name: _sha256(file) for file in found}
+        hashes = {os.path.relpath(file, root): _sha256(file) for file in found}
     except _UNREADABLE as error:
         raise DataError(f"{root / pattern} cannot be read: {' '.join(str(error).split())[:160]}") from None
 
@@ -181,7 +182,7 @@ def open_hub(name: str, config: str | None, split: str, revision: str | None = N
         builder.download_and_prepare()
         data = builder.as_dataset(split=split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:  # the hub's errors are among these
-        reason = str(error).splitlines()[0][:200]
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{name} ({config or 'default'}, {split}) cannot be had from the hub: {reason}") from None
     # `datasets` would decode what `lmms_awares.images` decodes, and an image that is broken would end the run.
     data = data.cast(datasets.Features({key: _encoded(kind) for key, kind in data.features.items()}))

@@ -57,7 +57,8 @@ class Survey:
 
     Attributes:
         candidates: those of the lowest ranks, in order.
-        rejected: (rank, row without its split) of every row up to the last candidate's rank.
+        rejected: (rank, row without its split) of every row that was looked at, in order; up to the last candidate's
+            rank it does not depend on the order of reading.
         read: rows of the source.
         whole: no row was left out for its rank.
     """
@@ -137,8 +138,7 @@ def survey(
         if why is not None:
             row = {"id": name, "source": opened.name, "stage": "sources"}
             rejected.append((rank, row | {"reason": why.reason, "detail": why.detail}))
-    bar = lowest.bar if lowest.left_out else math.inf
-    rejected = sorted((one for one in rejected if one[0] <= bar), key=lambda one: (one[0], one[1]["reason"]))
+    rejected.sort(key=lambda one: (one[0], one[1]["reason"]))
     if not lowest.by_rank:
         first = f"; the first: {rejected[0][1]['reason']} ({rejected[0][1]['detail']})" if rejected else ""
         raise DataError(f"source {opened.name}: none of the {read} rows of {opened.records.where} can be used{first}")
