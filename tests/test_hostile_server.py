@@ -229,3 +229,8 @@ def test_text_that_is_all_there_is(hostile, script, tmp_path, said, answer):
     ((found, trace),) = answers(model, [document((280, 224))])
     assert (found, trace.failed) == (answer, None)
     assert json.loads(journal.read_text())["answer"] == answer
+
+
+def test_a_connection_that_is_dropped_is_told_from_others(hostile):
+    with pytest.raises(ConfigError, match="gives no reply: .* disconnected without sending a response"):
+        LowResolution(**hostile(do_POST=lambda handler: None))

@@ -168,7 +168,9 @@ class Client:
 
     def _named(self, error: Exception) -> Exception:
         """What an error of the client means for the run; itself where it is none of those that servers cause."""
-        reason = self._quotable(str(error)) or type(error).__name__
+        # The client's own word for an address that nobody answers any more is "Connection error."
+        told = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
+        reason = self._quotable(str(told or error)) or type(told or error).__name__
         if isinstance(error, openai.APIStatusError):
             return self._of_status(error, reason)
         # A ValueError is a chunk that is no JSON, or JSON of another form.
