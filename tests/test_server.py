@@ -139,7 +139,7 @@ def test_a_thousand_samples_on_a_server_that_fails_in_every_way(tmp_path):
     script = Script(str(shipped()), by_number, fault=faulty, stall_s=60.0)
     with serving(script) as address:
         arguments = {"pretrained": str(shipped()), "base_url": address, "served_model": "tiny"}
-        model = Awares(**arguments, concurrency=32, request_timeout=8.0, journal=str(tmp_path / "journal.jsonl"))
+        model = Awares(**arguments, concurrency=32, request_timeout=3.0, journal=str(tmp_path / "journal.jsonl"))
         found = answers(model, docs, max_new_tokens=40)
     assert len(found) == 1000
     for number, (answer, trace) in enumerate(found):
