@@ -203,7 +203,8 @@ def load(
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{where}: {first['msg']} (got {first['input']!r})" if where else first["msg"]) from None
+        told = f"{where}: {first['msg']} (got {first['input']!r})" if where else str(first["ctx"]["error"])
+        raise ConfigError(told) from None
     return Chat(open_engine(args, device or ("cuda" if torch.cuda.is_available() else "cpu")), _prompt_for(args))
 
 

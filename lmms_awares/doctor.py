@@ -54,12 +54,18 @@ def run(
     """Print the report. Returns 1 where something would make a run fail, else 0.
 
     Raises:
-        ConfigError: a server without the checkpoint that it serves.
+        ConfigError: a server without the checkpoint that it serves, or an option that has no effect.
     """
-    findings = list(examine(pretrained, None if base_url else adapter, weights=base_url is None))
+    if base_url is not None and pretrained is None:
+        raise ConfigError("--base-url needs --pretrained: the checkpoint that is served, for its tokenizer")
+    if base_url is not None and adapter is not None:
+        raise ConfigError("--adapter has no effect with --base-url: it is the server's; leave it out")
+    for option, given in (("--served-model", served_model), ("--api-key-env", api_key_env)):
+        if base_url is None and given is not None:
+            raise ConfigError(f"{option} needs --base-url http://HOST:PORT/v1")
+    findings = list(examine(pretrained, adapter, weights=base_url is None))
     if base_url is not None:
-        if pretrained is None:
-            raise ConfigError("--base-url needs --pretrained: the checkpoint that is served, for its tokenizer")
+        assert pretrained is not None
         findings += server(pretrained, base_url=base_url, served_model=served_model, api_key_env=api_key_env)
     table = Table("subject", "state", "detail")
     for finding in findings:

@@ -203,7 +203,13 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(script: Script):
     """Serve; yields the address."""
-    handler = type("Scripted", (Handler,), {"script": script})
+    with listening(type("Scripted", (Handler,), {"script": script})) as address:
+        yield address
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]):
+    """Let a handler answer; yields the address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = Thread(target=server.serve_forever, daemon=True)

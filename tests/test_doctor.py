@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lmms_awares import doctor
+from lmms_awares.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,3 +41,17 @@ def test_one_truth_about_the_lowest_versions():
     for name, newest in doctor.NEWEST.items():
         pinned = re.search(rf"^{name.replace('-', '[-_]')}==(.*)$", (ROOT / "constraints.txt").read_text(), re.M)
         assert tuple(map(int, pinned[1].split("."))) <= newest
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"base_url": "http://h/v1"}, "--base-url needs --pretrained"),
+        ({"base_url": "http://h/v1", "pretrained": "p", "adapter": "a"}, "--adapter has no effect with --base-url"),
+        ({"served_model": "m"}, "--served-model needs --base-url"),
+        ({"pretrained": "p", "api_key_env": "K"}, "--api-key-env needs --base-url"),
+    ],
+)
+def test_options_that_do_not_go_together(options, message):
+    with pytest.raises(ConfigError, match=message):
+        doctor.run(**options)

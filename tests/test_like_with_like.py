@@ -266,6 +266,20 @@ def test_arguments_that_no_trace_tells(tmp_path):
     assert cells(main_table(collect(runs)), "awares")["average score"] == "75.00*"
 
 
+def test_what_a_server_was_asked_with_matters_for_latency_only(tmp_path):
+    server = "pretrained=a,base_url=http://h/v1,served_model=m,api_key_env=K,request_timeout=5"
+    runs = [
+        write(tmp_path / "few", {POPE: rows()}, model_args=f"{server},concurrency=1"),
+        write(tmp_path / "many", {POPE: rows()}, model_args=f"{server},concurrency=64"),
+        write(tmp_path / "here", {POPE: rows()}, model_args="pretrained=a,workers=2"),
+    ]
+    shown = awares("compare", *runs).stdout
+    (warning,) = [line for line in shown.splitlines() if line.startswith("warning")]
+    assert warning.startswith("warning: rows differ in concurrency, so latency does not compare: 1 (")
+    assert "64 (" in warning and "here" not in warning
+    assert "base_url" not in shown, "one of the rows has none"
+
+
 def test_a_run_under_two_conditions_names_benchmark_and_values(tmp_path):
     mixed = rows()
     mixed[1]["awares"]["conditions"] = mixed[1]["awares"]["conditions"] | {"max_pixels": 30000}

@@ -10,6 +10,7 @@
 A `Talk` is a batch of conversations that go on together; each row is one sample's.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -96,9 +97,10 @@ class Decoding:
                 top_p=float(given["top_p"]),
                 top_k=int(given["top_k"]),
             )
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):  # the last: a whole number that is infinite
             raise ConfigError(f"gen_kwargs {kwargs} hold a value that is no number") from None
-        if decoding.max_new_tokens < 1 or decoding.temperature < 0 or decoding.top_k < 0 or not 0 < decoding.top_p <= 1:
+        warm = 0 <= decoding.temperature < math.inf  # nor is it NaN
+        if decoding.max_new_tokens < 1 or not warm or decoding.top_k < 0 or not 0 < decoding.top_p <= 1:
             raise ConfigError(
                 "gen_kwargs need max_new_tokens >= 1, temperature >= 0, 0 < top_p <= 1 and top_k >= 0, "
                 f"got {asdict(decoding)}"

@@ -16,7 +16,8 @@ from PIL import Image
 from lmms_awares.engine import checkpoint
 from lmms_awares.engine.chat import ChatFormat
 from lmms_awares.engine.server.address import Address, identify
-from lmms_awares.engine.server.client import Client, Completion, request_of
+from lmms_awares.engine.server.client import Client, request_of
+from lmms_awares.engine.server.completion import Completion
 from lmms_awares.engine.server.messages import as_sent, parts_of
 from lmms_awares.engine.turns import (
     Decoding,
@@ -257,7 +258,7 @@ class ServerTalk(Talk):
         self._engine.check_counts(row, said)
         ended = said.finish == "stop"
         end = [self._engine.chat.end_ids[0]] if ended else []
-        ids = said.ids if said.ids is not None else [*self._engine.chat.encode(said.text), *end]
+        ids = said.ids or [*self._engine.chat.encode(said.text), *end]
         first = said.first_s if said.first_s is not None else said.seconds
         flat = (row.visual_tokens,) * self._engine.depth
         return Reply(

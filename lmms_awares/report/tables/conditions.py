@@ -16,18 +16,20 @@ from lmms_awares.report.tables.remarks import remarks
 _ARGUMENTS = "arguments"
 # Differ between methods on purpose: warned of within one method.
 _BY_METHOD = ("revision", "family", "prompt", _ARGUMENTS)
-_TIMES = ("device", "batch_size")  # matter for latency only
-_LATE = ("code", "family", "engine")  # some traces lack it, which is no difference
+_SERVERS = ("base_url", "concurrency")  # arguments of a run that a server answers
+_TIMES = ("device", "batch_size", *_SERVERS)  # matter for latency only
+_LATE = ("code", "family", "engine", *_SERVERS)  # some runs lack it, which is no difference
 _NOTED = ("code",)  # of these, what is worth a line where it is missing
 _TRACED = ("prompt", *CONDITIONS, "batch_size")
 # What goes without saying where all rows share it.
 _USUAL = ((_ARGUMENTS, "none"), ("family", "qwen2_5_vl"), ("engine", "local"))
 _SETTINGS = ("limit", "offset", "gen_kwargs")
-_NAMES = (*_TRACED, *_SETTINGS, _ARGUMENTS)
+_NAMES = (*_TRACED, *_SETTINGS, *_SERVERS, _ARGUMENTS)
 # Arguments of our models that the trace or the method's name tell, and those that change no number.
 _TOLD = (
     *("pretrained", "adapter", "dtype", "attn_implementation", "min_pixels", "max_pixels", "lowres_base", "prompt"),
-    *("policy", "pruner", "retain_ratio", "device_map", "journal", "rev", "setup"),
+    *("policy", "pruner", "retain_ratio", "device_map", "journal", "rev", "setup", "workers"),
+    *(*_SERVERS, "served_model", "api_key_env", "request_timeout"),
 )
 _STAR_NOTE = "*: an average over what does not compare; the warnings say why"
 
@@ -62,6 +64,8 @@ def conditions_of(source: Source) -> dict[str, dict[str, _Values]]:
         for name in _SETTINGS:
             value = settings.get(name) or "none"
             found[name][task] = (f"{value:g}" if isinstance(value, float) else str(value),)
+        for name in _SERVERS:
+            found[name][task] = _of_server(source.run.of(task), name)
         found[_ARGUMENTS][task] = (_arguments(source.run.of(task), traced=bool(frame["traced"].any())),)
     _largest_batches(source.run, found["batch_size"])
     return found
@@ -76,6 +80,11 @@ def _texts(column: pd.Series) -> _Values:
 def _arguments(run: Run, *, traced: bool) -> str:
     told = _TOLD if traced else ()
     return ", ".join(f"{name}={value}" for name, value in sorted(run.model_args.items()) if name not in told) or "none"
+
+
+def _of_server(run: Run, name: str) -> _Values:
+    """An argument of a run that a server answered; nothing of another run."""
+    return (str(run.model_args.get(name, "default")),) if "base_url" in run.model_args else ()
 
 
 def _largest_batches(run: Run, sizes: dict[str, _Values]) -> None:
@@ -127,7 +136,8 @@ def footer(lineup: Lineup) -> list[str]:
         nowhere = [row for row, by_task in cells.items() if not _union(by_task.values())]
         unrecorded = _not_recorded(name, cells) if values and name in _NOTED else []
         if len(values) == 1 and (not nowhere or name in _LATE):
-            untold = (name, values[0]) not in _USUAL and not unrecorded  # "in all rows" would say too much
+            some = unrecorded or (nowhere and name in _SERVERS)  # "in all rows" would say too much
+            untold = (name, values[0]) not in _USUAL and not some
             shared += [f"{name} {values[0]}"] if untold else []
         elif values:
             lines += [*_within(name, cells), *_between(name, cells, lineup.methods)]
