@@ -14,7 +14,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from lmms_awares.curation.request_log import Reply
 from lmms_awares.curation.rows import Rejected
-from lmms_awares.engine.server.client import Client, Completion, ServerError
+from lmms_awares.engine.server.client import Client, ServerError
+from lmms_awares.engine.server.completion import Completion
 from lmms_awares.journal import digest
 
 ATTEMPTS = 3  # at a reply that can be read

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from threading import Lock, Thread
 from typing import Any, TypeVar, cast
 
@@ -20,6 +20,7 @@ from openai.types.chat import ChatCompletionChunk
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from lmms_awares.engine.server.address import Address, Served
+from lmms_awares.engine.server.completion import Completion, read_chunk, read_whole
 from lmms_awares.engine.server.pace import Pace
 from lmms_awares.engine.turns import Decoding, Message
 from lmms_awares.errors import ConfigError, SampleError, UserError
@@ -57,30 +58,6 @@ class TransientError(Exception):
 
 class _TimedOutError(TransientError):
     """A request that reached its time limit."""
-
-
-@dataclass
-class Completion:
-    """A reply as it came.
-
-    Attributes:
-        text: special tokens left out.
-        ids: generated ids, the end of turn included; None where the server does not tell.
-        finish: `stop` at an end of turn, `length` at the limit.
-        prompt_tokens, image_tokens, cached_tokens, new_tokens: as the server counts; None where it does not.
-        first_s: from the request to the first piece of text.
-        seconds: from the request to its end; of the last attempt, without waiting for a place or a repetition.
-    """
-
-    text: str = ""
-    ids: list[int] | None = None
-    finish: str | None = None
-    prompt_tokens: int | None = None
-    image_tokens: int | None = None
-    cached_tokens: int | None = None
-    new_tokens: int | None = None
-    first_s: float | None = None
-    seconds: float = 0.0
 
 
 class Client:
@@ -248,44 +225,6 @@ def request_of(served: Served, decoding: Decoding, *, seed: int | None, suppress
     if suppressed:
         request["logit_bias"] = {str(id): -100.0 for id in suppressed}
     return {**request, "extra_body": extra}
-
-
-def read_chunk(completion: Completion, chunk: ChatCompletionChunk, seconds: float) -> None:
-    """Add one piece of a stream to a completion.
-
-    Args:
-        chunk: what engines add to the OpenAI fields is read too.
-        seconds: since the request.
-    """
-    for choice in chunk.choices or ():
-        if completion.first_s is None and choice.delta is not None and (choice.delta.content or choice.finish_reason):
-            completion.first_s = seconds
-        completion.text += (choice.delta.content if choice.delta else None) or ""
-        completion.finish = choice.finish_reason or completion.finish
-        ids = (choice.model_extra or {}).get("token_ids")
-        if ids is not None:
-            completion.ids = [*(completion.ids or []), *ids]
-    if chunk.usage is not None:
-        completion.prompt_tokens = chunk.usage.prompt_tokens
-        completion.new_tokens = chunk.usage.completion_tokens
-        details = chunk.usage.prompt_tokens_details
-        if details is not None:
-            completion.cached_tokens = details.cached_tokens
-            completion.image_tokens = ((details.model_extra or {}).get("multimodal_tokens") or {}).get("image")
-
-
-def read_whole(completion: Completion, said: Any) -> None:
-    """Fill a completion from a reply that came as a whole.
-
-    Args:
-        said: its JSON. Of text, end and usage; what is no completion leaves `finish` at None.
-    """
-    match said:
-        case {"choices": [{"message": {"content": str() | None as text}, "finish_reason": str(finish)}, *_]}:
-            completion.text, completion.finish = text or "", finish
-    match said:
-        case {"usage": {"prompt_tokens": int(prompt), "completion_tokens": int(new)}}:
-            completion.prompt_tokens, completion.new_tokens = prompt, new
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:

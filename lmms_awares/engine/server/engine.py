@@ -16,7 +16,8 @@ from PIL import Image
 from lmms_awares.engine import checkpoint
 from lmms_awares.engine.chat import ChatFormat
 from lmms_awares.engine.server.address import Address, identify
-from lmms_awares.engine.server.client import Client, Completion, request_of
+from lmms_awares.engine.server.client import Client, request_of
+from lmms_awares.engine.server.completion import Completion
 from lmms_awares.engine.server.messages import as_sent, parts_of
 from lmms_awares.engine.turns import (
     Decoding,
