@@ -35,7 +35,7 @@ def encoded(image, form="PNG", **how) -> bytes:
     return buffer.getvalue()
 
 
-STORED = encoded(picture((400, 200)))
+STORED = encoded(picture((160, 120)))
 
 
 def row(number=0, low="12", full="15", **columns):

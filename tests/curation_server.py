@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from queue import Queue
 from threading import Thread
 from typing import Any
@@ -154,7 +154,7 @@ class Script:
             raise web.HTTPUnauthorized(text=json.dumps({"error": {"message": "wrong key"}}))
 
     async def said(self, request: web.Request) -> web.Response:
-        return web.json_response(asdict(self.record))
+        return web.json_response(vars(self.record))
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()

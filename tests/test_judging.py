@@ -2,10 +2,14 @@
 
 import random
 import re
+import subprocess
+import sys
+from pathlib import Path
 
+import httpx2
 import pytest
 from curation_rows import Log, config, opened, row
-from curation_server import FAULTS, IN_REPLIES, ON_THE_WAY, PROSE, Script, judge, serving, tagged, text_of
+from curation_server import FAULTS, IN_REPLIES, PROSE, Script, judge, serving, tagged, text_of
 
 from lmms_awares.curation.asking import BadReplyError
 from lmms_awares.curation.judging import Judging, agreed, read_verdict
@@ -321,17 +325,16 @@ def test_a_judge_that_never_answers_properly(served):
 
 
 def test_a_server_that_fails_in_every_way(served):
-    rows = [row(n, *random.Random(n).choices(["12", "15", "15.", "13"], k=2)) for n in range(300)]
+    rows = [row(n, *random.Random(n).choices(["12", "15", "15.", "13"], k=2)) for n in range(200)]
     rows = [one | {"question": f"Number {n}?"} for n, one in enumerate(rows)]
     _, clean = served(swap=True)
     undisturbed = opened(Judging, config(judge=clean))[0].process(rows)
-    limit = {"request_timeout": 1.5}
+    limit = {"request_timeout": 3.0}
     script, settings = served(swap=True, faults=0.05, stall_s=20.0, settings=limit)
     stage, log, _ = opened(Judging, config(judge=settings))
     found = stage.process(rows)
     stage.close()
-    assert set(script.record.faults) == set(FAULTS)
-    assert all(script.record.faults[fault] >= 3 for fault in ON_THE_WAY if fault != "storm")
+    assert all(script.record.faults[fault] >= (1 if fault == "storm" else 3) for fault in FAULTS)
     for one, other in zip(found, undisturbed, strict=True):
         if isinstance(one, Rejected):
             assert one.reason in BAD_REPLIES.values()
@@ -364,3 +367,24 @@ def test_a_wrong_judge_is_found_before_the_first_row(served, monkeypatch):
     stage, _, _ = opened(Judging, config(judge=settings))
     assert stage.process([row()])[0]["label"] == "HR"
     assert script.record.requests == 1
+
+
+def test_a_server_in_a_process_of_its_own_outlives_its_client():
+    command = [sys.executable, str(Path(__file__).parent / "curation_server.py"), "0", "--faults", "0.05"]
+    process = subprocess.Popen([*command, "--only", "500"], stdout=subprocess.PIPE, text=True)
+    try:
+        root = f"http://127.0.0.1:{int(process.stdout.readline())}"
+        settings = {"base_url": f"{root}/v1", "model": "judge"}
+        rows = [row(number, f"a{number}", "15") for number in range(40)]
+        found = [opened(Judging, config(judge=settings))[0].process(rows) for _ in range(2)]
+        assert found[0] == found[1] and all(one["label"] == "HR" for one in found[0])
+        record = httpx2.get(f"{root}/record").json()
+    finally:
+        process.terminate()
+        process.wait()
+    failed = record["faults"]["500"]
+    assert failed and record["requests"] == 80 + failed and record["finished"] == 80 and record["probes"] == 2
+    assert len({key for key, _, _ in record["again"]}) == 40, (
+        "the second client knew nothing of the first one's replies"
+    )
+    assert all(asked > finished for _, finished, asked in record["again"])

@@ -11,12 +11,15 @@ import time
 import pytest
 from harness import answers, document, picture
 from scripted_server import Script, serving
+from tenacity import RetryCallState
 
 import lmms_awares
 from lmms_awares.engine.checkpoint import load
 from lmms_awares.engine.conversation import Conversation
+from lmms_awares.engine.server import client
 from lmms_awares.engine.server.address import shown
-from lmms_awares.engine.server.client import ServerGoneError
+from lmms_awares.engine.server.client import ServerGoneError, TransientError
+from lmms_awares.engine.server.completion import Completion, read_whole
 from lmms_awares.engine.server.pace import Pace
 from lmms_awares.errors import ConfigError
 from lmms_awares.mini.demo import checkpoint as shipped
@@ -484,3 +487,44 @@ def test_lmms_evals_cache_is_refused(served):
     plan, rest = plan_of(["--model", "awares", "--model_args", given, "--tasks", "awares_mini", "--use_cache", "c"])
     with pytest.raises(ConfigError, match="--use_cache does not see what a server serves"):
         preflight(plan, rest)
+
+
+WHOLE = {
+    "choices": [{"message": {"content": "2"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 9, "completion_tokens": 1},
+}
+NONE = (
+    {},
+    [],
+    "<html>",
+    None,
+    {"choices": []},
+    {"choices": [{"message": {}}]},
+    {"choices": [{"message": {"content": 2}}]},
+)
+
+
+def test_a_whole_reply():
+    said = Completion()
+    read_whole(said, WHOLE)
+    assert (said.text, said.finish, said.prompt_tokens, said.new_tokens) == ("2", "stop", 9, 1)
+    said = Completion()
+    read_whole(said, {"choices": [{"message": {"content": None}, "finish_reason": "length"}], "usage": None})
+    assert (said.text, said.finish, said.prompt_tokens) == ("", "length", None)
+    for odd in NONE:
+        said = Completion()
+        read_whole(said, odd)
+        assert said.finish is None
+
+
+def test_a_repetition_waits_as_long_as_the_server_asks():
+    def waits(attempt, asked):
+        state = RetryCallState(None, None, (), {})
+        state.attempt_number = attempt
+        state.set_exception((TransientError, TransientError("busy", wait_s=asked), None))
+        return client._wait(state)
+
+    assert all(waits(1, 5.0) == 5.0 for _ in range(50))
+    assert all(waits(9, 900.0) == 20.0 for _ in range(50)), "but no longer than the longest wait"
+    longer = [waits(9, 0.05) for _ in range(50)]
+    assert min(longer) >= 0.05 and max(longer) > 1, "a server that says a short time again and again is not pressed"
