@@ -23,10 +23,11 @@ def frame_of(given: CuratedSet) -> pd.DataFrame:
     Raises:
         DataError: a file that cannot be read.
     """
-    return pd.DataFrame([_facts(row) for row in given.rows(_COLUMNS)])
+    return pd.DataFrame([facts(row) for row in given.rows(_COLUMNS)])
 
 
-def _facts(row: Row) -> dict[str, Any]:
+def facts(row: Row) -> dict[str, Any]:
+    """Return what `frame_of` keeps of a row."""
     judge, rejected = row["judge"] or {}, row["rejected"] or {}
     answers = row["lowres_answer"], row["fullres_answer"]
     width, height = size_of(row["image"]) or (None, None)

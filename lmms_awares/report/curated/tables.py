@@ -68,7 +68,7 @@ def label_table(frame: pd.DataFrame) -> Table:
             | {("rows", name): str(count) for name, count in counts.items()}
             | {("% of labelled", HR): _percent(hard, len(known))}
         )
-    note = "HR: the low-res view does not suffice. Open: no label yet. Rows set aside are in no other column but `all`."
+    note = "HR: the low-res view does not suffice. Open: no label yet. Rows set aside are in no other column but all."
     return Table("Labels by source and split", frame_of(lines), [note])
 
 
@@ -92,8 +92,8 @@ def crop_table(frame: pd.DataFrame) -> Table | None:
     several = int((known["targets"].map(len) > 1).sum())
     waiting = len(labelled(frame)) - len(known)
     notes = [
-        f"`{NO_CALL}`: LR rows. `smallest`: of each HR row the target with the smallest region, of equal ones the "
-        f"first in the order of the columns; `every`: each target counts, so that a line may sum to more than 100.",
+        f"{NO_CALL}: LR rows. smallest: of each HR row the target with the smallest region, of equal ones the first in "
+        f"the order of the columns; every: each target counts, so that a line may sum to more than 100.",
         f"Rows with several targets: {several}.",
     ]
     if waiting:
