@@ -42,7 +42,7 @@ def set_labels(source: Source, folder: Path) -> pd.DataFrame:
     if not found:
         tasks = ", ".join(source.frames)
         raise RunError(
-            f"no row of {folder} can be matched to {source.name}: ids must be <task>/<doc_id> of its documents ({tasks})"
+            f"no row of {folder} can be matched to {source.name}: ids must be <task>/<doc_id>, with its tasks ({tasks})"
         )
     _check(source, found, folder)
     rows = [(task, doc, row["label"] == HR, ",".join(row["targets"] or ())) for (task, doc), row in found.items()]
@@ -80,6 +80,5 @@ def _check(source: Source, found: dict[tuple[str, int], Row], folder: Path) -> N
                 known = Content(known.question)  # made smaller: its pixels are others
             other = known.not_asked_by(seen)
             if other is not None:
-                raise RunError(
-                    f"{folder} holds other documents than those that {source.name} was run on ({labelled['id']}: {other})"
-                )
+                where = f"{labelled['id']}: {other}"
+                raise RunError(f"{folder} holds other documents than those that {source.name} was run on ({where})")
