@@ -28,6 +28,7 @@ STAGES = {  # what each adds, in the order of the pipeline; but for `images`, wh
     "build": ("messages",),
 }
 _NEEDED = ("id", "source", "split")
+_BUFFER = 1 << 20  # bytes; else a file's whole column is read ahead
 _BATCH = 32  # rows with their pixels that are held in memory
 _SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that exchange width and height
 _ORIENTATION = 0x0112
@@ -159,7 +160,7 @@ def open_set(folder: Path, *, finished: bool = False) -> CuratedSet:
 
 def _opened(file: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(file)
+        return pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(file, error) from None
 

@@ -1,8 +1,11 @@
 """A static site of a curated set: the explorer's pages, with what the stages said of a row in place of runs."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -21,6 +24,8 @@ from lmms_awares.report.explorer.overview import inline
 from lmms_awares.report.explorer.pictures import Gallery
 from lmms_awares.report.explorer.site import PAGE, ReportError, prepare, write_data
 from lmms_awares.report.tables.render import html_table
+
+_BATCH = 32  # rows whose pictures are made side by side
 
 
 def build(folder: Path, out: Path) -> list[str]:
@@ -60,10 +65,12 @@ def _records(
     given: CuratedSet, known: list[dict[str, Any]], gallery: Gallery, count: int
 ) -> Iterator[tuple[Row, Record]]:
     """Yield every row with its record; collect in `known` what tables and figures need, so that all is read once."""
-    limits = limits_of(given.provenance)
-    for row in tqdm(given.rows(COLUMNS), total=count, desc="rows", unit="row", disable=None):
-        known.append(facts(row))
-        yield row, record_of(row, gallery, limits)
+    make = partial(record_of, gallery=gallery, limits=limits_of(given.provenance))
+    rows = iter(tqdm(given.rows(COLUMNS), total=count, desc="rows", unit="row", disable=None))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow lets others work while it resizes and encodes
+        while batch := list(islice(rows, _BATCH)):
+            known += map(facts, batch)
+            yield from zip(batch, pool.map(make, batch), strict=True)
 
 
 def _write_rows(out: Path, found: Iterator[tuple[Row, Record]]) -> Counter[str]:
