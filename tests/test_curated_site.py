@@ -176,6 +176,15 @@ def test_a_row_shows_question_answers_verdict_boxes_and_transcript(page, made):
     assert not page.locator("#sample .boxes").is_visible()
 
 
+def test_several_crops_stand_in_one_turn(page):
+    assert shown(page) == "chartqa/0 (train)"
+    assert page.locator(".transcript .crops").count() == 1
+    assert page.locator(".transcript .crops figcaption").all_inner_texts() == [
+        "crop 5, 72 tokens",
+        "crop all, 144 tokens",
+    ]
+
+
 def test_rows_set_aside_say_why(page):
     page.locator("#list button", has_text="vstar_bench/1").first.click()
     assert "Set aside in judge: no verdict in the reply. 3 replies" in page.inner_text("#sample .warning")

@@ -140,25 +140,23 @@ function rowDetails(record) {
   return panels;
 }
 
+// The first image is the low-res view, which stands above; those that follow are the crops, side by side.
 function rowTranscript(record) {
   const list = element("ol", { className: "transcript" });
   let images = 0;
   for (const { role, parts } of record.messages) {
     const turn = element("li", { className: role }, element("b", { textContent: role }));
+    const seen = [];
     for (const text of parts) {
-      if (text !== null) turn.append(element("pre", { textContent: text }));
-      else turn.append(shownImage(record, images++));
+      const crop = text === null ? record.view.seen?.[images++ - 1] : null;
+      if (crop) seen.push(crop);
+      else if (text !== null) turn.append(element("pre", { textContent: text }));
+      else turn.append(element("span", { className: "shown", textContent: images > 1 ? "image" : "low-res view" }));
     }
+    if (seen.length) turn.append(crops(record.view, seen));
     list.append(turn);
   }
   return list;
-}
-
-// The first image is the low-res view, which stands above; those that follow are the crops.
-function shownImage(record, number) {
-  const crop = record.view.seen?.[number - 1];
-  if (crop) return crops(record.view, [crop]);
-  return element("span", { className: "shown", textContent: number ? "image" : "low-res view" });
 }
 
 function drawRow(record, name) {
