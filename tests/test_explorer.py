@@ -158,13 +158,13 @@ def test_pictures_stay_within_their_share(tmp_path, monkeypatch):
     images = [Image.effect_noise((900, 700), 80 + i).convert("RGB") for i in range(2)]
     monkeypatch.setattr(pictures, "SITE_BYTES", 2 * 10_000)
     gallery = pictures.Gallery(tmp_path, len(images))
-    made = [gallery.add(str(i), image, None) for i, image in enumerate(images)]
+    made = [gallery.add(str(i), image, {}) for i, image in enumerate(images)]
     blocks = [-(-(tmp_path / picture.file).stat().st_size // 4096) for picture in made]
     assert max(blocks) <= 2
     assert all(0.05 < picture.scale < 0.5 for picture in made)
     low, whole = made[0].lowres, made[0].whole
     assert low[0] / whole[0] == pytest.approx(0.5, abs=0.1)  # reduced alike
-    assert gallery.add("0", images[0], None) is made[0]
+    assert gallery.add("0", images[0], {}) is made[0]
 
 
 def test_a_site_of_20000_samples_stays_below_200_mb(tmp_path, data_root, monkeypatch):

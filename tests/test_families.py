@@ -17,7 +17,7 @@ from lmms_awares.models.resolution import FullResolution, Qwen3FullResolution
 from lmms_awares.models.visionthink import VisionThink
 from lmms_awares.protocol import ToolCall, get_crops, visionthink
 from lmms_awares.pruning import PRUNERS
-from lmms_awares.report.explorer.pictures import Gallery
+from lmms_awares.report.explorer.pictures import Gallery, limits_of
 from lmms_awares.tokens import count_visual_tokens
 from lmms_awares.views import plan_views, render_crop, render_full, render_lowres
 
@@ -129,7 +129,7 @@ def test_loading_gives_the_familys_class(of_a_family):
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.model_type)
 def test_the_explorer_draws_the_familys_views(family, tmp_path):
     conditions = CONDITIONS.model_copy(update={"family": family.model_type, "max_pixels": 16384 * 1024})
-    drawn = Gallery(tmp_path, images=1).add("one", picture((640, 480)), conditions)
+    drawn = Gallery(tmp_path, images=1).add("one", picture((640, 480)), limits_of(conditions))
     plan = plan_views(640, 480, min_pixels=3136, max_pixels=16384 * 1024, token_side=family.token_side)
     assert (drawn.full_size, drawn.lowres_size) == (plan.full_size, plan.grid_of(plan.lowres_size))
     assert drawn.full_size[0] % family.token_side == 0

@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lmms_awares.cli.curate_agree import agree
+from lmms_awares.cli.curate_export import export
+from lmms_awares.cli.curate_stats import stats
+
 if TYPE_CHECKING:
     from lmms_awares.curation.config import Config
 
 app = typer.Typer(help="Make training data: when to crop, where, and the transcripts.", no_args_is_help=True)
+for _command in (stats, agree, export):
+    app.command()(_command)
 
 ConfigFile = Annotated[Path, typer.Argument(help="YAML file, see docs/curation.md")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="folder of the set; what is finished there is kept")]

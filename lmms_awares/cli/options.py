@@ -14,7 +14,7 @@ Runs = Annotated[
     list[Path] | None, typer.Argument(help="result folders (each task's newest results count) or *_results.json files")
 ]
 KeepGoing = Annotated[bool, typer.Option("--keep-going", help="leave unreadable runs out; still exits 2")]
-Labels = Annotated[str | None, typer.Option(help="LR/HR labels: a .jsonl or .parquet file, or 'mini'")]
+Labels = Annotated[str | None, typer.Option(help="LR/HR labels: a .jsonl or .parquet file, a curated set, or 'mini'")]
 Data = Annotated[Path | None, typer.Option(help="with --labels mini: folder with <benchmark>/*.parquet")]
 
 

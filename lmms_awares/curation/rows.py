@@ -70,6 +70,7 @@ BUILD = Features(
     }
 )
 REJECTED = Features({"id": TEXT, "source": TEXT, "split": TEXT, "stage": TEXT, "reason": TEXT, "detail": TEXT})
+_GROUP = 32  # rows that a reader must hold at a time; images make them heavy
 _VERDICT = {"reason": TEXT, "detail": TEXT}  # null where the stage has no complaint
 
 
@@ -104,7 +105,8 @@ def write_rows(file: Path, rows: Sequence[Mapping[str, Any]], features: Features
     unfinished = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist([features.encode_example(dict(row)) for row in rows], schema), unfinished)
+        table = pa.Table.from_pylist([features.encode_example(dict(row)) for row in rows], schema)
+        pq.write_table(table, unfinished, row_group_size=_GROUP)
         unfinished.replace(file)
     except OSError as error:
         unfinished.unlink(missing_ok=True)

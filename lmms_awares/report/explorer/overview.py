@@ -64,10 +64,11 @@ def plots(lineup: Lineup) -> list[str]:
     from lmms_awares.report.figures.plots import draw
 
     figures, _ = draw(lineup)
-    return [_inline(figure) for figure in figures.values()]
+    return [inline(figure) for figure in figures.values()]
 
 
-def _inline(figure: "Figure") -> str:
+def inline(figure: "Figure") -> str:
+    """Draw a figure as SVG, to put into a page."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})
     svg = stream.getvalue()

@@ -45,6 +45,12 @@ class Picture:
     scale: float
 
 
+def limits_of(conditions: Conditions) -> dict[str, Any]:
+    """Return a run's limits and grid, as `lmms_awares.views.plan_views` takes them."""
+    limits = conditions.model_dump(include={"min_pixels", "max_pixels", "lowres_base"})
+    return limits | {"token_side": FAMILIES[conditions.family].token_side}
+
+
 class Gallery:
     """A writer of pictures below a folder; equal pictures are written once.
 
@@ -59,18 +65,14 @@ class Gallery:
         self._budget = max(_BLOCK, share // _BLOCK * _BLOCK)
         self._known: dict[str, Picture] = {}
 
-    def add(self, digest: str, image: Image.Image, conditions: Conditions | None) -> Picture:
+    def add(self, digest: str, image: Image.Image, limits: dict[str, Any]) -> Picture:
         """Render one document's image.
 
         Args:
             digest: equal for equal images.
             image: RGB.
-            conditions: of the run, for the limits and the grid of its views; None: the published Qwen2.5-VL's.
+            limits: of its views, as `lmms_awares.views.plan_views` takes them; none: the published Qwen2.5-VL's.
         """
-        limits: dict[str, Any] = {}
-        if conditions:
-            limits = conditions.model_dump(include={"min_pixels", "max_pixels", "lowres_base"})
-            limits["token_side"] = FAMILIES[conditions.family].token_side
         key = blake2b(f"{digest} {limits}".encode(), digest_size=8).hexdigest()
         if key not in self._known:
             self._known[key] = self._render(

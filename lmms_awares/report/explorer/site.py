@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from lmms_awares.errors import DataError, UserError
 from lmms_awares.report.explorer import documents, overview, page_data
-from lmms_awares.report.explorer.pictures import Gallery
+from lmms_awares.report.explorer.pictures import Gallery, limits_of
 from lmms_awares.report.read.content import seen_by
 from lmms_awares.report.read.lineup import collect_runs
 from lmms_awares.report.read.results import Run
@@ -57,7 +57,7 @@ def build(runs: dict[str, Run], out: Path) -> list[str]:
     lineup = collect_runs(runs)
     tasks = list(dict.fromkeys(lineup.summary["task"]))
     try:
-        _prepare(out)
+        prepare(out, ("runs.js", "sample.js"))
         problems = _write_samples(out, list(runs), tasks, _all_records(lineup.summary, runs, out))
         overview.write(out, lineup)
     except OSError as error:
@@ -65,8 +65,12 @@ def build(runs: dict[str, Run], out: Path) -> list[str]:
     return [f"{reason} ({count} documents without a picture)" for reason, count in problems.items()]
 
 
-def _prepare(out: Path) -> None:
+def prepare(out: Path, scripts: tuple[str, ...]) -> None:
     """Make the folder, and empty it of an earlier site.
+
+    Args:
+        out: of the site.
+        scripts: those of its kind, beside those that all sites have.
 
     Raises:
         ReportError: it holds something else, or cannot be written.
@@ -78,7 +82,7 @@ def _prepare(out: Path) -> None:
         shutil.rmtree(out / name, ignore_errors=True)
         (out / name).mkdir()
     (out / "data" / "index.js").touch()  # marks the folder as ours, should this be interrupted
-    for name in ("address.js", "explorer.js", "pictures.js", "sample.js", "style.css"):
+    for name in (*scripts, "address.js", "elements.js", "explorer.js", "pictures.js", "style.css"):
         content = files("lmms_awares.report.explorer").joinpath("static", name).read_text(encoding="utf-8")
         (out / name).write_text(content, encoding="utf-8")
 
@@ -88,7 +92,7 @@ def _write_samples(out: Path, labels: list[str], tasks: list[str], found: Iterat
     index: list[Any] = []
     problems: Counter[str] = Counter()
     while batch := list(islice(found, PAGE)):
-        _write_data(out / "data" / f"{len(index) // PAGE}.js", f"awares.page({len(index) // PAGE}, ", batch)
+        write_data(out / "data" / f"{len(index) // PAGE}.js", f"awares.page({len(index) // PAGE}, ", batch)
         for record in batch:
             index.append([tasks.index(record["task"]), record["doc"], *map(_summary, record["runs"])])
             if "missing" in record["view"]:
@@ -101,7 +105,7 @@ def _write_samples(out: Path, labels: list[str], tasks: list[str], found: Iterat
         "page": PAGE,
         "documents": index,
     }
-    _write_data(out / "data" / "index.js", "awares.start(", head)
+    write_data(out / "data" / "index.js", "awares.start(", head)
     return problems
 
 
@@ -109,7 +113,8 @@ def _summary(answer: page_data.Record | None) -> list[Any] | None:
     return None if answer is None else [answer["score"], page_data.STATUSES.index(answer["status"])]
 
 
-def _write_data(file: Path, call: str, data: Any) -> None:
+def write_data(file: Path, call: str, data: Any) -> None:
+    """Write a script that calls a function of the page with data. `call`: up to and including the open bracket."""
     # ASCII: it survives any encoding, and half characters, which a random model does produce.
     file.write_text(f"{call}{json.dumps(data, separators=(',', ':'))});\n", encoding="ascii")
 
@@ -156,7 +161,7 @@ def _view(
             if other := found.not_asked_by(seen_by(row, trace)):
                 return {"missing": f"the data are not what {label} saw: {other}"}
         traces = [trace for _, trace in seen.values() if trace is not None]
-        picture = gallery.add(document.digest, image, traces[0].conditions if traces else None)
+        picture = gallery.add(document.digest, image, limits_of(traces[0].conditions) if traces else {})
         return page_data.view_record(document, picture, traces)
     except (OSError, ValueError) as error:  # an image or an evidence box that cannot be used
         return {"missing": str(error).splitlines()[0]}

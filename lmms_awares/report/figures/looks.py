@@ -46,13 +46,19 @@ def save(figures: dict[str, Figure], folder: Path) -> list[Path]:
 
 def new_figure(lineup: Lineup, width: float, height: float) -> tuple[Figure, Axes]:
     """Make one empty diagram; on runs of the mini suite its title says so. `width`, `height`: in inches."""
+    figure, axes = bare_figure(width, height)
+    if any(map(is_mini, lineup.tasks)):
+        axes.set_title("mini suite: a demonstration, not a result", fontsize=9, loc="left")
+    return figure, axes
+
+
+def bare_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """Make one empty diagram without a title. `width`, `height`: in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9", zorder=0)
     axes.set_axisbelow(True)
-    if any(map(is_mini, lineup.tasks)):
-        axes.set_title("mini suite: a demonstration, not a result", fontsize=9, loc="left")
     return figure, axes
 
 

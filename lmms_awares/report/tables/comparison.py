@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lmms_awares.report.curated.labels import set_labels
 from lmms_awares.report.read.benchmarks import is_mini
 from lmms_awares.report.read.lineup import Lineup, Source
 from lmms_awares.report.read.resolution_labels import MINI, mini_labels, read_labels
@@ -82,16 +83,23 @@ def _measured(lineup: Lineup, request: Request) -> Table:
 
 
 def labels_from(given: str | None, data: Path | None) -> Callable[[Source], pd.DataFrame]:
-    """Return a function that gives a run's labels: from a file for all runs, or, for `mini`, from its own documents.
+    """Return a function that gives a run's labels.
+
+    They come from a file for all runs, from a curated set by the ids of its rows, or, for `mini`, from the run's own
+    documents.
 
     Raises:
         RunError: no labels, documents without need, or a file that cannot be read.
     """
     if given is None:
-        raise RunError("CDP diagnostics and scores by label need --labels FILE (.jsonl or .parquet), or --labels mini")
+        raise RunError(
+            "CDP diagnostics and scores by label need --labels FILE (.jsonl or .parquet), a curated set, or mini"
+        )
     if given != MINI and data is not None:
         raise RunError(f"--data goes with --labels mini, and has no effect with --labels {given}; leave it out")
     if given == MINI:
         return lambda source: mini_labels(source, data)
+    if Path(given).is_dir():
+        return lambda source: set_labels(source, Path(given))
     found = read_labels(Path(given))
     return lambda source: found

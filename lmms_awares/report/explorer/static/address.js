@@ -1,19 +1,17 @@
 // The address of what is shown: #task/document, and behind a ? the filters, by their names rather than numbers, so that
 // a link means the same on a site that was built again. A page opened from file:// has no other part to keep them in.
+// Which filters there are, `kind` says (explorer.js).
 "use strict";
-
-const FILTERS = ["task", "run", "other", "call", "result", "status", "disagree"];
-const NAMED = { task: "tasks", run: "runs", other: "runs", status: "statuses" }; // their values are numbers
 
 function addressOf(name) {
   const given = new URLSearchParams();
-  for (const filter of FILTERS) {
+  for (const filter of kind.filters) {
     const { value } = form[filter];
     if (value !== form[filter].options[0].value)
-      given.set(filter, NAMED[filter] ? awares.index[NAMED[filter]][Number(value)] : value);
+      given.set(filter, kind.named[filter] ? awares.index[kind.named[filter]][Number(value)] : value);
   }
   const query = String(given);
-  return `#${name}${query && `?${query}`}`;
+  return `#${escaped(name)}${query && `?${query}`}`;
 }
 
 // Sets the filters as the address says; what it does not name, or names but is not there, as they are at the beginning.
@@ -21,13 +19,24 @@ function addressOf(name) {
 function readAddress() {
   const [name, query] = splitAt(location.hash.slice(1), "?");
   const given = new URLSearchParams(query);
-  for (const filter of FILTERS) {
+  for (const filter of kind.filters) {
     const text = given.get(filter);
-    const value = NAMED[filter] && text !== null ? String(awares.index[NAMED[filter]].indexOf(text)) : text;
+    const value = kind.named[filter] && text !== null ? String(awares.index[kind.named[filter]].indexOf(text)) : text;
     const options = [...form[filter].options];
     form[filter].value = (options.find((option) => option.value === value) ?? options[0]).value;
   }
-  return name;
+  return unescaped(name);
+}
+
+// Rows of curated sets may be called anything; an address ends at the first of these signs.
+const escaped = (name) => encodeURI(name).replaceAll("?", "%3F").replaceAll("#", "%23");
+
+function unescaped(name) {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name; // written by hand
+  }
 }
 
 function splitAt(text, sign) {

@@ -1,5 +1,10 @@
-// Leafs through the samples of all runs. Data come from scripts that call `awares.start` and `awares.page`, since a page
-// opened from file:// may not fetch. What one sample looks like is in sample.js.
+// Leafs through documents. Data come from scripts that call `awares.start` and `awares.page`, since a page opened from
+// file:// may not fetch. What the documents are is in `kind`, which a script before this one sets: runs.js (samples of
+// runs) or curated.js (rows of a curated set). It has
+//   filters: names of the form's fields; named: lists of the index that a field's value is a number in, by field
+//   build(): fills the form; matcher(): which entries of the index fit it; settle(): mends the form after a choice
+//   name(position), marks(position): of an entry in the list; draw(record, name): elements that show a document
+//   keys: further keys; unit: what a document is called
 "use strict";
 
 const byId = (id) => document.getElementById(id);
@@ -13,7 +18,7 @@ const awares = {
 
   start(index) {
     this.index = index;
-    buildFilters();
+    kind.build();
     refresh(readAddress());
   },
 
@@ -28,60 +33,16 @@ window.awares = awares;
 
 const form = byId("filters");
 
-function buildFilters() {
-  const { tasks, runs, statuses } = awares.index;
-  const options = (name, pairs) =>
-    form[name].append(...pairs.map(([value, textContent]) => element("option", { value, textContent })));
-  options("task", [["", "all"], ...tasks.map((task, i) => [i, task])]);
-  options("run", runs.map((run, i) => [i, run]));
-  options("other", [["", "no other run"], ...runs.map((run, i) => [i, run])]);
-  const pair = runs.length > 1; // a single run has none to be beside of, or to disagree with
-  for (const name of ["other", "disagree"]) form[name].parentElement.hidden = !pair;
-  byId("pair-keys").hidden = !pair;
-  options("status", [["", "any"], ...statuses.map((status, i) => [i, status === "none" ? "no attempt" : status])]);
-}
-
-function right(answer) {
-  return answer[0] === null ? null : answer[0] >= awares.index.right;
-}
-
-function disagrees(kind, mine, others) {
-  if (!mine || !others || right(mine) === null || right(others) === null || right(mine) === right(others)) return false;
-  return kind === "differ" || right(mine) === (kind === "worse");
-}
-
-function matcher() {
-  const { statuses } = awares.index;
-  const called = [statuses.indexOf("valid"), statuses.indexOf("recovered")];
-  const failed = statuses.indexOf("failed");
-  const { task, run, call, result, status, other, disagree } = Object.fromEntries(new FormData(form));
-  return ([ofTask, , ...answers]) => {
-    const mine = answers[run];
-    if (task !== "" && ofTask !== Number(task)) return false;
-    if (!mine) return false;
-    if (call !== "" && called.includes(mine[1]) !== (call === "yes")) return false;
-    if (result === "failed" && mine[1] !== failed) return false;
-    if (result !== "" && result !== "failed" && right(mine) !== (result === "right")) return false;
-    if (status !== "" && mine[1] !== Number(status)) return false;
-    return disagree === "" || disagrees(disagree, mine, answers[other]);
-  };
-}
-
 // Filter again. `name` (task/document): what to show if it is among the matches; else the first match. `isStep`: a
 // person's choice, which the back button takes back.
 function refresh(name, isStep = false) {
-  const fits = matcher();
+  const fits = kind.matcher();
   awares.matches = awares.index.documents.flatMap((entry, position) => (fits(entry) ? [position] : []));
-  const found = awares.matches.findIndex((position) => nameOf(position) === name);
+  const found = awares.matches.findIndex((position) => kind.name(position) === name);
   awares.at = Math.max(0, found);
   setAddress(current(), isStep);
   show();
 }
-
-const nameOf = (position) => {
-  const [task, doc] = awares.index.documents[position];
-  return `${awares.index.tasks[task]}/${doc}`;
-};
 
 // --- the list
 
@@ -89,13 +50,13 @@ function showList() {
   const { matches, at, index } = awares;
   const first = Math.floor(at / LISTED) * LISTED;
   const shown = matches.slice(first, first + LISTED);
-  byId("count").textContent = `${matches.length} of ${index.documents.length} samples`;
+  byId("count").textContent = `${matches.length} of ${index.documents.length} ${kind.unit}s`;
   const focused = byId("list").contains(document.activeElement); // the list is made anew: its focus goes along
   byId("list").start = first + 1;
   byId("list").replaceChildren(
     ...shown.map((position, i) => {
       const button = element("button", { type: "button", onclick: () => go(first + i, true) });
-      button.append(nameOf(position), " ", ...[form.run.value, form.other.value].map((run) => marks(position, run)));
+      button.append(kind.name(position), " ", ...kind.marks(position));
       if (first + i === at) button.setAttribute("aria-current", "true");
       return element("li", {}, button);
     }),
@@ -106,15 +67,6 @@ function showList() {
   const current = document.querySelector("[aria-current]");
   current?.scrollIntoView({ block: "nearest" });
   if (focused) current?.focus();
-}
-
-function marks(position, run) {
-  const answer = run === "" ? null : awares.index.documents[position][2 + Number(run)];
-  if (!answer) return element("span");
-  const status = awares.index.statuses[answer[1]];
-  const verdict = verdictOf(answer[0], status);
-  const call = ["valid", "recovered"].includes(status) ? " crop" : status === "invalid" ? " crop?" : "";
-  return element("span", { className: verdict, title: verdict, textContent: SIGNS[verdict] + call });
 }
 
 function go(to, isStep = false) {
@@ -131,7 +83,7 @@ function show() {
   byId("back").disabled = awares.at === 0;
   byId("next").disabled = awares.at >= awares.matches.length - 1;
   if (position === undefined) {
-    byId("sample").replaceChildren(element("p", { className: "note", textContent: "No sample matches the filters." }));
+    byId("sample").replaceChildren(element("p", { className: "note", textContent: `No ${kind.unit} matches the filters.` }));
     return;
   }
   const page = pageOf(position);
@@ -140,18 +92,7 @@ function show() {
     return;
   }
   const record = awares.pages.get(page)[position % awares.index.page];
-  const runs = [form.run.value, form.other.value].filter((run, i, all) => run !== "" && all.indexOf(run) === i);
-  byId("sample").replaceChildren(
-    element(
-      "div",
-      { className: "first" },
-      element("h2", { textContent: nameOf(position) }),
-      ...summary(record, runs),
-      legend(record, runs),
-      pictures(record, runs),
-    ),
-    element("div", { className: "runs" }, ...runs.map((run) => details(record, run))),
-  );
+  byId("sample").replaceChildren(...kind.draw(record, kind.name(position)));
   byId("sample").scrollTop = 0;
 }
 
@@ -176,26 +117,7 @@ function load(page) {
 
 // --- actions
 
-const current = () => (awares.matches.length ? nameOf(awares.matches[awares.at]) : "");
-
-function swapRuns() {
-  if (form.other.value === "") return;
-  [form.run.value, form.other.value] = [form.other.value, form.run.value];
-  refresh(current(), true);
-}
-
-function toggleDisagreements() {
-  if (awares.index.runs.length < 2) return;
-  form.disagree.value = form.disagree.value === "" ? "differ" : "";
-  chooseOther();
-  refresh(current(), true);
-}
-
-// Disagreement needs a second run: where none is chosen, the next one is.
-function chooseOther() {
-  if (form.disagree.value === "" || !["", form.run.value].includes(form.other.value)) return;
-  form.other.value = String((Number(form.run.value) + 1) % awares.index.runs.length);
-}
+const current = () => (awares.matches.length ? kind.name(awares.matches[awares.at]) : "");
 
 function setOverlay(on) {
   byId("overlay").checked = on;
@@ -208,10 +130,9 @@ const KEYS = {
   ArrowRight: () => go(awares.at + 1),
   ArrowLeft: () => go(awares.at - 1),
   o: () => setOverlay(!byId("overlay").checked),
-  f: () => form.task.focus(),
-  r: swapRuns,
-  d: toggleDisagreements,
+  f: () => form[kind.filters[0]].focus(),
   x: () => form.reset(),
+  ...kind.keys,
 };
 
 document.addEventListener("keydown", (event) => {
@@ -230,7 +151,7 @@ form.addEventListener("keydown", () => (typed = true));
 form.addEventListener("pointerdown", () => (typed = false));
 form.addEventListener("change", (event) => {
   if (!typed) event.target.blur();
-  chooseOther();
+  kind.settle();
   refresh(current(), true);
 });
 form.addEventListener("reset", () => setTimeout(() => refresh(current(), true)));

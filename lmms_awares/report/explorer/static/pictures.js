@@ -10,13 +10,13 @@ function drawing(name, attributes, ...children) {
 
 const size = ([width, height]) => `${width}×${height} px`;
 
-function pictures(record, runs) {
-  const view = record.view;
+// `above`: makes the boxes that are drawn on the whole image.
+function pictures(view, above) {
   if (view.missing) return element("p", { className: "warning", textContent: `No picture: ${view.missing}.` });
   const reduced = view.scale < 1 ? `, stored at ${Math.round(100 * view.scale)} %` : "";
   const [width, height] = view.whole;
   const full = [0, 0, width, height];
-  const whole = part(view, full, "the whole image", boxes(record, runs));
+  const whole = part(view, full, "the whole image", above());
   const low = part(view, view.lowres ? [0, view.lowres_top, ...view.lowres] : full, "the low-res view");
   const words = view.lowres
     ? `low-res view ${size(view.lowres_size)}${reduced}`

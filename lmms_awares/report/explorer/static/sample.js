@@ -2,14 +2,6 @@
 // as markup.
 "use strict";
 
-// --- elements
-
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
-
 const SIGNS = { right: "✓", wrong: "✗", failed: "!", unscored: "·" };
 
 function verdictOf(score, status) {
