@@ -11,12 +11,14 @@ import time
 from pathlib import Path
 
 import httpx2
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("answer", "judge", "ground", "build")
 CONCURRENCY = 4
+ADDRESS = "where the test's server is"
 
 
 @pytest.fixture
@@ -42,6 +44,7 @@ def configuration(folder, address, checkpoint, **changed):
     asked = {"base_url": address, "concurrency": CONCURRENCY, "request_timeout": 3}
     config = {
         "sources": ["mini_chartqa", "mini_vstar_bench"],
+        "benchmarks": None,
         "rows": 36,
         "validation": 8,
         "shard_rows": 4,
@@ -107,6 +110,16 @@ def contents(folder):
     return found | {name: value for name, value in provenance.items() if name != "config"}
 
 
+def table(folder, *columns):
+    """Columns of a set's trajectories and its rejected rows, by id."""
+    found = {}
+    for file in [*sorted((folder / "trajectories").glob("*.parquet")), folder / "rejected.parquet"]:
+        own = pq.read_table(file)
+        for row in own.select([name for name in columns if name in own.column_names]).to_pylist():
+            found[row["id"]] = row
+    return found
+
+
 def record(address):
     return httpx2.get(address.removesuffix("/v1") + "/record").json()
 
@@ -129,3 +142,104 @@ def test_killed_in_every_stage_and_resumed(served, small_checkpoint, tmp_path):
         assert any(finished <= kill + 0.1 and kill - finished < 0.5 and again > kill for kill in kills)
     assert len(record(address)["again"]) <= CONCURRENCY * len(kills)
     assert record(whole)["again"] == []
+
+
+LABELS = ("id", "label", "targets", "rule", "stage", "reason")
+
+
+def test_faults_on_the_way_change_nothing(served, small_checkpoint, tmp_path):
+    """5 % each of 429 storms, 500s, stalls, cut connections, broken JSON and HTML: the labels of a calm server."""
+    calm, rough = served(), served("--faults", "0.05", "--only", *("storm", "500", "stall", "cut", "json", "html"))
+    run(configuration(tmp_path, calm, small_checkpoint), tmp_path / "calm")
+    run(configuration(tmp_path, rough, small_checkpoint), tmp_path / "rough")
+    assert sum(record(rough)["faults"].values()) > 5
+    assert table(tmp_path / "rough", *LABELS) == table(tmp_path / "calm", *LABELS)
+    assert record(rough)["again"] == []
+
+
+def test_replies_that_cannot_be_read_cost_their_own_rows_only(served, small_checkpoint, tmp_path):
+    """Prose, refusals, wrong ranges and inverted boxes, a quarter of the replies each kind's share."""
+    calm, rough = served(), served("--faults", "0.15", "--only", "prose", "refusal", "range", "inverted")
+    run(configuration(tmp_path, calm, small_checkpoint), tmp_path / "calm")
+    run(configuration(tmp_path, rough, small_checkpoint), tmp_path / "rough", "--max-reject", "1")
+    expected, found = (table(tmp_path / name, *LABELS) for name in ("calm", "rough"))
+    assert found.keys() == expected.keys()
+    differing = {id for id in found if found[id] != expected[id]}
+    assert all(found[id].get("stage") in ("judge", "ground") for id in differing)
+    assert 0 < len(differing) < len(found) / 4, "most are asked again and then read"
+
+
+def test_a_changed_judge_asks_only_what_it_concerns(served, small_checkpoint, tmp_path):
+    address = served()
+    run(configuration(tmp_path, address, small_checkpoint), tmp_path / "set")
+    before = record(address)["requests"]
+    again = run(configuration(tmp_path, address, small_checkpoint), tmp_path / "set")
+    assert record(address)["requests"] == before
+    assert "0 requests" in again.stderr
+    asked = {"base_url": address, "concurrency": CONCURRENCY, "request_timeout": 3}
+    changed = configuration(tmp_path, address, small_checkpoint, judge=asked | {"model": "first-judge"})
+    run(changed, tmp_path / "set")
+    made = table(tmp_path / "set", "id", "judge", "judge_model", "lowres_answer", "fullres_answer")
+    labelled = [row for row in made.values() if "judge" in row]
+    asked_about = [row for row in labelled if row["lowres_answer"].strip() != row["fullres_answer"].strip()]
+    assert {row["judge_model"]["name"] for row in labelled} == {"first-judge"}
+    assert record(address)["requests"] - before >= len(asked_about) > 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (
+            {"judge": {"base_url": "http://127.0.0.1:9/v1", "model": "judge"}},
+            "judge: base_url=http://127.0.0.1:9/v1 does",
+        ),
+        ({"oracle": {"base_url": ADDRESS, "model": "nobody"}}, "oracle: model=nobody is not served"),
+        ({"base": {"pretrained": "/nowhere"}}, "/nowhere"),
+        ({"rows": 0}, "rows: Input should be greater than or equal to 1"),
+        ({"sources": ["nothing"]}, "no source nothing ships"),
+        ({"judge": {"kind": "anls", "swap": True}}, "judge.anls.swap: Extra inputs are not permitted"),
+    ],
+)
+def test_what_concerns_every_row_is_said_before_the_first(served, small_checkpoint, tmp_path, changed, words):
+    address = served()
+    config = configuration(tmp_path, address, small_checkpoint, **changed)
+    config.write_text(config.read_text().replace(ADDRESS, address))
+    done = run(config, tmp_path / "set", check=False)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("awares: error:")]
+    assert words in line
+    assert not list((tmp_path / "set").glob("answer/*"))
+
+
+def test_too_many_rejected_rows_stop_it_and_keep_what_is_finished(served, small_checkpoint, tmp_path):
+    bad = served("--faults", "0.9", "--only", "prose")
+    done = run(configuration(tmp_path, bad, small_checkpoint), tmp_path / "set", "--max-reject", "0.05", check=False)
+    assert done.returncode == 2
+    assert "judge has rejected" in done.stderr and "several numbers" in done.stderr
+    asked = record(bad)["requests"]
+    run(configuration(tmp_path, bad, small_checkpoint), tmp_path / "set", "--max-reject", "1")
+    assert record(bad)["again"] == []
+    assert record(bad)["requests"] > asked
+    rejected = pq.read_table(tmp_path / "set" / "rejected.parquet").to_pylist()
+    assert {row["stage"] for row in rejected} <= {"judge", "ground"}
+
+
+def test_two_runs_in_one_folder(served, small_checkpoint, tmp_path):
+    config = configuration(tmp_path, served(), small_checkpoint)
+    from filelock import FileLock
+
+    (tmp_path / "set").mkdir()
+    with FileLock(tmp_path / "set" / ".lock"):
+        done = run(config, tmp_path / "set", check=False)
+    assert done.returncode == 2
+    assert "another run works on" in done.stderr
+
+
+def test_the_estimate_sends_nothing(served, small_checkpoint, tmp_path):
+    address = served()
+    done = run(configuration(tmp_path, address, small_checkpoint), tmp_path / "set", "--dry-run")
+    lines = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.strip()}
+    assert lines["answer"][1:3] == ["80", "160"]
+    assert lines["judge"][1:3] == ["80", "80"]
+    assert lines["ground"][1:3] == ["16", "16"]
+    assert record(address)["requests"] == record(address)["probes"] == 0

@@ -25,7 +25,7 @@ from lmms_awares.mini.suite import test_file as mini_test_file
 
 
 def config(*sources, **settings):
-    rest = {"base": {"pretrained": "mini"}, "judge": {"kind": "anls"}, "oracle": {"kind": "source"}}
+    rest = {"benchmarks": None, "base": {"pretrained": "mini"}, "judge": {"kind": "anls"}, "oracle": {"kind": "source"}}
     return Config.model_validate({"sources": list(map(str, sources)), "rows": 20, "validation": 10, **rest, **settings})
 
 
@@ -348,7 +348,9 @@ def test_images_of_the_benchmarks_are_left_out(tmp_path):
     tests[1].resize((tests[1].width * 3 // 4, tests[1].height * 3 // 4)).save(files[1], "JPEG")
     rows = [{"image": encoded(colour(n))} for n in range(6)] + [{"image": file.getvalue()} for file in files]
     yaml = source(tmp_path, "one", rows)
-    found = collect(config(yaml, benchmark_hashes=tmp_path / "hashes.parquet"), tmp_path / "set")
+    found = collect(
+        config(yaml, benchmarks="awares_suite", benchmark_hashes=tmp_path / "hashes.parquet"), tmp_path / "set"
+    )
     assert found.sources["one"].benchmark_images == 2 and found.rows == 6
     assert found.benchmarks == {"awares_mini_chartqa": 64}
     rejected = read_rows(tmp_path / "set" / "sources" / "rejected.parquet")

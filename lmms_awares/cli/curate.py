@@ -8,13 +8,14 @@ import typer
 
 from lmms_awares.cli.curate_agree import agree
 from lmms_awares.cli.curate_export import export
+from lmms_awares.cli.curate_hashes import hashes
 from lmms_awares.cli.curate_stats import stats
 
 if TYPE_CHECKING:
     from lmms_awares.curation.config import Config
 
 app = typer.Typer(help="Make training data: when to crop, where, and the transcripts.", no_args_is_help=True)
-for _command in (stats, agree, export):
+for _command in (stats, agree, export, hashes):
     app.command()(_command)
 
 ConfigFile = Annotated[Path, typer.Argument(help="YAML file, see docs/curation.md")]

@@ -11,6 +11,7 @@ from datasets import Features
 
 from lmms_awares.curation.asking import Meter
 from lmms_awares.curation.rows import ANSWER, BUILD, GROUND, JUDGE, REJECTED, SOURCE, Row, stamp_of, write_rows
+from lmms_awares.curation.sampling import read_sampled
 from lmms_awares.curation.shards import SOURCES, STAGES, Counts, Job, file_of, merged, shard_names
 from lmms_awares.errors import DataError
 from lmms_awares.journal import digest
@@ -30,11 +31,13 @@ def assemble(job: Job, counts: Mapping[str, Counts]) -> None:
     """
     folder, config = job.folder, job.config
     shards = shard_names(folder)
+    sampled = read_sampled(folder)
     kept = _write_trajectories(folder, shards)
     write_rows(folder / "rejected.parquet", list(_rejected(folder, shards)), REJECTED)
     provenance = {
         "config": config.model_dump(mode="json", exclude_defaults=True),
         "stages": {name: stage(config, job.log, Meter()).depends_on() for name, stage in STAGES.items()},
+        "benchmarks": sampled.benchmarks if sampled else None,  # images that were compared, by task
         "counts": {
             stage: {"rows": own.rows, "rejected": dict(sorted(own.rejected.items()))} for stage, own in counts.items()
         },

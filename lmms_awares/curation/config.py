@@ -118,7 +118,8 @@ class Config(_Strict):
     Attributes:
         sources: names of those that ship, or YAML files.
         data_root: folder of the files that sources that ship read: the mini suite, unpacked images.
-        benchmark_hashes: images of benchmarks, which are left out; `decontaminate.write_hashes` writes them.
+        benchmarks: tasks whose images are left out, or groups of them, with commas between; null: none are.
+        benchmark_hashes: what tells these images; default: `DIR/benchmarks.parquet`, made from the tasks' documents.
         rows, validation: of all sources together for validation, of each one for training.
         seed: of the sample.
         max_side: px; larger images are made smaller.
@@ -127,6 +128,7 @@ class Config(_Strict):
 
     sources: list[str] = Field(min_length=1)
     data_root: Path | None = None
+    benchmarks: str | None = "awares_suite"
     benchmark_hashes: Path | None = None
     rows: int = Field(default=10_000, ge=1)
     validation: int = Field(default=2_000, ge=0)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from lmms_awares.curation.chosen import Shards, finished_rows
 from lmms_awares.curation.config import Config
-from lmms_awares.curation.decontaminate import Benchmarks, read_hashes
+from lmms_awares.curation.decontaminate import Benchmarks, read_hashes, write_hashes
 from lmms_awares.curation.rows import REJECTED, Row, stamp_of, write_rows
 from lmms_awares.curation.sources import OpenSource, open_source
 from lmms_awares.curation.survey import BENCHMARK_IMAGE, DUPLICATE, Candidate, Progress, Survey, survey
@@ -29,7 +29,7 @@ from lmms_awares.journal import digest
 TRAIN, VALIDATION = "train", "validation"
 _VERSION = 1  # of what the shards hold
 _UNCHECKED = (
-    "no benchmark_hashes in the configuration: images are NOT compared with those of the benchmarks, "
+    "benchmarks: null in the configuration: images are NOT compared with those of the benchmarks, "
     "so the set may hold test images"
 )
 
@@ -121,9 +121,7 @@ def collect(config: Config, folder: Path, progress: Progress | None = None) -> S
     for name, times in Counter(one.name for one in opened).items():
         if times > 1:
             raise ConfigError(f"sources: {name} is named twice; rows could not be told apart, rename one YAML file")
-    benchmarks = None if config.benchmark_hashes is None else read_hashes(config.benchmark_hashes)
-    if benchmarks is None:
-        logger.warning(_UNCHECKED)
+    benchmarks = _benchmarks(config, folder)
     stamp = _stamp(config, opened, benchmarks)
     done = read_sampled(folder)
     if done is not None and done.stamp == stamp and _whole(folder, done):
@@ -145,6 +143,24 @@ def collect(config: Config, folder: Path, progress: Progress | None = None) -> S
     result = Sampled(stamp=stamp, benchmarks=found, shards=names, sources=counts)
     _write(folder / "sources.json", result)
     return result
+
+
+def _benchmarks(config: Config, folder: Path) -> Benchmarks | None:
+    """What tells the images of benchmarks; made where it is not there yet."""
+    if config.benchmarks is None:
+        logger.warning(_UNCHECKED)
+        return None
+    file = config.benchmark_hashes
+    if file is None:
+        file = folder / "benchmarks.parquet"
+        try:
+            write_hashes(file, config.benchmarks)
+        except DataError as error:
+            raise DataError(
+                f"images of benchmarks={config.benchmarks} cannot be left out: {error}; give their documents, a "
+                "file of `awares curate hashes` as benchmark_hashes, or benchmarks: null to go without"
+            ) from None
+    return read_hashes(file)
 
 
 def read_sampled(folder: Path) -> Sampled | None:
