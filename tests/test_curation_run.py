@@ -41,11 +41,11 @@ def served():
 
 def configuration(folder, address, checkpoint, **changed):
     """Write a configuration: rows of the mini suite, a random checkpoint here, judge and oracle behind `address`."""
-    asked = {"base_url": address, "concurrency": CONCURRENCY, "request_timeout": 3}
+    asked = {"base_url": address, "concurrency": CONCURRENCY, "request_timeout": 1}
     config = {
         "sources": ["mini_chartqa", "mini_vstar_bench"],
         "benchmarks": None,
-        "rows": 36,
+        "rows": 20,
         "validation": 8,
         "shard_rows": 4,
         "base": {"pretrained": str(checkpoint), "device": "cpu", "batch_size": 4, "max_new_tokens": 8},
@@ -176,14 +176,14 @@ def test_a_changed_judge_asks_only_what_it_concerns(served, small_checkpoint, tm
     again = run(configuration(tmp_path, address, small_checkpoint), tmp_path / "set")
     assert record(address)["requests"] == before
     assert "0 requests" in again.stderr
-    asked = {"base_url": address, "concurrency": CONCURRENCY, "request_timeout": 3}
+    asked = {"base_url": address, "concurrency": CONCURRENCY, "request_timeout": 1}
     changed = configuration(tmp_path, address, small_checkpoint, judge=asked | {"model": "first-judge"})
     run(changed, tmp_path / "set")
     made = table(tmp_path / "set", "id", "judge", "judge_model", "lowres_answer", "fullres_answer")
     labelled = [row for row in made.values() if "judge" in row]
     asked_about = [row for row in labelled if row["lowres_answer"].strip() != row["fullres_answer"].strip()]
     assert {row["judge_model"]["name"] for row in labelled} == {"first-judge"}
-    assert record(address)["requests"] - before >= len(asked_about) > 0
+    assert record(address)["requests"] - before > 0.9 * len(asked_about) > 0, "equal questions are asked once"
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,69 @@ def test_the_estimate_sends_nothing(served, small_checkpoint, tmp_path):
     address = served()
     done = run(configuration(tmp_path, address, small_checkpoint), tmp_path / "set", "--dry-run")
     lines = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.strip()}
-    assert lines["answer"][1:3] == ["80", "160"]
-    assert lines["judge"][1:3] == ["80", "80"]
-    assert lines["ground"][1:3] == ["16", "16"]
+    assert lines["answer"][1:3] == ["48", "96"]
+    assert lines["judge"][1:3] == ["48", "48"]
+    assert lines["ground"][1:3] == ["10", "10"]
     assert record(address)["requests"] == record(address)["probes"] == 0
+
+
+def test_on_a_ray_cluster(served, small_checkpoint, tmp_path):
+    """Two nodes on this machine, one worker each: the rows of one process, though a worker is killed in between."""
+    pytest.importorskip("ray")
+    calm, address = served(), served("--delay", "0.05")
+    run(configuration(tmp_path, calm, small_checkpoint), tmp_path / "here")
+    config, output = configuration(tmp_path, address, small_checkpoint), tmp_path / "there"
+    script = tmp_path / "cluster.py"
+    script.write_text(CLUSTER)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, script, config, output],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split()[-2:] == ["killed", "1"]
+    assert contents(output) == contents(tmp_path / "here")
+    assert len(record(address)["again"]) <= CONCURRENCY, "but for what the killed worker had in flight"
+
+
+CLUSTER = """
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import ray
+from ray.cluster_utils import Cluster
+
+from lmms_awares.curation.config import read_config
+from lmms_awares.curation.run import run
+
+config, output = map(Path, sys.argv[1:])
+node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args=node)
+cluster.add_node(**node)
+ray.init(address=cluster.address, log_to_driver=False)
+killed = []
+
+
+def kill():
+    '''The first worker that has judged something.'''
+    while not list((output / "judge").glob("*.parquet")):
+        time.sleep(0.01)
+    for process in psutil.process_iter(["cmdline"]):
+        if "_Worker" in " ".join(process.info["cmdline"] or []) and not killed:
+            process.kill()
+            killed.append(process.pid)
+
+
+threading.Thread(target=kill, daemon=True).start()
+run(read_config(config), output, engine="ray")
+print("killed", len(killed))
+ray.shutdown()
+cluster.shutdown()
+"""

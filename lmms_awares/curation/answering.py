@@ -58,6 +58,7 @@ class Answering(Stage):
     def depends_on(self) -> dict[str, Any]:
         """Weights, pixel limits, prompt and decoding; of a server, the checkpoint's configuration and name there."""
         args = self._args
+        checkpoint.check_checkpoint(args.pretrained, families=args.families, weights=False)
         served = {"served_model": args.served_model or args.pretrained} if args.base_url else {}
         content = (
             checkpoint.format_fingerprint(args.pretrained)

@@ -156,7 +156,20 @@ def in_process(job: Job, stage: str, meter: Meter, shards: Sequence[str]) -> Ite
         work.close()
 
 
-ENGINES = {"local": in_process}
+def on_ray(job: Job, stage: str, meter: Meter, shards: Sequence[str]) -> Iterator[Counts]:
+    """Do shards on a Ray cluster.
+
+    Raises:
+        ConfigError: Ray is not installed.
+    """
+    try:
+        from lmms_awares.curation.on_ray import on_ray as do
+    except ImportError:
+        raise ConfigError("--engine ray needs Ray: pip install 'lmms-awares[ray]'") from None
+    return do(job, stage, meter, shards)
+
+
+ENGINES = {"local": in_process, "ray": on_ray}
 
 
 def accepted(folder: Path, stage: str, shard: str) -> int:

@@ -82,6 +82,7 @@ class Building(Stage):
 
     def depends_on(self) -> dict[str, Any]:
         """The protocol's wording, the crop set, and the checkpoint's pixel limits and token side."""
+        checkpoint.check_checkpoint(self._args.pretrained, families=self._args.families, weights=False)
         crops = {id: (crop.columns, crop.rows) for id, crop in CROPS.items()}
         settings = {name: self._args.model_dump()[name] for name in ("min_pixels", "max_pixels", "lowres_base")}
         return {
