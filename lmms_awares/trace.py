@@ -136,7 +136,8 @@ class Trace(_Strict):
         lowres_tokens: N_low, summed over images.
         visual_tokens: T, visual tokens that entered the LLM, each counted once; where a pruner drops some inside the
             LLM, the mean over layers of the count after each layer.
-        visual_tokens_processed: visual tokens as often as they were prefilled.
+        visual_tokens_processed: visual tokens as often as they were prefilled; None where a server does not tell what
+            its cache held.
         pruning: None where nothing was pruned.
         rtr: visual_tokens / full_tokens (paper Eq. 9).
         tool_call: None where no call was attempted.
@@ -167,7 +168,7 @@ class Trace(_Strict):
     lowres_tokens: int = 0
     crops: list[CropTrace] = Field(default_factory=list)
     visual_tokens: int | float = 0
-    visual_tokens_processed: int | float = 0
+    visual_tokens_processed: int | float | None = 0
     pruning: PruningTrace | None = None
     rtr: float | None = None
     tool_call: ToolCallTrace | None = None

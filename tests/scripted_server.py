@@ -30,6 +30,8 @@ class Script:
         stall_s: how long it says nothing where it stalls.
         key: the only bearer token that it takes; None takes any.
         tells_usage, tells_cache: whether it counts, and whether it says what its cache held.
+        held: what it says, of (messages, prompt tokens); None says the longest conversation so far that this one begins
+            with.
         extra_tokens: that it counts too many, in every prompt.
     """
 
@@ -41,6 +43,7 @@ class Script:
     key: str | None = None
     tells_usage: bool = True
     tells_cache: bool = True
+    held: Callable[[list[dict], int], int | None] | None = None
     extra_tokens: int = 0
     requests: list[Seen] = field(default_factory=list)
     most_in_flight: int = 0
@@ -68,7 +71,9 @@ class Script:
         count = self.chat.count(text, visual) + self.extra_tokens
         details = {"cached_tokens": 0, "multimodal_tokens": {"image": visual}} if self.tells_cache else None
         with self._lock:
-            if details is not None:  # the longest conversation so far that this one begins with
+            if details is not None and self.held is not None:
+                details["cached_tokens"] = self.held(messages, count)
+            elif details is not None:
                 details["cached_tokens"] = max(
                     (n for past, n in self._past.items() if text.startswith(past)), default=0
                 )

@@ -64,6 +64,7 @@ def write_traced(folder, root, answers):
                 row["awares"]["tool_call"] = {"status": status, "ids": ids, "text": said}
                 row["awares"]["crops"] = [{"id": id, "tokens": 12} for id in ids or ["all"]]
                 row["awares"]["turns"].insert(0, {"text": said, "new_tokens": 9, "seconds": 0.25})
+                row["awares"]["visual_tokens_processed"] = None  # as of a server that does not tell
     write_run(folder, samples)
     file = folder / "1_results.json"
     results = json.loads(file.read_text())
@@ -453,6 +454,7 @@ def test_pictures_load_and_both_turns_are_shown(page):
     figures = " ".join(page.inner_text("#sample .runs dl").split())
     assert "tool call valid: 3" in figures
     assert "visual tokens 30 of 100" in figures
+    assert "tokens prefilled unknown" in figures
 
 
 def test_disagreement_between_two_runs(page):

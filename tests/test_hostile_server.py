@@ -164,6 +164,8 @@ PIECES = {
     "a count is text": piece() | {"usage": {"prompt_tokens": "40"}},
     "details are text": piece() | {"usage": {"prompt_tokens_details": "x"}},
     "a cache below nothing": piece() | {"usage": {"prompt_tokens_details": {"cached_tokens": -5}}},
+    "a cache beyond the prompt": piece()
+    | {"usage": {"prompt_tokens": 40, "prompt_tokens_details": {"cached_tokens": 41}}},
     "a cache in parts": piece() | {"usage": {"prompt_tokens_details": {"cached_tokens": 1.5}}},
     "image tokens are a list": piece() | {"usage": {"prompt_tokens_details": {"multimodal_tokens": [1]}}},
     "image tokens are text": piece() | {"usage": {"prompt_tokens_details": {"multimodal_tokens": {"image": "1"}}}},

@@ -240,6 +240,8 @@ def test_another_version_is_told_apart_from_a_broken_trace() -> None:
 def test_parse_trace_takes_text_and_mapping() -> None:
     trace = make_trace()
     assert parse_trace(trace.model_dump_json()) == parse_trace(trace.model_dump(mode="json")) == trace
+    unknown = make_trace(visual_tokens_processed=None)
+    assert parse_trace(unknown.model_dump_json()).visual_tokens_processed is None
 
 
 def test_row_has_the_keys_that_reports_rely_on() -> None:

@@ -16,8 +16,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from harness import SPLIT, TASK, document, requests
 
 from lmms_awares.mini.demo import checkpoint as shipped
+from lmms_awares.models.awares import Awares
+from lmms_awares.models.resolution import FullResolution, LowResolution
+from lmms_awares.models.visionthink import VisionThink
 from lmms_awares.trace import unseal
 
 ROOT = Path(__file__).parent.parent
@@ -28,9 +32,10 @@ pytestmark = [
 ]
 FORMAT = ("--chat-template-content-format", "openai")
 ADAPTER = ("--enable-lora", "--max-lora-rank", "16", "--lora-modules", f"visionthink={shipped() / 'visionthink'}")
+BLOCK = 32  # tokens that vLLM's cache holds or does not hold together; the least on a CPU
 STARTED_S = 420  # two servers start side by side, beside the other tests
 EQUAL = (
-    *("full_tokens", "lowres_tokens", "crops", "visual_tokens", "visual_tokens_processed", "rtr", "tool_call"),
+    *("full_tokens", "lowres_tokens", "crops", "visual_tokens", "rtr", "tool_call"),
     *("response_chars", "truncated", "failed", "image_digest", "prompt", "method"),
 )
 
@@ -77,7 +82,7 @@ def vllm(log, at, *flags):
         *(str(PYTHON.with_name("vllm")), "serve", str(shipped()), "--served-model-name", "tiny"),
         *("--host", "127.0.0.1", "--port", str(at), "--dtype", "float32", "--max-model-len", "4096"),
         *("--enforce-eager", "--distributed-executor-backend", "uni", "--generation-config", "vllm"),
-        *("--block-size", "32", "--enable-prompt-tokens-details"),
+        *("--block-size", str(BLOCK), "--enable-prompt-tokens-details"),
         *("--limit-mm-per-prompt", '{"image": 12, "video": 0}'),
         *flags,
     ]
@@ -143,12 +148,35 @@ def rows(folder):
     return found, traces
 
 
-METHODS = {
-    "awares": "tiny",
-    "qwen2_5_vl_full": "tiny",
-    "qwen2_5_vl_lowres": "tiny",
-    "visionthink": "visionthink",
+METHODS = {  # and the name of what is served for it
+    "awares": (Awares, "tiny"),
+    "qwen2_5_vl_full": (FullResolution, "tiny"),
+    "qwen2_5_vl_lowres": (LowResolution, "tiny"),
+    "visionthink": (VisionThink, "visionthink"),
 }
+
+
+def tokens_ahead(method):
+    """Tokens of a method's prompt in front of its first view, as this process lays it out."""
+    model = method(pretrained=str(shipped()), dtype="float32", device="cpu")
+    model.task_dict = {TASK: {SPLIT: [document((280, 224))]}}
+    (request,) = requests([None])
+    _, sample = model._prepare(request, 0)
+    return int(sample.prompt.segment.is_image.nonzero()[0])
+
+
+def check_prefilled(trace, ahead):
+    """`visual_tokens_processed` is what each turn's cache did not hold of the view, and the crops."""
+    crops = sum(crop["tokens"] for crop in trace["crops"])
+    view = trace["visual_tokens"] - crops
+    first, *second = trace["turns"]
+    prefilled = [min(view, max(0, ahead + view - turn["cached_tokens"])) for turn in trace["turns"]]
+    assert trace["visual_tokens_processed"] == sum(prefilled) + crops
+    assert abs(trace["visual_tokens_processed"] - trace["visual_tokens"]) <= view
+    for turn in second:  # so none of the crops, and all of turn 1 but a block that was not full
+        behind = first["prompt_tokens"] + first["new_tokens"]
+        assert first["prompt_tokens"] - BLOCK <= turn["cached_tokens"] <= behind
+        assert turn["cached_tokens"] % BLOCK == 0
 
 
 @pytest.fixture(scope="module")
@@ -168,11 +196,15 @@ def here(tmp_path_factory):
 def test_vllm_answers_as_this_process(servers, here, tmp_path, model):
     """All 384 documents of the mini suite."""
     here = here(model)
-    served = f"base_url={servers[0].url},served_model={METHODS[model]}"
+    method, name = METHODS[model]
+    served = f"base_url={servers[0].url},served_model={name}"
     there, traces = evaluate(model, tmp_path, served)
     assert len(here) == 384
     assert there == here
     assert {trace["conditions"]["engine"] for trace in traces.values()} == {"vllm 0.32.0"}
+    ahead = tokens_ahead(method)
+    for trace in traces.values():
+        check_prefilled(trace, ahead)
     second = [trace["turns"][1]["cached_tokens"] for trace in traces.values() if len(trace["turns"]) == 2]
     if model in ("awares", "visionthink"):
         assert len(second) > 100

@@ -48,9 +48,14 @@ class ChatFormat:
         return int(images.patch_size * images.merge_size)
 
     @property
+    def image_token_id(self) -> int:
+        """Placeholder id of an image."""
+        return int(self._processor.image_token_id)
+
+    @property
     def vision_token_ids(self) -> list[int]:
         """Placeholder ids, which a model must not generate where another turn may follow."""
-        return [self._processor.image_token_id, self._processor.video_token_id]
+        return [self.image_token_id, self._processor.video_token_id]
 
     def quote(self, text: str) -> str:
         """`text` for a message's content, so that control tokens in it are read as text; else it is trusted."""
@@ -80,7 +85,7 @@ class ChatFormat:
     def count(self, text: str, visual_tokens: int) -> int:
         """Tokens of a rendered text whose images cost `visual_tokens` together."""
         ids = self.encode(text)
-        return len(ids) - ids.count(self._processor.image_token_id) + visual_tokens
+        return len(ids) - ids.count(self.image_token_id) + visual_tokens
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text; the control tokens in it are control tokens."""

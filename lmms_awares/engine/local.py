@@ -168,6 +168,8 @@ class LocalTalk(Talk):
         self._engine, chat = engine, engine.chat
         self._lengths = [len(segment.ids) for segment in openings]
         self._closed = [True] * len(openings)
+        self._reuse = reuse_cache
+        self._processed: list[int | float] = [0] * len(openings)  # visual tokens prefilled so far
         self._meters = [engine.meter(reuse_cache=reuse_cache) for _ in openings]
         for meter, segment in zip(self._meters, openings, strict=True):
             engine.show(meter, segment)
@@ -187,8 +189,11 @@ class LocalTalk(Talk):
         kept = [len(reply.ids) if keep is None else min(len(reply.ids), keep) for reply in replies]
         self._closed = [reply.closed and count == len(reply.ids) for reply, count in zip(replies, kept, strict=True)]
         self._lengths = [length + count for length, count in zip(self._lengths, kept, strict=True)]
+        before = [0] * len(replies) if self._reuse else self._processed  # without a cache, all enters once more
+        self._processed = [past + reply.visual.counted for past, reply in zip(before, replies, strict=True)]
         return [
-            replace(reply, cost=_cost(meter, reply, keep)) for meter, reply in zip(self._meters, replies, strict=True)
+            replace(reply, cost=_cost(meter, reply, keep), processed=processed)
+            for meter, reply, processed in zip(self._meters, replies, self._processed, strict=True)
         ]
 
     def say(self, replies: Sequence[str]) -> None:
@@ -215,6 +220,7 @@ class LocalTalk(Talk):
         segments = [_segment(turn) for turn in turns]
         self.conversation.continue_rows(rows, segments)
         self._meters = [self._meters[row] for row in rows]
+        self._processed = [self._processed[row] for row in rows]
         for meter, segment in zip(self._meters, segments, strict=True):
             self._engine.show(meter, segment)
         self._lengths = [self._lengths[row] + turn.length for row, turn in zip(rows, turns, strict=True)]

@@ -131,6 +131,8 @@ class Reply:
         times: the parts of `seconds`.
         prompt_tokens: tokens of the row's conversation in front of this reply, before any pruning.
         cached_tokens: of these, those that a KV cache held already; None where the engine does not tell.
+        processed: visual tokens of the row's whole conversation so far, as often as they were prefilled; None where the
+            engine does not tell.
         cost: of the row's whole conversation so far, as if it were generated alone; None where it is not known.
         logits: [T, vocab] float32 logits of each generated step, on request.
     """
@@ -143,6 +145,7 @@ class Reply:
     times: Times = Times()
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
+    processed: int | float | None = None
     cost: Cost | None = None
     logits: Any = None
 

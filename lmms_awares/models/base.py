@@ -152,7 +152,7 @@ class Method(Answering):
         return Outcome(
             answer=turn.text.strip(),
             visual_tokens=reply.visual.counted,
-            visual_tokens_processed=reply.visual.counted,
+            visual_tokens_processed=reply.processed,
             cost=reply.cost,
             pruning=records.pruning_trace(self.engine.pruner, reply.visual),
             turns=[turn],

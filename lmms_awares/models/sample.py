@@ -50,7 +50,7 @@ class Sample:
 
 @dataclass
 class Outcome:
-    """What a model made of a sample. Token counts are visual tokens; times are seconds; `cost` None: not known."""
+    """What a model made of a sample. Token counts are visual tokens; times are seconds; what is None is not known."""
 
     answer: str
     visual_tokens: int | float
@@ -58,7 +58,7 @@ class Outcome:
     latency_s: float
     truncated: bool
     input_tokens: int
-    visual_tokens_processed: int | float
+    visual_tokens_processed: int | float | None
     cost: Cost | None = None
     pruning: PruningTrace | None = None
     tool_call: ToolCallTrace | None = None

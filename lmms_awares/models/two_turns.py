@@ -48,9 +48,7 @@ class TwoTurns(Method, Generic[AnyCall]):
 
         talk = self.start(samples, reuse_cache=reuse_cache)
         rounds = two_rounds(talk, read, first=first, second=samples[0].decoding, keep=keep)
-        return [
-            self._outcome(sample, said, reuse_cache=reuse_cache) for sample, said in zip(samples, rounds, strict=True)
-        ]
+        return [self._outcome(sample, said) for sample, said in zip(samples, rounds, strict=True)]
 
     def called_outcome(
         self,
@@ -62,7 +60,6 @@ class TwoTurns(Method, Generic[AnyCall]):
         final: Reply,
         latency: float,
         preprocess_s: float,
-        again: int | float = 0,
         forced: bool = False,
     ) -> Outcome:
         """Outcome of a sample that called.
@@ -70,14 +67,13 @@ class TwoTurns(Method, Generic[AnyCall]):
         Args:
             turn: the user turn that showed it.
             preprocess_s: making the user turns of the batch.
-            again: visual tokens of turn 1 that turn 2 prefilled once more.
             forced: a control policy put the call into the model's mouth.
         """
         last = self.turn_trace(final).model_copy(update={"preprocess_s": preprocess_s})
         return Outcome(
             answer=last.text.strip(),
             visual_tokens=final.visual.counted,
-            visual_tokens_processed=final.visual.counted + again,
+            visual_tokens_processed=final.processed,
             cost=final.cost,
             pruning=records.pruning_trace(self.engine.pruner, final.visual),
             turns=[first, last],
@@ -88,7 +84,7 @@ class TwoTurns(Method, Generic[AnyCall]):
             crops=self.shown(sample, call),
         )
 
-    def _outcome(self, sample: Sample, said: Rounds[AnyCall], *, reuse_cache: bool) -> Outcome | SampleError:
+    def _outcome(self, sample: Sample, said: Rounds[AnyCall]) -> Outcome | SampleError:
         if said.error is not None:
             return said.error
         if said.second is None:
@@ -101,5 +97,4 @@ class TwoTurns(Method, Generic[AnyCall]):
             final=said.second.reply,
             latency=said.seconds,
             preprocess_s=said.second.preprocess_s,
-            again=0 if reuse_cache else said.first.visual.counted,
         )

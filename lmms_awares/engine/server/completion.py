@@ -64,6 +64,8 @@ def _read(completion: Completion, chunk: ChatCompletionChunk, seconds: float) ->
         details = chunk.usage.prompt_tokens_details
         if details is not None:
             completion.cached_tokens = _told(details.cached_tokens)
+            if (completion.cached_tokens or 0) > (completion.prompt_tokens or _MOST):
+                raise ValueError(f"{completion.cached_tokens} cached tokens of {completion.prompt_tokens}")
             completion.image_tokens = _told(((details.model_extra or {}).get("multimodal_tokens") or {}).get("image"))
 
 

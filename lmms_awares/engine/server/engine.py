@@ -18,6 +18,7 @@ from lmms_awares.engine.chat import ChatFormat
 from lmms_awares.engine.server.address import Address, identify
 from lmms_awares.engine.server.client import Client, request_of
 from lmms_awares.engine.server.completion import Completion
+from lmms_awares.engine.server.counting import cause, positions, prefilled
 from lmms_awares.engine.server.messages import as_sent, parts_of
 from lmms_awares.engine.turns import (
     Decoding,
@@ -47,15 +48,20 @@ class ServedPrepared(Prepared):
 
     Attributes:
         total: tokens of all of it.
-        visual_tokens: of these, of all images.
+        images: where each image's visual tokens stand in it.
         sent: all messages in OpenAI's form, images as PNG.
         local: the same as the chat template takes them.
     """
 
     total: int
-    visual_tokens: int
+    images: tuple[range, ...]
     sent: list[Message]
     local: list[Message]
+
+    @property
+    def visual_tokens(self) -> int:
+        """Of all images."""
+        return sum(map(len, self.images))
 
 
 class ServerEngine(Engine):
@@ -134,12 +140,11 @@ class ServerEngine(Engine):
     def prepare(self, opening: Opening) -> ServedPrepared:
         """See `Engine.prepare`."""
         local = self.chat.with_system(opening.messages, opening.system)
-        visual = sum(view.tokens for view in opening.views)
-        total = self.count(local, visual)
-        return ServedPrepared(total, total, visual, as_sent(local, opening.views), local)
+        images, total = self.lay_out(local, [view.tokens for view in opening.views])
+        return ServedPrepared(total, total, images, as_sent(local, opening.views), local)
 
-    def count(self, local: Sequence[Message], visual_tokens: int) -> int:
-        """Tokens of a conversation.
+    def lay_out(self, local: Sequence[Message], tokens: Sequence[int]) -> tuple[tuple[range, ...], int]:
+        """Where the images of a conversation stand, which cost `tokens` each, and how many tokens it has.
 
         Raises:
             SampleError: it is longer than the context, or holds a control token in somebody's text.
@@ -150,9 +155,9 @@ class ServerEngine(Engine):
                 "its text holds a control token of the tokenizer, which a server would read as one; run it without "
                 "base_url"
             )
-        tokens = self.chat.count(text, visual_tokens)
-        check_context(tokens, self.context)
-        return tokens
+        images, total = positions(self.chat.encode(text), self.chat.image_token_id, tokens)
+        check_context(total, self.context)
+        return images, total
 
     def start(self, openings: Sequence[Prepared], *, reuse_cache: bool = True, seed: int | None = None) -> "ServerTalk":
         """Conversations side by side; whether a cache is reused is the server's affair."""
@@ -193,20 +198,7 @@ class ServerEngine(Engine):
             ("tokens", prompt.total, completion.prompt_tokens),
         ):
             if told is not None and told != planned:
-                raise ConfigError(f"{at} counts {told} {what} in a prompt of {planned}; {_cause(what, told - planned)}")
-
-
-def _cause(what: str, difference: int) -> str:
-    """The likely reason of a difference in tokens."""
-    if what == "image tokens" or abs(difference) > 8:
-        return (
-            "the likely cause are resized images: serve with the checkpoint's own min_pixels and max_pixels, or pass "
-            "its limits as model arguments"
-        )
-    return (
-        "the likely cause is the content format, a line break between image and text (vLLM: "
-        "--chat-template-content-format openai), or another chat template than the one of pretrained"
-    )
+                raise ConfigError(f"{at} counts {told} {what} in a prompt of {planned}; {cause(what, told - planned)}")
 
 
 class ServerTalk(Talk):
@@ -215,6 +207,7 @@ class ServerTalk(Talk):
     def __init__(self, engine: ServerEngine, openings: Sequence[ServedPrepared], seed: int | None) -> None:
         self._engine, self._rows, self._seed = engine, list(openings), seed
         self._said: list[list[int]] = [[] for _ in openings]  # ids of the last replies that stay
+        self._processed: list[int | float | None] = [0] * len(self._rows)  # visual tokens prefilled so far
 
     def generate(self, decoding: Decoding, *, keep: int | None = None) -> list[Reply]:
         """See `Talk.generate`."""
@@ -225,7 +218,11 @@ class ServerTalk(Talk):
         limited = replace(decoding, max_new_tokens=min(decoding.max_new_tokens, room))
         request = request_of(client.served, limited, seed=self._seed, suppressed=suppressed)
         completions = client.complete([row.sent for row in self._rows], request)
-        replies = [self._reply(row, said) for row, said in zip(self._rows, completions, strict=True)]
+        replies = [
+            self._reply(row, said, before)
+            for row, said, before in zip(self._rows, completions, self._processed, strict=True)
+        ]
+        self._processed = [reply.processed for reply in replies]
         self._said = [reply.ids[:keep] for reply in replies]
         return replies
 
@@ -245,22 +242,23 @@ class ServerTalk(Talk):
                 {"role": "user", "content": list(turn.content)},
             ]
             local, sent = [*before.local, *added], [*before.sent, *as_sent(added, turn.views)]
-        visual = before.visual_tokens + sum(view.tokens for view in turn.views)
-        total = self._engine.count(local, visual)
-        return ServedPrepared(total - before.total - len(self._said[row]), total, visual, sent, local)
+        images, total = self._engine.lay_out(local, [*map(len, before.images), *(view.tokens for view in turn.views)])
+        return ServedPrepared(total - before.total - len(self._said[row]), total, images, sent, local)
 
     def continue_rows(self, rows: Sequence[int], turns: Sequence[Prepared]) -> None:
         """See `Talk.continue_rows`."""
         self._rows = [_of_server(turn) for turn in turns]
         self._said = [[] for _ in turns]
+        self._processed = [self._processed[row] for row in rows]
 
-    def _reply(self, row: ServedPrepared, said: Completion) -> Reply:
+    def _reply(self, row: ServedPrepared, said: Completion, processed: float | None) -> Reply:
         self._engine.check_counts(row, said)
         ended = said.finish == "stop"
         end = [self._engine.chat.end_ids[0]] if ended else []
         ids = said.ids or [*self._engine.chat.encode(said.text), *end]
         first = said.first_s if said.first_s is not None else said.seconds
         flat = (row.visual_tokens,) * self._engine.depth
+        now = prefilled(row.images, said.cached_tokens)
         return Reply(
             ids=ids,
             ended=ended,
@@ -270,6 +268,7 @@ class ServerTalk(Talk):
             times=Times(prefill_s=first, decode_s=said.seconds - first),
             prompt_tokens=said.prompt_tokens,
             cached_tokens=said.cached_tokens,
+            processed=None if processed is None or now is None else processed + now,
         )
 
 

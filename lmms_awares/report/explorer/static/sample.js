@@ -84,7 +84,7 @@ function figures(trace) {
     "tool call": call ? `${call.status}: ${call.ids.join(", ")}${call.forced ? " (made by a control policy)" : ""}` : "none",
     "visual tokens": `${trace.visual_tokens} of ${trace.full_tokens} (low-res ${trace.lowres_tokens})`,
     RTR: trace.rtr,
-    "tokens prefilled": trace.visual_tokens_processed,
+    "tokens prefilled": trace.visual_tokens_processed ?? "unknown",
     "latency, s": `${trace.latency_s} in a batch of ${trace.batch_size}`,
     "preprocessing, s": trace.preprocess_s,
     "response length": `${trace.response_chars} characters${trace.truncated ? ", cut at the limit" : ""}`,
