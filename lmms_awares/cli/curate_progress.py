@@ -90,6 +90,7 @@ def summary(counts: Mapping[str, Counts]) -> str:
     """What became of the rows, stage by stage.
 
     Example:
+        >>> from collections import Counter
         >>> print(summary({"sources": Counts(90), "judge": Counts(90, Counter({"no reply": 2}))}))
         sources  90 rows
         judge    90 rows, 2 rejected (no reply: 2)

@@ -190,6 +190,7 @@ def reasons(counts: Counts) -> str:
     """Reasons with their counts, most frequent first.
 
     Example:
+        >>> from collections import Counter
         >>> reasons(Counts(9, Counter({"no reply": 2, "prose": 1})))
         'no reply: 2, prose: 1'
     """
