@@ -19,8 +19,12 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 torch.set_num_threads(1)  # tests run in two workers on two cores; also makes sums reproducible
 
 
-def pytest_collection_modifyitems(items):
-    """Begin with what takes longest, so that no worker is left alone with it at the end."""
+def pytest_collection_modifyitems(config, items):
+    """Begin with what takes longest, so that no worker is left alone with it; leave out what is asked for by name."""
+    if "long" not in config.getoption("markexpr"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="a longer proof: bash tests/run.sh -m long"))
     items.sort(key=lambda item: item.get_closest_marker("engine") is None)
 
 

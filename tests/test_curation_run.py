@@ -245,6 +245,7 @@ def test_the_estimate_sends_nothing(served, small_checkpoint, tmp_path):
     assert record(address)["requests"] == record(address)["probes"] == 0
 
 
+@pytest.mark.long
 def test_on_a_ray_cluster(served, small_checkpoint, tmp_path):
     """Two nodes on this machine, one worker each: the rows of one process, though a worker is killed in between."""
     pytest.importorskip("ray")
