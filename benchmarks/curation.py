@@ -137,7 +137,7 @@ def judged(folder: Path, address: str, rows: int) -> dict[str, Any]:
         memory.append(resident_mib())
     seconds = time.perf_counter() - began
     work.close()
-    settled = memory[2000 // SHARD :]
+    settled = memory[min(2000 // SHARD, len(memory) - 1) :]
     slope = float(np.polyfit(np.arange(len(settled)) * SHARD / 1000, settled, 1)[0]) if len(settled) > 1 else 0.0
     return {
         "rows": rows,

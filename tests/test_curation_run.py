@@ -264,7 +264,7 @@ def test_on_a_ray_cluster(served, small_checkpoint, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split()[-2:] == ["killed", "1"]
+    assert "killed 1" in done.stdout.splitlines(), "Ray writes there too"
     assert contents(output) == contents(tmp_path / "here")
     assert len(record(address)["again"]) <= CONCURRENCY, "but for what the killed worker had in flight"
 

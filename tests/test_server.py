@@ -566,14 +566,15 @@ NONE = (
 
 def test_a_whole_reply():
     said = Completion()
-    read_whole(said, WHOLE)
+    read_whole(said, json.dumps(WHOLE).encode())
     assert (said.text, said.finish, said.prompt_tokens, said.new_tokens) == ("2", "stop", 9, 1)
     said = Completion()
-    read_whole(said, {"choices": [{"message": {"content": None}, "finish_reason": "length"}], "usage": None})
+    without_text = {"choices": [{"message": {"content": None}, "finish_reason": "length"}], "usage": None}
+    read_whole(said, json.dumps(without_text).encode())
     assert (said.text, said.finish, said.prompt_tokens) == ("", "length", None)
     for odd in NONE:
         said = Completion()
-        read_whole(said, odd)
+        read_whole(said, json.dumps(odd).encode())
         assert said.finish is None
 
 
