@@ -58,7 +58,7 @@ class Answering(Stage):
     def depends_on(self) -> dict[str, Any]:
         """Weights, pixel limits, prompt and decoding; of a server, the checkpoint's configuration and name there."""
         args = self._args
-        checkpoint.check_checkpoint(args.pretrained, families=args.families, weights=False)
+        checkpoint.check_checkpoint(args.pretrained, args.adapter, families=args.families, weights=False)
         served = {"served_model": args.served_model or args.pretrained} if args.base_url else {}
         content = (
             checkpoint.format_fingerprint(args.pretrained)
@@ -75,7 +75,7 @@ class Answering(Stage):
             super().check()
         else:
             check_device(self._device, "base.device: ")
-            checkpoint.check_checkpoint(self._args.pretrained, families=self._args.families)
+            checkpoint.check_checkpoint(self._args.pretrained, self._args.adapter, families=self._args.families)
 
     def open(self) -> None:
         """Load the checkpoint, or find the server."""
@@ -146,8 +146,10 @@ class Answering(Stage):
         shown = show(image, plan, view)
         content = [{"type": "image"}, {"type": "text", "text": row["question"]}]
         opening = Opening([{"role": "user", "content": content}], self._system.text, [shown])
-        limit = self._decoding.max_new_tokens
-        key = key_of(self._engine.revision, self._engine.wording(opening), digest(shown.image), limit)
+        conditions = self._engine.conditions()
+        arithmetic = [conditions[name] for name in ("dtype", "attention")]
+        asked = self._engine.wording(opening), digest(shown.image), self._decoding.max_new_tokens
+        key = key_of(self._engine.revision, arithmetic, *asked)
         try:
             return _Asked(number, key, self._engine.prepare(opening))
         except SampleError as error:

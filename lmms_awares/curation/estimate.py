@@ -73,7 +73,7 @@ def estimate(config: Config, folder: Path) -> str:
 
 def _looked_at(folder: Path, rows: int) -> Iterator[Row]:
     """Up to `LOOKED_AT` rows, evenly over the set."""
-    step, seen = max(1, rows // LOOKED_AT), 0
+    step, seen = max(1, -(-rows // LOOKED_AT)), 0
     for shard in shard_names(folder):
         for row in pq.read_table(file_of(folder, SOURCES, shard)).to_pylist():
             if seen % step == 0:

@@ -128,6 +128,7 @@ class Judging(Stage):
 
     name: ClassVar[str] = "judge"
     adds: ClassVar[Features] = JUDGE
+    uses_image: ClassVar[bool] = False
 
     def __init__(self, config: Config, log: Log, meter: Meter) -> None:
         settings = config.judge
