@@ -158,7 +158,23 @@ def ranks() -> str:
     return f"## Two processes\n\n{command}\n\n{table(headings, rows)}\n"
 
 
-SECTIONS: tuple[Callable[[], str], ...] = (kv_reuse, against_full, engines, batches, ranks)
+def curation() -> str:
+    """What data curation costs besides its models."""
+    found = read("curation.json")
+    stages = list(next(iter(found["stages_ms"].values())))
+    rows = [[title, *(f"{ms[stage]:.1f}" for stage in stages)] for title, ms in found["stages_ms"].items()]
+    memory = found["resident_mib"]
+    about = (
+        f"A judge that replies at once: **{found['requests_per_s']:.0f} requests/s** over {found['rows']:,} rows, "
+        "client and server on the same two cores. Resident memory: "
+        f"{memory['after_2000_rows']:,.0f} MiB after 2,000 rows, {memory['at_the_end']:,.0f} at the end, "
+        f"{found['mib_per_1000_rows']:+.3f} MiB per 1,000 rows. Time of a row in "
+        "each stage without a model, in ms:"
+    )
+    return f"## Data curation\n\n{setting(found)}\n\n{about}\n\n{table(['image', *stages], rows)}\n"
+
+
+SECTIONS: tuple[Callable[[], str], ...] = (kv_reuse, against_full, engines, batches, ranks, curation)
 
 
 def readme() -> str:

@@ -160,6 +160,6 @@ def write(folder, upto="build", *, keep_stages=True, questions=None):
 
 
 def provenance():
-    judge = {"sent": 61, "known": 4, "unreadable": 5, "input_tokens": 9000, "output_tokens": 80}
+    judge = {"requests": 61, "input_tokens": 9000, "output_tokens": 80}
     base = {"pretrained": "tiny", "min_pixels": None, "max_pixels": None, "lowres_base": "processed"}
     return {"config": {"base": base, "seed": 0}, "requests": {"judge": judge}}

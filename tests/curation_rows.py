@@ -13,7 +13,7 @@ from lmms_awares.curation.rows import ANSWER, SOURCE
 class Log(dict):
     """Finished requests, in memory."""
 
-    def add(self, key: str, reply: Reply) -> None:
+    def add(self, stage: str, key: str, reply: Reply) -> None:
         assert key not in self, "a finished request was sent again"
         self[key] = reply
 

@@ -165,7 +165,7 @@ def test_unreadable_replies_are_known_by_their_detail():
         return future
 
     client = SimpleNamespace(concurrency=1, begin=begin, served=SimpleNamespace(model="judge"))
-    (rejected,) = Asker(client, Log(), "v").ask([Request(lambda: "", [], 4)], refuse)
+    (rejected,) = Asker(client, Log(), "judge", "v").ask([Request(lambda: "", [], 4)], refuse)
     assert rejected.detail.startswith(f"{ATTEMPTS} replies")
     row = {"aside": "judge", "reason": rejected.reason, "detail": rejected.detail}
     assert "1 of them because no reply could be read" in tables.rejected_table(pd.DataFrame([row])).notes[0]

@@ -15,7 +15,9 @@ import time
 from pathlib import Path
 
 import httpx2
+import pyarrow.parquet as pq
 import pytest
+import yaml
 from harness import SPLIT, TASK, document, requests
 
 from lmms_awares.mini.demo import checkpoint as shipped
@@ -34,6 +36,7 @@ FORMAT = ("--chat-template-content-format", "openai")
 ADAPTER = ("--enable-lora", "--max-lora-rank", "16", "--lora-modules", f"visionthink={shipped() / 'visionthink'}")
 BLOCK = 32  # tokens that vLLM's cache holds or does not hold together; the least on a CPU
 STARTED_S = 420  # two servers start side by side, beside the other tests
+CURATED = {"rows": 20, "validation": 12}
 EQUAL = (
     *("full_tokens", "lowres_tokens", "crops", "visual_tokens", "rtr", "tool_call"),
     *("response_chars", "truncated", "failed", "image_digest", "prompt", "method"),
@@ -251,3 +254,26 @@ def test_transformers_serve_answers_as_this_process(here, tmp_path):
     assert there == {document: row for document, row in here("awares").items() if document in there}
     cached = {turn["cached_tokens"] for trace in traces.values() for turn in trace["turns"]}
     assert cached == {None}
+
+
+def curated(folder, **base):
+    """The first stage of the mini suite's curation, `awares curate answer`: rows of both parts by id."""
+    own = yaml.safe_load((ROOT / "lmms_awares" / "curation" / "configs" / "mini.yaml").read_text())
+    own["base"] |= base
+    folder.mkdir()
+    (folder / "own.yaml").write_text(yaml.safe_dump(own | CURATED))
+    command = [sys.executable, "-m", "lmms_awares", "curate", "answer", str(folder / "own.yaml"), "-o", str(folder)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    files = (folder / "answer").glob("*.parquet")
+    return {row["id"]: row for file in files for row in pq.read_table(file).to_pylist()}
+
+
+def test_curation_answers_through_vllm_as_in_this_process(servers, tmp_path):
+    here = curated(tmp_path / "here", pretrained=str(shipped()))
+    there = curated(tmp_path / "there", pretrained=str(shipped()), base_url=servers[0].url, served_model="tiny")
+    assert len(here) == CURATED["rows"] * 6 + CURATED["validation"]
+    assert {row.pop("base_model")["name"] for row in (*here.values(), *there.values())} == {str(shipped())}
+    assert there == here
+    assert all(row["lowres_answer"] and row["fullres_answer"] for row in here.values())

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from lmms_awares.curation.asking import Meter
 from lmms_awares.curation.run import Told, reasons
-from lmms_awares.curation.shards import Counts
+from lmms_awares.curation.shards import SOURCES, Counts
 
 
 class _Stage:
@@ -33,18 +34,31 @@ class _Stage:
         return ", ".join(parts)
 
 
-class _About(ProgressColumn):
-    """`_Stage.about`, made anew at each refresh."""
+@dataclass
+class _Sampling:
+    """The sample that is drawn: what is read, and rows of it so far."""
 
-    def __init__(self, stages: Mapping[str, _Stage]) -> None:
+    source: str = ""
+    rows: int = 0
+
+    @property
+    def about(self) -> str:
+        """What is read now."""
+        return f"{self.source}: {self.rows:,} rows read"
+
+
+class _About(ProgressColumn):
+    """What a line says of itself, made anew at each refresh."""
+
+    def __init__(self, lines: Mapping[str, _Stage | _Sampling]) -> None:
         super().__init__()
-        self._stages = stages
+        self._lines = lines
         self._last: dict[str, str] = {}
 
     def render(self, task: Task) -> Text:
         """The line of a stage; it stands still once the stage is done."""
         if not task.finished or task.description not in self._last:
-            self._last[task.description] = self._stages[task.description].about
+            self._last[task.description] = self._lines[task.description].about
         return Text(self._last[task.description])
 
 
@@ -58,9 +72,10 @@ class Display(Told):
 
     def __init__(self) -> None:
         super().__init__()
-        self._stages: dict[str, _Stage] = {}
+        self._sampling = _Sampling()
+        self._lines: dict[str, _Stage | _Sampling] = {SOURCES: self._sampling}
         console = Console(file=sys.stderr)
-        columns = (TextColumn("{task.description:<7}"), BarColumn(20), MofNCompleteColumn(), _About(self._stages))
+        columns = (TextColumn("{task.description:<7}"), BarColumn(20), MofNCompleteColumn(), _About(self._lines))
         self._progress = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
 
     def __enter__(self) -> "Display":
@@ -72,14 +87,24 @@ class Display(Told):
     ) -> None:
         self._progress.stop()
 
+    def read(self, source: str, rows: int) -> None:
+        """Move the line of the sources on."""
+        if not self._sampling.source:
+            self._task = self._progress.add_task(SOURCES, total=None)
+        if self._progress.disable and source != self._sampling.source:
+            print(f"{SOURCES}: {source}", file=sys.stderr)
+        self._sampling.source, self._sampling.rows = source, rows
+
     def begin(self, stage: str, rows: int) -> None:
-        """Add the stage's line."""
-        self._stages[stage] = _Stage(self.meter)
+        """Add the stage's line; what was shown before is done."""
+        if self._sampling.source and len(self._lines) == 1:
+            self._progress.update(self._task, visible=False)
+        self._stage = self._lines[stage] = _Stage(self.meter)
         self._rows, self._task = rows, self._progress.add_task(stage, total=rows)
 
     def advance(self, stage: str, counts: Counts) -> None:
         """Move the stage's line on."""
-        own = self._stages[stage]
+        own = self._stage
         own.counts.add(counts)
         self._progress.advance(self._task, counts.rows)
         if self._progress.disable and own.counts.rows == self._rows:

@@ -176,7 +176,7 @@ class Answering(Stage):
         texts: list[str | SampleError] = []
         for one, reply in zip(asked, replies, strict=True):
             text = self._engine.decode(reply.ids)
-            self._log.add(one.key, Reply(text, reply.prompt_tokens, len(reply.ids)))
+            self._log.add(self.name, one.key, Reply(text, reply.prompt_tokens, len(reply.ids)))
             self._meter.count(reply.prompt_tokens, len(reply.ids))
             texts.append(text)
         return texts

@@ -40,8 +40,8 @@ class Log(Protocol):
     def get(self, key: str) -> Reply | None:
         """The reply to a request that finished."""
 
-    def add(self, key: str, reply: Reply) -> None:
-        """Keep a reply."""
+    def add(self, stage: str, key: str, reply: Reply) -> None:
+        """Keep a reply to a stage's request."""
 
 
 @dataclass
@@ -102,11 +102,13 @@ class Asker:
     Args:
         client: requests to its server.
         log: finished requests.
+        stage: the name of the stage that asks.
         version: hash of the prompt's wording.
     """
 
     client: Client
     log: Log
+    stage: str
     version: str
     meter: Meter = field(default_factory=Meter)
     _flying: dict[str, "asyncio.Task[Reply]"] = field(default_factory=dict)
@@ -172,6 +174,6 @@ class Asker:
             messages, sampling | {"extra_body": dict(self.client.served.request)}, stream=False
         )
         reply = Reply(done.text, done.prompt_tokens, done.new_tokens)
-        self.log.add(key, reply)
+        self.log.add(self.stage, key, reply)
         self.meter.count(reply.input_tokens, reply.output_tokens)
         return reply

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from datasets import Features
@@ -20,11 +21,12 @@ TRAJECTORY = Features({**SOURCE, **ANSWER, **JUDGE, **GROUND, **BUILD})
 TRAJECTORIES = "trajectories"
 
 
-def assemble(job: Job, counts: Mapping[str, Counts]) -> None:
+def assemble(job: Job, counts: Mapping[str, Counts], requests: Mapping[str, Any]) -> None:
     """Write the set's own files from the stages' shards; the same shards give the same bytes.
 
     Args:
         counts: what became of the rows, by stage.
+        requests: `RequestLog.totals`.
 
     Raises:
         DataError: the folder cannot be written.
@@ -41,6 +43,7 @@ def assemble(job: Job, counts: Mapping[str, Counts]) -> None:
         "counts": {
             stage: {"rows": own.rows, "rejected": dict(sorted(own.rejected.items()))} for stage, own in counts.items()
         },
+        "requests": requests,
         "data": digest(*(_sha256(file) for file in kept)),
         "versions": {
             name: version(name) for name in ("lmms-awares", "lmms-eval", "transformers", "datasets", "pillow")

@@ -15,11 +15,11 @@ from PIL import ExifTags, Image
 
 from lmms_awares import images
 from lmms_awares.crops import target_crops
-from lmms_awares.curation.asking import Asker, Log, Meter, Request, Said
+from lmms_awares.curation.asking import Log, Meter, Request, Said
 from lmms_awares.curation.boxes import KINDS, SCALE, Box, Boxes, hull, read_boxes
 from lmms_awares.curation.config import Config, LlmOracle, SourceOracle
 from lmms_awares.curation.rows import GROUND, Rejected, Row
-from lmms_awares.curation.served_model import lasting, model_of, open_asker
+from lmms_awares.curation.served_model import ServedModel
 from lmms_awares.curation.stage import Stage
 from lmms_awares.engine.server.messages import as_png_url
 from lmms_awares.journal import digest
@@ -62,36 +62,46 @@ class Grounding(Stage):
     adds: ClassVar[Features] = GROUND
 
     def __init__(self, config: Config, log: Log, meter: Meter) -> None:
-        self._settings, self._log, self._meter = config.oracle, log, meter
-        self._version = digest(PROMPT, _MAX_TOKENS)
-        self._asker: Asker | None = None
+        settings = config.oracle
+        self._oracle = _Llm(settings, log, meter) if isinstance(settings, LlmOracle) else _Source(settings)
 
     def depends_on(self) -> dict[str, Any]:
         """See `Stage.depends_on`."""
-        if isinstance(self._settings, SourceOracle):
-            return {"oracle": self._settings.model_dump(mode="json")}
-        return {"oracle": lasting(self._settings), "prompt": self._version}
+        return self._oracle.depends_on()
 
     def open(self) -> None:
-        """See `Stage.open`. The model has to take an image."""
-        if isinstance(self._settings, LlmOracle):
-            white = as_png_url(Image.new("RGB", (56, 56), (255, 255, 255)))
-            probe = _content(white, "Is anybody there?")
-            self._asker = open_asker(self._settings, "oracle", self._version, self._log, self._meter, probe=probe)
+        """See `Stage.open`."""
+        self._oracle.open()
 
     def close(self) -> None:
         """See `Stage.close`."""
-        if self._asker is not None:
-            self._asker.client.close()
-            self._asker = None
+        self._oracle.close()
 
     def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
         """See `Stage.process`."""
-        high = [row for row in rows if row["label"] == "HR"]
-        grounded = iter(self._asked(high) if isinstance(self._settings, LlmOracle) else map(self._of_source, high))
+        grounded = iter(self._oracle.process([row for row in rows if row["label"] == "HR"]))
         return [next(grounded) if row["label"] == "HR" else _columns({}, (), None, None, None) for row in rows]
 
-    def _of_source(self, row: Row) -> Row | Rejected:
+
+class _Source:
+    """Evidence boxes that the source knows."""
+
+    def __init__(self, settings: SourceOracle) -> None:
+        self._settings = settings
+
+    def depends_on(self) -> dict[str, Any]:
+        return {"oracle": self._settings.model_dump(mode="json")}
+
+    def open(self) -> None:
+        """Nothing to prepare."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
+        return [self._of(row) for row in rows]
+
+    def _of(self, row: Row) -> Row | Rejected:
         if row["evidence_box"] is None:
             return Rejected("no evidence box", "oracle: source needs one in every HR row; name a model as oracle")
         left, top, right, bottom = row["evidence_box"]
@@ -107,23 +117,31 @@ class Grounding(Stage):
         model = {"name": "source", "revision": None, "prompt": None}
         return _columns({"answer": [box]}, targets, rule, None, model)
 
-    def _asked(self, rows: Sequence[Row]) -> "list[Row | Rejected]":
-        assert self._asker is not None and isinstance(self._settings, LlmOracle), "open comes first"
-        needed = _NEEDED[self._settings.box]
+
+class _Llm(ServedModel):
+    """A model that points."""
+
+    def __init__(self, settings: LlmOracle, log: Log, meter: Meter) -> None:
+        self._needed, self._tau = _NEEDED[settings.box], settings.tau
+        white = as_png_url(Image.new("RGB", (56, 56), (255, 255, 255)))
+        probe = _content(white, "Is anybody there?")  # it has to take an image
+        version = digest(PROMPT, _MAX_TOKENS)
+        super().__init__(settings, "oracle", Grounding.name, version, log, meter, probe)
+
+    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
         pictures = [_opened(row) for row in rows]
         requests = [_request(row, seen) for row, seen in zip(rows, pictures, strict=True) if isinstance(seen, Picture)]
-        said = iter(self._asker.ask(requests, lambda text: read_boxes(text, needed)))
+        said = iter(self.ask(requests, lambda text: read_boxes(text, self._needed)))
         return [seen if isinstance(seen, Rejected) else self._pointed(seen, next(said)) for seen in pictures]
 
     def _pointed(self, picture: "Picture", said: Said[dict[str, list[Box]]] | Rejected) -> Row | Rejected:
-        assert self._asker is not None and isinstance(self._settings, LlmOracle)
         if isinstance(said, Rejected):
             return said
-        (width, height), kinds = picture.size, _NEEDED[self._settings.box]
-        left, top, right, bottom = hull([box for kind in kinds for box in said.value[kind]])
+        width, height = picture.size
+        left, top, right, bottom = hull([box for kind in self._needed for box in said.value[kind]])
         pixels = left * width / SCALE, top * height / SCALE, right * width / SCALE, bottom * height / SCALE
-        targets, rule = target_crops(pixels, picture.size, self._settings.tau)
-        return _columns(said.value, targets, rule, said.text, model_of(self._asker))
+        targets, rule = target_crops(pixels, picture.size, self._tau)
+        return _columns(said.value, targets, rule, said.text, self.name)
 
 
 @dataclass(frozen=True)

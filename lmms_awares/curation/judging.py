@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Protocol
 
 from datasets import Features
 
-from lmms_awares.curation.asking import Asker, BadReplyError, Log, Meter, Request, Said, is_refusal
+from lmms_awares.curation.asking import BadReplyError, Log, Meter, Request, Said, is_refusal
 from lmms_awares.curation.config import Config, LlmJudge, MetricJudge
 from lmms_awares.curation.metrics import METRICS, best_score
 from lmms_awares.curation.rows import JUDGE, Rejected, Row
-from lmms_awares.curation.served_model import lasting, model_of, open_asker
+from lmms_awares.curation.served_model import ServedModel
 from lmms_awares.curation.stage import Stage
 from lmms_awares.journal import digest
 
@@ -183,36 +183,19 @@ class _Metric:
         return _columns(verdict, None, [], scores, model)
 
 
-class _Llm:
+class _Llm(ServedModel):
     """An LLM that compares two responses."""
 
     def __init__(self, settings: LlmJudge, log: Log, meter: Meter) -> None:
-        self._settings, self._log, self._meter = settings, log, meter
-        self._version = digest(PROMPT, _MAX_TOKENS)
-        self._asker: Asker | None = None
-
-    def depends_on(self) -> dict[str, Any]:
-        return {"judge": lasting(self._settings), "prompt": self._version}
-
-    def open(self) -> None:
-        self._asker = open_asker(self._settings, "judge", self._version, self._log, self._meter)
-
-    def close(self) -> None:
-        if self._asker is not None:
-            self._asker.client.close()
-            self._asker = None
+        self._orders = (False, True) if settings.swap else (False,)
+        super().__init__(settings, "judge", Judging.name, digest(PROMPT, _MAX_TOKENS), log, meter)
 
     def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
-        assert self._asker is not None, "open comes first"
-        model = model_of(self._asker)
+        model = self.name
         differing = [row for row in rows if not _alike(row)]
         requests = [_request(row, swap=swap) for row in differing for swap in self._orders]
-        said = iter(self._asker.ask(requests, read_verdict))
+        said = iter(self.ask(requests, read_verdict))
         return [self._judged([] if _alike(row) else [next(said) for _ in self._orders], model) for row in rows]
-
-    @property
-    def _orders(self) -> tuple[bool, ...]:
-        return (False, True) if self._settings.swap else (False,)
 
     def _judged(self, said: Sequence[Said[int] | Rejected], model: dict[str, Any]) -> Row | Rejected:
         """A row's columns from the replies to it; without any, both answers are the same."""

@@ -35,9 +35,9 @@ class _ActorsLog:
         reply: Reply | None = ray.get(self._actor.get.remote(key))
         return reply
 
-    def add(self, key: str, reply: Reply) -> None:
+    def add(self, stage: str, key: str, reply: Reply) -> None:
         """See `RequestLog.add`; returns once the reply is in the file."""
-        ray.get(self._actor.add.remote(key, reply))
+        ray.get(self._actor.add.remote(stage, key, reply))
 
 
 class _Worker:

@@ -11,7 +11,11 @@ from threading import Lock
 
 from lmms_awares.errors import DataError
 
-_TABLE = "CREATE TABLE IF NOT EXISTS requests (key TEXT PRIMARY KEY, text TEXT NOT NULL, input INTEGER, output INTEGER)"
+_TABLE = """\
+CREATE TABLE IF NOT EXISTS requests
+(key TEXT PRIMARY KEY, stage TEXT NOT NULL, text TEXT NOT NULL, input INTEGER, output INTEGER)
+"""
+_TOTALS = "SELECT stage, count(*), sum(input), sum(output) FROM requests GROUP BY stage ORDER BY min(rowid)"
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class RequestLog:
 
     Example:
         log = RequestLog(Path("set/requests.sqlite"))
-        log.add("5f2c", Reply("2"))
+        log.add("judge", "5f2c", Reply("2"))
         log.get("5f2c")
     """
 
@@ -64,18 +68,20 @@ class RequestLog:
                 raise self._unusable(error) from None
         return None if found is None else Reply(*found)
 
-    def add(self, key: str, reply: Reply) -> None:
-        """Keep a reply."""
-        values = (key, reply.text, reply.input_tokens, reply.output_tokens)
+    def add(self, stage: str, key: str, reply: Reply) -> None:
+        """Keep a reply to a stage's request."""
+        values = (key, stage, reply.text, reply.input_tokens, reply.output_tokens)
         with self._lock:
             try:
-                self._open.execute("INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?)", values)
+                self._open.execute("INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?)", values)
             except sqlite3.Error as error:
                 raise self._unusable(error) from None
 
-    def __len__(self) -> int:
+    def totals(self) -> dict[str, dict[str, int | None]]:
+        """Finished requests by stage, and their tokens as far as servers count them; None where none does."""
         with self._lock:
-            return int(self._open.execute("SELECT count(*) FROM requests").fetchone()[0])
+            rows = self._open.execute(_TOTALS).fetchall()
+        return {stage: {"requests": n, "input_tokens": read, "output_tokens": new} for stage, n, read, new in rows}
 
     def close(self) -> None:
         """Close the file."""

@@ -37,6 +37,9 @@ class Told:
 
     meter: Meter = field(default_factory=Meter)
 
+    def read(self, source: str, rows: int) -> None:
+        """Note rows of a source that were looked at so far, while the sample is drawn."""
+
     def begin(self, stage: str, rows: int) -> None:
         """Begin a stage of so many rows."""
 
@@ -79,7 +82,7 @@ def run(
         job = Job(folder, config, log)
         try:
             _check(job, stages)
-            sampled = collect(config, folder)
+            sampled = collect(config, folder, told.read)
             found = {SOURCES: Counts(sampled.rows + sampled.rejected.total(), sampled.rejected)}
             for stage in stages:
                 total = found[stage] = Counts()
@@ -91,7 +94,7 @@ def run(
                     told.advance(stage, counts)
                     _stop_beyond(max_reject, stage, rows, total)
             if "build" in found:
-                assemble(job, found)
+                assemble(job, found, log.totals())
         finally:
             log.close()
     return found

@@ -193,16 +193,16 @@ def _judge_line(source: str, rows: pd.DataFrame) -> Cells:
 
 
 def request_table(provenance: dict[str, Any]) -> Table | None:
-    """Requests and tokens by stage, as the run counted them; None where it did not."""
+    """Finished requests and their tokens by stage; None where the set has none."""
     known = provenance.get("requests")
     if not isinstance(known, dict) or not known:
         return None
     lines: list[Cells] = []
     for stage, counts in known.items():
-        names = ("sent", "known", "unreadable", "input_tokens", "output_tokens")
+        names = ("requests", "input_tokens", "output_tokens")
         line = {("", "stage"): str(stage)}
         lines.append(line | {("", name.replace("_", " ")): cell(counts.get(name), 0) for name in names})
-    note = "Known: answered from the log of an earlier run. Unreadable: replies that had to be asked for again."
+    note = "All that `requests.sqlite` holds, what other settings asked among it. Tokens: where servers count them."
     return Table("Requests", frame_of(lines), [note])
 
 
