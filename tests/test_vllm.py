@@ -259,9 +259,9 @@ def test_transformers_serve_answers_as_this_process(here, tmp_path):
 def curated(folder, **base):
     """The first stage of the mini suite's curation, `awares curate answer`: rows of both parts by id."""
     own = yaml.safe_load((ROOT / "lmms_awares" / "curation" / "configs" / "mini.yaml").read_text())
-    own["base"] |= base
+    own |= CURATED | {"base": {"pretrained": str(shipped()), "max_new_tokens": 16} | base}
     folder.mkdir()
-    (folder / "own.yaml").write_text(yaml.safe_dump(own | CURATED))
+    (folder / "own.yaml").write_text(yaml.safe_dump(own))
     command = [sys.executable, "-m", "lmms_awares", "curate", "answer", str(folder / "own.yaml"), "-o", str(folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment, check=False)
@@ -271,8 +271,8 @@ def curated(folder, **base):
 
 
 def test_curation_answers_through_vllm_as_in_this_process(servers, tmp_path):
-    here = curated(tmp_path / "here", pretrained=str(shipped()))
-    there = curated(tmp_path / "there", pretrained=str(shipped()), base_url=servers[0].url, served_model="tiny")
+    here = curated(tmp_path / "here", device="cpu", dtype="float32", batch_size=8)
+    there = curated(tmp_path / "there", base_url=servers[0].url, served_model="tiny")
     assert len(here) == CURATED["rows"] * 6 + CURATED["validation"]
     assert {row.pop("base_model")["name"] for row in (*here.values(), *there.values())} == {str(shipped())}
     assert there == here
