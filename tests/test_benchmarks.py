@@ -36,7 +36,12 @@ def test_the_readme_is_made_from_the_results():
     assert subprocess.run(command, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("name", SMALLEST)
+LONGER = ("ranks.py", "engines.py", "decontaminate.py", "curation.py", "pruning.py", "curated_scale.py")  # half a minute
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in LONGER else []) for name in SMALLEST]
+)
 def test_it_runs(name, small_checkpoint):
     arguments, words = SMALLEST[name]
     if name in ("against_full.py", "kv_reuse.py", "pruning.py"):

@@ -235,7 +235,9 @@ def test_settings_from_a_file(program, environment, small_checkpoint, tmp_path):
     assert len(samples(tmp_path / "out")) == 2
 
 
-@pytest.mark.parametrize("cached", [False, True], ids=["plain", "response-cache"])
+@pytest.mark.parametrize(
+    "cached", [pytest.param(False, id="plain"), pytest.param(True, id="response-cache", marks=pytest.mark.long)]
+)
 def test_two_processes_equal_one(awares, environment, small_checkpoint, tmp_path, cached):
     """An odd number of documents, so that lmms-eval pads one rank."""
     extra = ("--use_cache", str(tmp_path / "cache1")) if cached else ()

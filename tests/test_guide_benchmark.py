@@ -25,6 +25,7 @@ def test_style_and_types(repository):
     run(repository, "mypy", "--cache-dir", "mypy", "tasks/benchmarks.py")
 
 
+@pytest.mark.long
 def test_the_shared_tests_take_it_up(repository):
     """Scores of lmms-eval's own evaluator, columns, files and groups; its smoke data pass the checks of values."""
     tests = ["tests/test_tasks.py", "tests/test_values.py"]

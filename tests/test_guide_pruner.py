@@ -26,6 +26,7 @@ def test_style_and_types(repository):
     run(repository, "mypy", "--cache-dir", "mypy", "lmms_awares/pruning/norm.py", "lmms_awares/pruning/__init__.py")
 
 
+@pytest.mark.long
 def test_the_shared_tests_take_it_up(repository):
     tests = [f"tests/{name}.py" for name in SHARED]
     printed = run(repository, "pytest", "-v", "-p", "no:cacheprovider", *tests, "-k", "norm")
