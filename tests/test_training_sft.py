@@ -1,0 +1,159 @@
+"""Supervised fine-tuning: the tokens are evaluation's, the loss is Eq. 4's, nothing but the assistant is trained."""
+
+import math
+
+import pytest
+import torch
+from datasets import Dataset, Features, Value
+from harness import picture
+from trl import SFTConfig
+
+from lmms_awares.curation.rows import BUILD
+from lmms_awares.curation.transcripts import transcript
+from lmms_awares.engine import checkpoint
+from lmms_awares.engine.crop_turns import crop_turn
+from lmms_awares.engine.local import LocalEngine
+from lmms_awares.engine.turns import Opening
+from lmms_awares.errors import DataError
+from lmms_awares.models.config import CommonArgs
+from lmms_awares.protocol import GetCrops, format_call, parse_reply
+from lmms_awares.training.losses import IGNORED, weighted_nll
+from lmms_awares.training.sft import WeightedSFTTrainer
+from lmms_awares.training.trajectories import Collator, tokenize
+from lmms_awares.views import LOWRES, plan_views, show
+
+SIZE = (280, 224)
+ROWS = {"direct": (), "quadrant": ("0",), "two": ("1", "6"), "whole": ("all",)}
+
+
+@pytest.fixture(scope="module")
+def engine(small_checkpoint):
+    return LocalEngine.open(CommonArgs(pretrained=str(small_checkpoint), dtype="float32"), "cpu")
+
+
+def row(name):
+    image = picture(SIZE, seed=sum(map(ord, name)))
+    messages, views = transcript(image, plan_views(*SIZE), f"What is {name}?", f"a {name}", ROWS[name])
+    return {"id": name, "messages": messages, "images": [view.image for view in views]}
+
+
+@pytest.fixture(scope="module")
+def batch(engine):
+    return Collator(engine.chat)([row(name) for name in ROWS])
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_ids_are_those_of_evaluation(engine, name):
+    """A trajectory as training sees it, and the same conversation as the engine holds it."""
+    image, plan = picture(SIZE, seed=sum(map(ord, name))), plan_views(*SIZE)
+    content = [{"type": "image"}, {"type": "text", "text": f"What is {name}?"}]
+    opening = Opening([{"role": "user", "content": content}], GetCrops.own["system"], [show(image, plan, LOWRES)])
+    talk = engine.start([engine.prepare(opening)])
+    if ROWS[name]:
+        call = format_call(ROWS[name])
+        talk.say([call])
+        talk.continue_rows([0], [talk.prepare(0, crop_turn(image, plan, parse_reply(call)))])
+    talk.say([f"a {name}"])
+    own = row(name)
+    found = tokenize(engine.chat, own["messages"], own["images"])
+    assert found.ids.tolist() == talk.conversation._ids[0].tolist()
+    assert found.is_image.tolist() == talk.conversation._is_image[0].tolist()
+
+
+def test_the_assistant_alone_is_trained_and_a_call_counts_fivefold(engine, batch):
+    for number, (name, crops) in enumerate(ROWS.items()):
+        labels, weights = batch["labels"][number], batch["loss_weights"][number]
+        answer = engine.chat.encode_reply(f"a {name}")
+        call = engine.chat.encode_reply(format_call(crops)) if crops else []
+        trained = labels != IGNORED
+        assert labels[trained].tolist() == [*call, *answer]
+        assert weights[trained].tolist() == [5.0] * len(call) + [1.0] * len(answer)
+        assert not weights[~trained].any()
+        assert not (batch["mm_token_type_ids"][number].bool() & trained).any()
+
+
+def by_hand(model, batch):
+    """Eq. 4 token by token, from the probabilities."""
+    shown = {name: value for name, value in batch.items() if name not in ("labels", "loss_weights")}
+    with torch.no_grad():
+        logits = model(**shown).logits.double()
+    total, count = 0.0, 0
+    for number, labels in enumerate(batch["labels"].tolist()):
+        for place, label in enumerate(labels):
+            if label != IGNORED:
+                chance = torch.softmax(logits[number, place - 1], 0)[label].item()
+                total -= batch["loss_weights"][number, place].item() * math.log(chance)
+                count += 1
+    return total / count
+
+
+@pytest.fixture
+def trainer(small_checkpoint, tmp_path):
+    model, processor = checkpoint.load(CommonArgs(pretrained=str(small_checkpoint), dtype="float32"), "cpu")
+    chat = LocalEngine(model, processor).chat
+    settings = SFTConfig(
+        output_dir=str(tmp_path),
+        use_cpu=True,
+        bf16=False,
+        remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        report_to=[],
+    )
+    rows = Dataset.from_list([row(name) for name in ROWS], Features({"id": Value("string"), **BUILD}))
+    return WeightedSFTTrainer(
+        model=model, args=settings, data_collator=Collator(chat), train_dataset=rows, processing_class=processor
+    )
+
+
+def test_the_loss_is_the_one_worked_out_by_hand(trainer, batch):
+    model = trainer.model.eval()
+    expected = by_hand(model, batch)
+    shown = {name: value for name, value in batch.items() if name not in ("labels", "loss_weights")}
+    own = weighted_nll(model(**shown).logits, batch["labels"], batch["loss_weights"])
+    assert own.item() == pytest.approx(expected, rel=1e-6)
+    assert trainer.compute_loss(model, dict(batch)).item() == pytest.approx(expected, rel=1e-6)
+    # A part of a step is weighed by the whole step's tokens.
+    tokens = 2 * int((batch["labels"] != IGNORED).sum())
+    part = trainer.compute_loss(model, dict(batch), num_items_in_batch=torch.tensor(tokens))
+    assert part.item() == pytest.approx(expected / 2, rel=1e-6)
+
+
+def test_observations_have_no_gradient(trainer, batch):
+    """Of the logits that foretell tokens of the system, the user or the padding: exactly 0."""
+    model = trainer.model.eval()
+    shown = {name: value for name, value in batch.items() if name not in ("labels", "loss_weights")}
+    logits = model(**shown).logits.detach().requires_grad_()
+    weighted_nll(logits, batch["labels"], batch["loss_weights"]).backward()
+    trained = torch.nn.functional.pad(batch["labels"][:, 1:] != IGNORED, (0, 1))
+    assert logits.grad[~trained].abs().max() == 0
+    assert (logits.grad[trained].abs().amax(1) > 0).all()
+
+
+def test_a_call_pulls_five_times_as_hard(batch, trainer):
+    model = trainer.model.eval()
+    shown = {name: value for name, value in batch.items() if name not in ("labels", "loss_weights")}
+    logits = model(**shown).logits.detach()
+    grads = []
+    for weights in (batch["loss_weights"], batch["loss_weights"].clamp(max=1)):
+        own = logits.clone().requires_grad_()
+        weighted_nll(own, batch["labels"], weights).backward()
+        grads.append(own.grad)
+    called = torch.nn.functional.pad(batch["loss_weights"][:, 1:] == 5, (0, 1))
+    assert called.any()
+    torch.testing.assert_close(grads[0][called], 5 * grads[1][called])
+    torch.testing.assert_close(grads[0][~called], grads[1][~called])
+
+
+def test_bad_rows_are_named(engine):
+    good = row("two")
+    cases = {
+        "shows 3 images, the row has 2": good | {"images": good["images"][:2]},
+        "got \\['user', 'assistant'\\]": good | {"messages": good["messages"][1:3]},
+    }
+    cases = {words.replace("shows", "show"): bad for words, bad in cases.items()}
+    for words, bad in cases.items():
+        with pytest.raises(DataError, match=f"row two: .*{words}"):
+            Collator(engine.chat)([bad])
+    with pytest.raises(DataError, match="row two has .* tokens, more than max_length=20"):
+        Collator(engine.chat, max_length=20)([good])
