@@ -22,6 +22,7 @@ from lmms_awares.training.sft import WeightedSFTTrainer
 from lmms_awares.training.trajectories import Collator, tokenize
 from lmms_awares.views import LOWRES, plan_views, show
 
+PARTS = ("whole", "call", "answer")
 SIZE = (280, 224)
 ROWS = {"direct": (), "quadrant": ("0",), "two": ("1", "6"), "whole": ("all",)}
 
@@ -34,7 +35,7 @@ def engine(small_checkpoint):
 def row(name):
     image = picture(SIZE, seed=sum(map(ord, name)))
     messages, views = transcript(image, plan_views(*SIZE), f"What is {name}?", f"a {name}", ROWS[name])
-    return {"id": name, "messages": messages, "images": [view.image for view in views]}
+    return {"id": name, "part": "whole", "messages": messages, "images": [view.image for view in views]}
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,9 @@ def trainer(small_checkpoint, tmp_path):
         max_length=None,
         report_to=[],
     )
-    rows = Dataset.from_list([row(name) for name in ROWS], Features({"id": Value("string"), **BUILD}))
+    rows = Dataset.from_list(
+        [row(name) for name in ROWS], Features({"id": Value("string"), "part": Value("string"), **BUILD})
+    )
     return WeightedSFTTrainer(
         model=model, args=settings, data_collator=Collator(chat), train_dataset=rows, processing_class=processor
     )
@@ -157,3 +160,15 @@ def test_bad_rows_are_named(engine):
             Collator(engine.chat)([bad])
     with pytest.raises(DataError, match="row two has .* tokens, more than max_length=20"):
         Collator(engine.chat, max_length=20)([good])
+
+
+def test_a_part_is_trained_where_the_layout_says_so(engine):
+    """Plain SFT: the call alone, then the answer behind it; together they train what the whole does."""
+    own = row("two")
+    whole, call, answer = (tokenize(engine.chat, own["messages"], own["images"], part=part) for part in PARTS)
+    end = int(whole.weights.eq(5).nonzero().max()) + 1
+    assert call.ids.tolist() == whole.ids[:end].tolist()
+    assert call.weights.tolist() == whole.weights[:end].tolist()
+    assert len(call.grids) == 1 and len(answer.grids) == len(whole.grids) == 3
+    assert answer.ids.tolist() == whole.ids.tolist()
+    assert answer.weights.tolist() == whole.weights.where(whole.weights == 1, 0).tolist()

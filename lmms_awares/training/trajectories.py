@@ -18,6 +18,7 @@ from lmms_awares.engine.turns import Message
 from lmms_awares.errors import DataError
 from lmms_awares.protocol import parse_reply
 from lmms_awares.training.losses import IGNORED
+from lmms_awares.training.rows import Part
 
 TOOL_WEIGHT = 5.0  # of the call turn (Table 11)
 
@@ -42,7 +43,12 @@ class Trajectory:
 
 
 def tokenize(
-    chat: ChatFormat, messages: Sequence[Message], images: Sequence[Image.Image], *, tool_weight: float = TOOL_WEIGHT
+    chat: ChatFormat,
+    messages: Sequence[Message],
+    images: Sequence[Image.Image],
+    *,
+    part: Part = "whole",
+    tool_weight: float = TOOL_WEIGHT,
 ) -> Trajectory:
     """Tokenise a dialogue of a curated set, assistant turns trained.
 
@@ -51,6 +57,7 @@ def tokenize(
         messages: roles system, user, assistant, then user and assistant again where a call was answered; parts of
             type `image` stand for `images`, in order.
         images: the views as they were rendered.
+        part: see `lmms_awares.training.rows`.
         tool_weight: of a call's tokens, its end of turn among them; an answer's have weight 1.
 
     Raises:
@@ -62,6 +69,9 @@ def tokenize(
     shown = [sum(part["type"] == "image" for part in message["content"]) for message in messages]
     if sum(shown) != len(images):
         raise DataError(f"the messages show {sum(shown)} images, the row has {len(images)}")
+    if part == "call":
+        messages, images = messages[:3], images[: shown[1]]
+    trained = (len(messages) - 1,) if part == "answer" else range(len(messages))
     system = "".join(part["text"] for part in messages[0]["content"])
     segments = [chat.segment(chat.render(messages[1:2], system), images[: shown[1]])]
     weights = [torch.zeros(len(segments[0].ids))]
@@ -73,7 +83,8 @@ def tokenize(
             text = "".join(part["text"] for part in messages[place]["content"])
             segments.append(_said(chat, text))
             called = place + 1 < len(messages) or parse_reply(text) is not None
-            weights.append(torch.full((len(segments[-1].ids),), tool_weight if called else 1.0))
+            weight = (tool_weight if called else 1.0) if place in trained else 0.0
+            weights.append(torch.full((len(segments[-1].ids),), weight))
     return Trajectory(
         torch.cat([segment.ids for segment in segments]),
         torch.cat([segment.is_image for segment in segments]),
@@ -108,7 +119,9 @@ class Collator:
     max_length: int | None = None
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return `input_ids`, `attention_mask`, `labels` and `mm_token_type_ids` [B, T] int64, `loss_weights` [B, T]
+        """Tokenise and pad rows with the columns `id, messages, images, part`.
+
+        Return `input_ids`, `attention_mask`, `labels` and `mm_token_type_ids` [B, T] int64, `loss_weights` [B, T]
         float32, `pixel_values` and `image_grid_thw`; padded on the right.
 
         Raises:
@@ -134,7 +147,7 @@ class Collator:
 
     def _tokenized(self, row: Mapping[str, Any]) -> Trajectory:
         try:
-            one = tokenize(self.chat, row["messages"], row["images"], tool_weight=self.tool_weight)
+            one = tokenize(self.chat, row["messages"], row["images"], part=row["part"], tool_weight=self.tool_weight)
         except DataError as error:
             raise DataError(f"row {row['id']}: {error}") from None
         if self.max_length is not None and len(one.ids) > self.max_length:

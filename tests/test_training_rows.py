@@ -1,0 +1,118 @@
+"""Rows for training: which part of which row is an example, and sets that do not fit are named at start."""
+
+import json
+import shutil
+
+import curated_sets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lmms_awares.engine.checkpoint import format_fingerprint
+from lmms_awares.errors import ConfigError, DataError
+from lmms_awares.journal import digest
+from lmms_awares.protocol import GetCrops
+from lmms_awares.training.rows import check_set, examples, lay_out, lay_out_calls, read_rows
+
+LABELS = ["LR", "HR", "LR", "HR"]
+
+
+def test_layouts():
+    whole = [(0, "whole"), (1, "whole"), (2, "whole"), (3, "whole")]
+    assert lay_out(LABELS) == whole
+    assert lay_out(LABELS, hr_repeat=3) == [whole[0], *[whole[1]] * 3, whole[2], *[whole[3]] * 3]
+    split = [(0, "whole"), (1, "call"), (1, "answer"), (2, "whole"), (3, "call"), (3, "answer")]
+    assert lay_out(LABELS, per_message=True) == split
+    assert lay_out_calls(LABELS) == [(1, "call"), (3, "call")]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    curated_sets.write(tmp_path / "set")
+    return tmp_path / "set"
+
+
+def test_rows_are_read_without_decoding_and_laid_out(folder):
+    rows = read_rows(folder, "train")
+    made = examples(rows, lay_out(rows["label"], per_message=True))
+    calls = rows["label"].count("HR")
+    assert 0 < calls < len(rows)
+    assert len(made) == len(rows) + calls
+    assert made["part"].count("call") == made["part"].count("answer") == calls
+    first = made[made["part"].index("call")]
+    assert len(first["images"]) >= 2 and first["label"] == "HR"
+
+
+def changed(folder, **columns):
+    """The set with columns of its first training file replaced, or left out where None."""
+    file = min((folder / "trajectories").glob("train-*.parquet"))
+    table = pq.read_table(file)
+    for name, make in columns.items():
+        place = table.column_names.index(name)
+        field = table.schema.field(name)
+        table = table.remove_column(place)
+        if make is not None:
+            values = pa.array([make] * table.num_rows, field.type)
+            table = table.add_column(place, field, values)
+    pq.write_table(table, file)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"messages": None}, "has no column messages"),
+        ({"label": "maybe"}, "row .* has the label 'maybe'"),
+        ({"label": "HR", "targets": []}, "row .* is HR and has no target crops"),
+        ({"label": "LR", "images": []}, "row .* is LR and has 0 images"),
+    ],
+)
+def test_bad_rows_are_named(folder, columns, words):
+    with pytest.raises(DataError, match=words):
+        read_rows(changed(folder, **columns), "train")
+
+
+def test_a_set_without_the_part_or_with_a_broken_file(folder):
+    with pytest.raises(DataError, match=r"no trajectories/test-\*.parquet"):
+        read_rows(folder, "test")
+    file = min((folder / "trajectories").glob("train-*.parquet"))
+    file.write_bytes(b"PAR1 no more")
+    with pytest.raises(DataError, match=f"{file.name} cannot be read"):
+        read_rows(folder, "train")
+
+
+@pytest.fixture
+def fitting(folder, small_checkpoint):
+    """Writes what the set says of its transcripts."""
+
+    def tell(**changes):
+        built = {
+            "prompt": digest(GetCrops.own["system"]),
+            "format": format_fingerprint(str(small_checkpoint)),
+            **{"min_pixels": None, "max_pixels": None, "lowres_base": "processed"},
+        }
+        (folder / "provenance.json").write_text(json.dumps({"stages": {"build": built | changes}}))
+        return folder
+
+    return tell
+
+
+def test_a_set_must_fit_the_checkpoint(fitting, small_checkpoint, tmp_path):
+    check_set(fitting(), str(small_checkpoint))
+    for changes, words in (
+        ({"prompt": "0"}, "another system prompt"),
+        ({"format": "0"}, "another processor, tokenizer or chat template"),
+        ({"max_pixels": 100352}, "max_pixels=100352, which training does not set"),
+        ({"lowres_base": "raw"}, "lowres_base=raw"),
+    ):
+        with pytest.raises(ConfigError, match=words) as caught:
+            check_set(fitting(**changes), str(small_checkpoint))
+        assert "\n" not in str(caught.value)
+    other = shutil.copytree(small_checkpoint, tmp_path / "other")
+    file = other / "chat_template.jinja"
+    file.write_text(file.read_text() + "\n")
+    with pytest.raises(ConfigError, match="another processor"):
+        check_set(fitting(), str(other))
+    (fitting() / "provenance.json").unlink()
+    with pytest.raises(DataError, match="does not say how"):
+        check_set(tmp_path / "set", str(small_checkpoint))
