@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from lmms_awares import __version__
-from lmms_awares.cli import compare, curate, diagnose, doctor, eval, mini, models, plot, prompts, regress, report, tasks
+from lmms_awares.cli import (
+    compare,
+    curate,
+    diagnose,
+    doctor,
+    eval,
+    mini,
+    models,
+    plot,
+    prompts,
+    regress,
+    report,
+    tasks,
+    train,
+)
 from lmms_awares.errors import UserError
 from lmms_awares.quiet import switch_bars_off
 from lmms_awares.streams import steady_streams
@@ -28,7 +42,14 @@ app.command("eval", context_settings=_PASSED_ON)(eval.evaluate)
 app.command("models")(models.models_list)
 app.command()(report.report)
 app.command()(doctor.doctor)
-for _name, _group in {"curate": curate, "tasks": tasks, "prompts": prompts, "mini": mini, "regress": regress}.items():
+for _name, _group in {
+    "curate": curate,
+    "tasks": tasks,
+    "prompts": prompts,
+    "mini": mini,
+    "regress": regress,
+    "train": train,
+}.items():
     app.add_typer(_group.app, name=_name)
 
 
