@@ -143,7 +143,7 @@ def test_sets_that_cannot_be_compared(tmp_path):
     good = judged(tmp_path / "a", A)
     (tmp_path / "empty").mkdir()
     refused("empty holds no labels; expected .*judge/\\*.parquet", tmp_path / "empty")
-    refused("nothing is no file", tmp_path / "nothing")
+    refused("nothing is not there", tmp_path / "nothing")
     (tmp_path / "twice.jsonl").write_text('{"id": "s/0", "label": "LR"}\n{"id": "s/0", "label": "HR"}')
     refused("twice.jsonl labels s/0 twice", tmp_path / "twice.jsonl")
     (tmp_path / "odd.jsonl").write_text('{"id": "s/0", "label": "maybe"}')

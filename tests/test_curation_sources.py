@@ -97,10 +97,10 @@ def test_the_published_columns_are_read_as_described():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"metrc": "anls"}, r"source .*own.yaml: metrc: Extra inputs"),
+        ({"metrc": "anls"}, r"source .*own.yaml: metrc is no setting; metric is"),
         ({"metric": "bleu"}, r"own.yaml: metric: .*'exact', 'relaxed' or 'anls'"),
-        ({"columns": OWN | {"box": "b"}}, r"own.yaml: columns.box: Extra inputs"),
-        ({"columns": {"image": "image", "question": "q"}}, r"own.yaml: columns.answers: Field required"),
+        ({"columns": OWN | {"box": "b"}}, r"own.yaml: columns.box is no setting"),
+        ({"columns": {"image": "image", "question": "q"}}, r"own.yaml: columns.answers is missing"),
         ({"columns": OWN | {"question": "{{ question"}}, r"own.yaml: columns.question: .*no Jinja template"),
         ({"data": {}}, r"own.yaml: data: .*name one of hub, files and mini"),
         ({"data": {"files": "a", "hub": "b/c"}}, r"own.yaml: data: .*name one of hub, files and mini"),

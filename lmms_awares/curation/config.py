@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lmms_awares.crops import IOU_THRESHOLD
+from lmms_awares.curation.problems import first_problem
 from lmms_awares.errors import ConfigError
 from lmms_awares.mini.demo import checkpoint
 from lmms_awares.models.config import CommonArgs
@@ -139,6 +140,12 @@ class Config(_Strict):
     judge: Annotated[LlmJudge | MetricJudge, Field(discriminator="kind")]
     oracle: Annotated[LlmOracle | SourceOracle, Field(discriminator="kind")]
 
+    @model_validator(mode="after")
+    def _hashes_of_something(self) -> "Config":
+        if self.benchmarks is None and self.benchmark_hashes is not None:
+            raise ValueError("benchmark_hashes has no effect with benchmarks: null; leave one out")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _kinds(cls, data: Any) -> Any:
@@ -166,9 +173,9 @@ def read_config(file: Path) -> Config:
         raise ConfigError(f"{file} cannot be read: {error}; give a YAML file, or mini, or paper") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{file} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{file} holds no settings by name; `name: value` is expected, as in docs/curation.md")
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{file}: {where}: {first['msg']} (got {first['input']!r})") from None
+        raise ConfigError(f"{file}: {first_problem(error, Config)}") from None

@@ -107,6 +107,8 @@ def open_files(root: Path, pattern: str) -> Records:
         hashes = {os.path.relpath(file, root): _sha256(file) for file in found}
     except _UNREADABLE as error:
         raise DataError(f"{root / pattern} cannot be read: {' '.join(str(error).split())[:160]}") from None
+    if not columns:
+        raise DataError(f"{root / pattern} holds no row that can be read; each line of a .jsonl is one JSON object")
 
     def read() -> Iterator[tuple[Record | Rejected, Path]]:
         blank = dict.fromkeys(columns)

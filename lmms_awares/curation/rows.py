@@ -9,6 +9,7 @@ A row is a plain dict. A stage adds its columns to a row, or rejects it with a r
 `DIR/<stage>/<split>-00000.parquet` holds what it added to the rows of the shard of the same name in `DIR/sources`.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,8 @@ def write_rows(file: Path, rows: Sequence[Mapping[str, Any]], features: Features
         pq.write_table(table, unfinished, row_group_size=_GROUP)
         unfinished.replace(file)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a file stands where its folder should be
+            unfinished.unlink(missing_ok=True)
         raise DataError(
             f"{file} cannot be written: {error.strerror or error}; make room or give another folder"
         ) from None

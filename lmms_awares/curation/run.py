@@ -16,7 +16,7 @@ from lmms_awares.curation.asking import Meter
 from lmms_awares.curation.assemble import assemble
 from lmms_awares.curation.config import Config
 from lmms_awares.curation.request_log import RequestLog
-from lmms_awares.curation.sampling import collect
+from lmms_awares.curation.sampling import collect, require_sampled
 from lmms_awares.curation.shards import SOURCES, STAGES, Counts, Job, ShardWork, file_of, shard_names
 from lmms_awares.errors import ConfigError, DataError, UserError
 
@@ -82,7 +82,10 @@ def run(
         job = Job(folder, config, log)
         try:
             _check(job, stages)
-            sampled = collect(config, folder, told.read)
+            alone = "answer" not in stages
+            sampled = require_sampled(config, folder) if alone else collect(config, folder, told.read)
+            if alone and stages:
+                _check_before(job, stages[0])
             found = {SOURCES: Counts(sampled.rows + sampled.rejected.total(), sampled.rejected)}
             for stage in stages:
                 total = found[stage] = Counts()
@@ -128,6 +131,21 @@ def _check(job: Job, stages: Sequence[str]) -> None:
         work = ShardWork(job, stage, Meter())
         if not shards or not all(map(work.is_done, shards)):
             work.stage.check()
+
+
+def _check_before(job: Job, stage: str) -> None:
+    """Find out whether the stages before did all shards, with these settings.
+
+    Raises:
+        ConfigError: one did not.
+    """
+    for earlier in list(STAGES)[: list(STAGES).index(stage)]:
+        work = ShardWork(job, earlier, Meter())
+        for shard in shard_names(job.folder):
+            if not work.is_current(shard):
+                file = file_of(job.folder, earlier, shard)
+                was = "was made with other settings or sources" if file.is_file() else "is missing"
+                raise ConfigError(f"{file} {was}; run `awares curate {earlier}` first, or `awares curate run` for all")
 
 
 def _rows(job: Job, stage: str) -> int:

@@ -145,6 +145,22 @@ def collect(config: Config, folder: Path, progress: Progress | None = None) -> S
     return result
 
 
+def require_sampled(config: Config, folder: Path) -> Sampled:
+    """Return the sample in `folder/sources`, which a stage behind it works on.
+
+    Raises:
+        ConfigError: there is none, or one of other sources or settings.
+        DataError: see `collect`.
+    """
+    done, mend = read_sampled(folder), "run `awares curate answer` first, or `awares curate run` for all"
+    if done is None:
+        raise ConfigError(f"{folder} has no sample of its sources yet; {mend}")
+    opened = [open_source(name, config.data_root) for name in config.sources]
+    if done.stamp != _stamp(config, opened, _benchmarks(config, folder)) or not _whole(folder, done):
+        raise ConfigError(f"{folder / 'sources'} was made of other sources or settings; {mend}")
+    return done
+
+
 def _benchmarks(config: Config, folder: Path) -> Benchmarks | None:
     """What tells the images of benchmarks; made where it is not there yet."""
     if config.benchmarks is None:

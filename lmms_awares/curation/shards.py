@@ -25,7 +25,7 @@ from lmms_awares.journal import digest
 
 STAGES: dict[str, type[Stage]] = {stage.name: stage for stage in (Answering, Judging, Grounding, Building)}
 SOURCES = "sources"
-_UNFINISHED = "unfinished"  # stamp of a shard in which asking again may help
+_UNFINISHED = "unfinished "  # begins the stamp of a shard in which asking again may help
 
 
 @dataclass
@@ -88,6 +88,11 @@ class ShardWork:
         found = stamp_of(self._file(shard))
         return found is not None and found == self._stamp(shard)
 
+    def is_current(self, shard: str) -> bool:
+        """True where the shard is done, or done but for rows that asking again may save."""
+        found = stamp_of(self._file(shard))
+        return found is not None and found.removeprefix(_UNFINISHED) == self._stamp(shard)
+
     def __call__(self, shard: str) -> Counts:
         """Do a shard, unless it is done.
 
@@ -96,6 +101,9 @@ class ShardWork:
         """
         if self.is_done(shard):
             return self.counts(shard)
+        before = file_of(self._folder, self._before[-1], shard)
+        if stamp_of(before) is None:
+            raise ConfigError(f"{before} is missing; run `awares curate {self._before[-1]}` first")
         if not self._opened:
             self.stage.open()
             self._opened = True
@@ -103,7 +111,7 @@ class ShardWork:
         results = self.stage.process(rows)
         held = [_held(row["id"], result, self.stage) for row, result in zip(rows, results, strict=True)]
         open_ends = any(isinstance(result, Rejected) and not result.final for result in results)
-        stamp = _UNFINISHED if open_ends else self._stamp(shard)
+        stamp = f"{_UNFINISHED if open_ends else ''}{self._stamp(shard)}"
         write_rows(self._file(shard), held, with_verdict(self.stage.adds), stamp)
         return self.counts(shard)
 
@@ -120,13 +128,13 @@ class ShardWork:
     def _file(self, shard: str) -> Path:
         return file_of(self._folder, self.stage.name, shard)
 
-    def _stamp(self, shard: str) -> str:
-        """What a finished shard says: all that its rows depend on."""
+    def _stamp(self, shard: str) -> str | None:
+        """What a finished shard says: all that its rows depend on. None where the stage before has not done it."""
         before = file_of(self._folder, self._before[-1], shard)
         found = stamp_of(before)
         if found is None:
-            raise ConfigError(f"{before} is missing; run `awares curate {self._before[-1]}` first")
-        return digest(self._depends, found if found != _UNFINISHED else before.stat().st_mtime_ns)
+            return None
+        return digest(self._depends, found, before.stat().st_mtime_ns if found.startswith(_UNFINISHED) else None)
 
 
 def merged(folder: Path, stages: Sequence[str], shard: str, *, images: bool = True) -> list[Row]:

@@ -27,11 +27,14 @@ from jinja2 import StrictUndefined, Template, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from lmms_awares.curation.problems import first_problem
 from lmms_awares.curation.records import Data, Record, Records
 from lmms_awares.curation.rows import Rejected
 from lmms_awares.errors import ConfigError, DataError
 
-_JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+_JINJA = ImmutableSandboxedEnvironment(
+    undefined=StrictUndefined, finalize=lambda value: "" if value is None else value, keep_trailing_newline=True
+)
 Box = tuple[float, float, float, float]  # left, top, right, bottom in px
 
 
@@ -160,9 +163,7 @@ def read_source(name: str) -> tuple[str, Source, Path | None]:
     try:
         return own.stem, Source.model_validate(data), own.parent if is_file else None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise ConfigError(f"source {name}: {where}: {first['msg']} (got {str(first['input'])[:80]!r})") from None
+        raise ConfigError(f"source {name}: {first_problem(error, Source)}") from None
 
 
 def shipped_sources() -> list[str]:
@@ -218,7 +219,8 @@ def read_row(source: Source, record: Record) -> Asked | Rejected:
     question = _value(columns.question, record)
     if isinstance(question, Rejected):
         return question
-    if not isinstance(question, str) or not question.strip():
+    parts = [record[str(name)] for name in _needs(columns.question)]
+    if not isinstance(question, str) or not question.strip() or all(_is_blank(part) for part in parts):
         return Rejected("blank question", repr(question))
     answers = _value(columns.answers, record)
     if isinstance(answers, Rejected):
@@ -228,6 +230,10 @@ def read_row(source: Source, record: Record) -> Asked | Rejected:
         return Rejected("no answer", repr(answers)[:80])
     box = None if columns.evidence_box is None else _box(record, columns.evidence_box)
     return box if isinstance(box, Rejected) else Asked(question, folded, box)
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or not str(value).strip()
 
 
 def fold(answers: Any) -> tuple[str, ...]:

@@ -33,8 +33,10 @@ def read_label_set(path: Path) -> "pd.Series[str]":
 
 
 def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
+    if path.is_file():
         return [path]
+    if not path.is_dir():
+        raise RunError(f"{path} is not there; give a curated set's folder, or a .jsonl or .parquet file of labels")
     for stage in _STAGES:
         files = sorted((path / stage).glob("*.parquet"))
         if files:
@@ -46,6 +48,8 @@ def _read(file: Path) -> pd.DataFrame:
     rows = label_rows(file, ["id", "label"])
     if rows and all(isinstance(row, dict) and {"id", "label"} <= row.keys() for row in rows):
         return pd.DataFrame([(row["id"], row["label"]) for row in rows], columns=["id", "label"])
+    if rows and isinstance(rows[0], dict) and rows[0].keys().isdisjoint({"task", "label"}):
+        raise RunError(f"{file} has no id and label (nor task, doc_id and label); its rows have {', '.join(rows[0])}")
     labels = read_labels(file)
     ids = labels["task"] + "/" + labels["doc_id"].astype(str)
     return pd.DataFrame({"id": ids, "label": labels["hr"].map({True: "HR", False: "LR"})})
