@@ -190,7 +190,7 @@ def main() -> None:
         assert server.stdout is not None
         port = server.stdout.readline().strip()
         with tempfile.TemporaryDirectory() as name:
-            timed((56, 56), 1, Path(name))  # what is loaded once is no time of a row
+            timed((280, 224), 1, Path(name))  # what is loaded once is no time of a row
             stages = {title: timed(size, arguments.timed, Path(name)) for title, size in SIZES.items()}
             found = judged(Path(name), f"http://127.0.0.1:{port}/v1", arguments.rows)
     finally:
