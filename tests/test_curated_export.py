@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import curated_sets
@@ -13,6 +14,7 @@ from PIL import Image
 from report_runs import awares, exit_of
 
 from lmms_awares.curation.export import FORMATS, export, flat
+from lmms_awares.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -227,3 +229,15 @@ def test_trl_trains_on_it(loaded, checkpoint, tmp_path):
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert len(losses) == 2
     assert all(0 < loss < 100 for loss in losses)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_export_that_failed_can_be_tried_again(whole, tmp_path, form):
+    folder = shutil.copytree(whole[0], tmp_path / "set")
+    last = max((folder / "trajectories").glob("*.parquet"))
+    stored = last.read_bytes()
+    last.write_bytes(stored[: len(stored) // 2])
+    with pytest.raises(UserError):
+        export(folder, form, tmp_path / "out")
+    last.write_bytes(stored)
+    export(folder, form, tmp_path / "out")

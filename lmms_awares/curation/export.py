@@ -5,6 +5,7 @@ name when it is whole.
 """
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -70,7 +71,11 @@ def export(folder: Path, form: str, out: Path, split: str | None = None) -> Expo
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
             raise ConfigError(f"{out} is not empty; give a new folder")
-        return FORMATS[form](rows, out)
+        try:
+            return FORMATS[form](rows, out)
+        except BaseException:
+            shutil.rmtree(out)  # it was empty: what is there now is half an export, which a retry would refuse
+            raise
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error.strerror or error}; give another folder") from None
 

@@ -43,7 +43,7 @@ def newest_run(folder: Path) -> Run:
         raise RunError(f"{folder} is no folder; give an --output_path")
     runs = find_runs(folder)
     if not runs:
-        raise RunError(f"{folder} holds no results (*{RESULTS}); is it an --output_path?")
+        raise RunError(f"{folder} holds no results (*{RESULTS}); is it an --output_path, or a curated set?")
     newest = runs[-1]
     if len({run.path.parent for run in runs}) > 1:
         _warn(
