@@ -174,7 +174,21 @@ def curation() -> str:
     return f"## Data curation\n\n{setting(found)}\n\n{about}\n\n{table(['image', *stages], rows)}\n"
 
 
-SECTIONS: tuple[Callable[[], str], ...] = (kv_reuse, against_full, engines, batches, ranks, curation)
+def labels() -> str:
+    """How far labels agree."""
+    found = read("labels.json")
+    rows = [[pair["a"], pair["b"], f"{100 * pair['agreement']:.1f}", f"{pair['kappa']:.3f}"] for pair in found["pairs"]]
+    about = (
+        f"{found['rows']:,} rows of the mini suite, labelled by what the shipped checkpoint answers on both views; the "
+        f"whole of `awares curate run mini` took {found['whole_s']:.0f} s in it. As drawn: HR where halving leaves "
+        "nothing of what is asked for. Where two answers are possible, half of the guesses on the low-res view are "
+        "right, and no comparison of answers can tell a guess."
+    )
+    heading = table(["labels", "against", "% agree", "kappa"], rows)
+    return f"## Labels from answers\n\n{setting(found)}\n\n{about}\n\n{heading}\n"
+
+
+SECTIONS: tuple[Callable[[], str], ...] = (kv_reuse, against_full, engines, batches, ranks, curation, labels)
 
 
 def readme() -> str:

@@ -4,9 +4,11 @@ import json
 
 from lmms_awares.crops import target_crops
 from lmms_awares.curation.rows import ANSWER, BUILD, GROUND, JUDGE, REJECTED, SOURCE, with_verdict, write_rows
+from lmms_awares.engine.checkpoint import format_fingerprint
+from lmms_awares.journal import digest
 from lmms_awares.labels import EVIDENCE
 from lmms_awares.mini.suite import document
-from lmms_awares.protocol import format_call
+from lmms_awares.protocol import GetCrops, format_call
 from lmms_awares.views import plan_views, show
 
 BENCHMARKS = ("chartqa", "docvqa_val", "vstar_bench")
@@ -157,6 +159,17 @@ def write(folder, upto="build", *, keep_stages=True, questions=None):
         write_rows(folder / "rejected.parquet", rejected, REJECTED)
         (folder / "provenance.json").write_text(json.dumps(provenance()))
     return everything
+
+
+def fit(folder, checkpoint, **changes):
+    """Let a set say that its transcripts were made for a checkpoint, but for `changes`."""
+    built = {
+        "prompt": digest(GetCrops.own["system"]),
+        "format": format_fingerprint(str(checkpoint)),
+        **{"min_pixels": None, "max_pixels": None, "lowres_base": "processed"},
+    }
+    (folder / "provenance.json").write_text(json.dumps({"stages": {"build": built | changes}}))
+    return folder
 
 
 def provenance():

@@ -20,6 +20,7 @@ SMALLEST = {
     "cost_table.py": ([], "low-res + quadrant, prefilled again"),
     "curated_scale.py": (["--rows", "6"], "6 rows"),
     "curation.py": (["--rows", "600", "--timed", "1"], "requests/s over 600 rows"),
+    "labels.py": (["--rows", "2", "--validation", "2"], "14 rows"),
     "ranks.py": (["--documents", "8", "--layouts", "regular"], "balanced"),
     "pruning.py": (["--repeats", "1", "--side", "4", "--memory-side", "8"], "sparsevlm"),
 }

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,8 +40,8 @@ def served():
         process.wait()
 
 
-def configuration(folder, address, checkpoint, **changed):
-    """Write a configuration: rows of the mini suite, a random checkpoint here, judge and oracle behind `address`."""
+def configuration(folder, address, **changed):
+    """Write a configuration: rows of the mini suite, the shipped checkpoint here, judge and oracle behind `address`."""
     asked = {"base_url": address, "concurrency": CONCURRENCY, "request_timeout": 1}
     config = {
         "sources": ["mini_chartqa", "mini_vstar_bench"],
@@ -48,7 +49,7 @@ def configuration(folder, address, checkpoint, **changed):
         "rows": 20,
         "validation": 8,
         "shard_rows": 4,
-        "base": {"pretrained": str(checkpoint), "device": "cpu", "batch_size": 4, "max_new_tokens": 8},
+        "base": {"pretrained": "mini", "device": "cpu", "batch_size": 4, "max_new_tokens": 8},
         "judge": asked | {"model": "judge"},
         "oracle": asked | {"model": "oracle"},
     }
@@ -120,15 +121,21 @@ def table(folder, *columns):
     return found
 
 
+def labels(folder):
+    """Those that occur: without HR rows nobody would ask the oracle."""
+    return {row["label"] for row in table(folder, "id", "label").values() if "label" in row}
+
+
 def record(address):
     return httpx2.get(address.removesuffix("/v1") + "/record").json()
 
 
-def test_killed_in_every_stage_and_resumed(served, small_checkpoint, tmp_path):
+def test_killed_in_every_stage_and_resumed(served, tmp_path):
     """kill -9, 12 times, three of them in each stage at a random moment: the same bytes, no finished request twice."""
     whole, address = served(), served()
-    run(configuration(tmp_path, whole, small_checkpoint), tmp_path / "whole")
-    config, output = configuration(tmp_path, address, small_checkpoint), tmp_path / "killed"
+    run(configuration(tmp_path, whole), tmp_path / "whole")
+    assert labels(tmp_path / "whole") == {"LR", "HR"}
+    config, output = configuration(tmp_path, address), tmp_path / "killed"
     kills, draw = [], random.Random(time.time_ns())
     for stage in STAGES:
         for shards in range(3):
@@ -147,37 +154,45 @@ def test_killed_in_every_stage_and_resumed(served, small_checkpoint, tmp_path):
 LABELS = ("id", "label", "targets", "rule", "stage", "reason")
 
 
-def test_faults_on_the_way_change_nothing(served, small_checkpoint, tmp_path):
+def test_faults_on_the_way_change_nothing(served, tmp_path):
     """5 % each of 429 storms, 500s, stalls, cut connections, broken JSON and HTML: the labels of a calm server."""
     calm, rough = served(), served("--faults", "0.05", "--only", *("storm", "500", "stall", "cut", "json", "html"))
-    run(configuration(tmp_path, calm, small_checkpoint), tmp_path / "calm")
-    run(configuration(tmp_path, rough, small_checkpoint), tmp_path / "rough")
+    run(configuration(tmp_path, calm), tmp_path / "calm")
+    run(configuration(tmp_path, rough), tmp_path / "rough")
+    assert labels(tmp_path / "calm") == {"LR", "HR"}
     assert sum(record(rough)["faults"].values()) > 5
     assert table(tmp_path / "rough", *LABELS) == table(tmp_path / "calm", *LABELS)
     assert record(rough)["again"] == []
 
 
-def test_replies_that_cannot_be_read_cost_their_own_rows_only(served, small_checkpoint, tmp_path):
+def test_replies_that_cannot_be_read_cost_their_own_rows_only(served, tmp_path):
     """Prose, refusals, wrong ranges and inverted boxes, a quarter of the replies each kind's share."""
     calm, rough = served(), served("--faults", "0.15", "--only", "prose", "refusal", "range", "inverted")
-    run(configuration(tmp_path, calm, small_checkpoint), tmp_path / "calm")
-    run(configuration(tmp_path, rough, small_checkpoint), tmp_path / "rough", "--max-reject", "1")
+    run(configuration(tmp_path, calm), tmp_path / "calm")
+    run(configuration(tmp_path, rough), tmp_path / "rough", "--max-reject", "1")
     expected, found = (table(tmp_path / name, *LABELS) for name in ("calm", "rough"))
     assert found.keys() == expected.keys()
+    assert labels(tmp_path / "calm") == {"LR", "HR"}
     differing = {id for id in found if found[id] != expected[id]}
     assert all(found[id].get("stage") in ("judge", "ground") for id in differing)
     assert 0 < len(differing) < len(found) / 4, "most are asked again and then read"
 
 
-def test_a_changed_judge_asks_only_what_it_concerns(served, small_checkpoint, tmp_path):
+def test_a_changed_judge_asks_only_what_it_concerns(served, tmp_path):
     address = served()
-    run(configuration(tmp_path, address, small_checkpoint), tmp_path / "set")
+    first = run(configuration(tmp_path, address), tmp_path / "set")
+    assert first.stderr.splitlines()[:2] == ["sources: mini_chartqa", "sources: mini_vstar_bench"]
     before = record(address)["requests"]
-    again = run(configuration(tmp_path, address, small_checkpoint), tmp_path / "set")
+    counted = json.loads((tmp_path / "set" / "provenance.json").read_text())["requests"]
+    assert list(counted) == ["answer", "judge", "ground"]
+    assert counted["judge"]["requests"] + counted["ground"]["requests"] == record(address)["finished"]
+    assert counted["answer"]["requests"] == 96
+    assert all(count > 0 for of_stage in counted.values() for count in of_stage.values())
+    again = run(configuration(tmp_path, address), tmp_path / "set")
     assert record(address)["requests"] == before
     assert "0 requests" in again.stderr
     asked = {"base_url": address, "concurrency": CONCURRENCY, "request_timeout": 1}
-    changed = configuration(tmp_path, address, small_checkpoint, judge=asked | {"model": "first-judge"})
+    changed = configuration(tmp_path, address, judge=asked | {"model": "first-judge"})
     run(changed, tmp_path / "set")
     made = table(tmp_path / "set", "id", "judge", "judge_model", "lowres_answer", "fullres_answer")
     labelled = [row for row in made.values() if "judge" in row]
@@ -200,9 +215,9 @@ def test_a_changed_judge_asks_only_what_it_concerns(served, small_checkpoint, tm
         ({"judge": {"kind": "anls", "swap": True}}, "judge.swap is no setting here"),
     ],
 )
-def test_what_concerns_every_row_is_said_before_the_first(served, small_checkpoint, tmp_path, changed, words):
+def test_what_concerns_every_row_is_said_before_the_first(served, tmp_path, changed, words):
     address = served()
-    config = configuration(tmp_path, address, small_checkpoint, **changed)
+    config = configuration(tmp_path, address, **changed)
     config.write_text(config.read_text().replace(ADDRESS, address))
     done = run(config, tmp_path / "set", check=False)
     assert done.returncode == 2
@@ -211,21 +226,21 @@ def test_what_concerns_every_row_is_said_before_the_first(served, small_checkpoi
     assert not list((tmp_path / "set").glob("answer/*"))
 
 
-def test_too_many_rejected_rows_stop_it_and_keep_what_is_finished(served, small_checkpoint, tmp_path):
+def test_too_many_rejected_rows_stop_it_and_keep_what_is_finished(served, tmp_path):
     bad = served("--faults", "0.9", "--only", "prose")
-    done = run(configuration(tmp_path, bad, small_checkpoint), tmp_path / "set", "--max-reject", "0.05", check=False)
+    done = run(configuration(tmp_path, bad), tmp_path / "set", "--max-reject", "0.05", check=False)
     assert done.returncode == 2
     assert "judge has rejected" in done.stderr and "several numbers" in done.stderr
     asked = record(bad)["requests"]
-    run(configuration(tmp_path, bad, small_checkpoint), tmp_path / "set", "--max-reject", "1")
+    run(configuration(tmp_path, bad), tmp_path / "set", "--max-reject", "1")
     assert record(bad)["again"] == []
     assert record(bad)["requests"] > asked
     rejected = pq.read_table(tmp_path / "set" / "rejected.parquet").to_pylist()
     assert {row["stage"] for row in rejected} <= {"judge", "ground"}
 
 
-def test_two_runs_in_one_folder(served, small_checkpoint, tmp_path):
-    config = configuration(tmp_path, served(), small_checkpoint)
+def test_two_runs_in_one_folder(served, tmp_path):
+    config = configuration(tmp_path, served())
     from filelock import FileLock
 
     (tmp_path / "set").mkdir()
@@ -235,9 +250,9 @@ def test_two_runs_in_one_folder(served, small_checkpoint, tmp_path):
     assert "another run works on" in done.stderr
 
 
-def test_the_estimate_sends_nothing(served, small_checkpoint, tmp_path):
+def test_the_estimate_sends_nothing(served, tmp_path):
     address = served()
-    done = run(configuration(tmp_path, address, small_checkpoint), tmp_path / "set", "--dry-run")
+    done = run(configuration(tmp_path, address), tmp_path / "set", "--dry-run")
     lines = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.strip()}
     assert lines["answer"][1:3] == ["48", "96"]
     assert lines["judge"][1:3] == ["48", "48"]
@@ -246,12 +261,43 @@ def test_the_estimate_sends_nothing(served, small_checkpoint, tmp_path):
 
 
 @pytest.mark.long
-def test_on_a_ray_cluster(served, small_checkpoint, tmp_path):
+def test_two_thousand_rows_on_a_server_that_fails_in_ten_ways(served, tmp_path):
+    """The mini suite's train part, 5 % of requests each: every row ends labelled, or rejected with a reason.
+
+    Prints what docs/measurements.md says: `bash tests/run.sh -m long tests/test_curation_run.py -s`.
+    """
+    shipped = yaml.safe_load((ROOT / "lmms_awares" / "curation" / "configs" / "mini.yaml").read_text())
+    calm, rough = served(), served("--faults", "0.05", "--stall", "8")
+    files = {}
+    for name, address in (("calm", calm), ("rough", rough)):
+        asked = {"base_url": address, "request_timeout": 4}
+        models = {"judge": asked | {"model": "judge"}, "oracle": asked | {"model": "oracle"}}
+        files[name] = tmp_path / f"{name}.yaml"
+        files[name].write_text(yaml.safe_dump(shipped | models))
+    run(files["calm"], tmp_path / "calm")
+    for part in ("sources", "answer"):  # the same answers
+        shutil.copytree(tmp_path / "calm" / part, tmp_path / "rough" / part)
+    for part in ("sources.json", "benchmarks.parquet"):
+        shutil.copy(tmp_path / "calm" / part, tmp_path / "rough" / part)
+    run(files["rough"], tmp_path / "rough")
+    columns = ("id", "label", "boxes", "targets", "rule", "messages")
+    expected, found = (table(tmp_path / name, *columns, "reason") for name in ("calm", "rough"))
+    assert len(expected) == 2000 and found.keys() == expected.keys()
+    rejected = {id: row["reason"] for id, row in found.items() if "reason" in row}
+    assert all(rejected.values())
+    assert all(found[id] == expected[id] for id in found.keys() - rejected.keys())
+    assert record(rough)["again"] == []
+    assert len(record(rough)["faults"]) == 10
+    print(f"{len(found) - len(rejected)} rows as without faults, {len(rejected)} set aside; {record(rough)['faults']}")
+
+
+@pytest.mark.long
+def test_on_a_ray_cluster(served, tmp_path):
     """Two nodes on this machine, one worker each: the rows of one process, though a worker is killed in between."""
     pytest.importorskip("ray")
     calm, address = served(), served("--delay", "0.05")
-    run(configuration(tmp_path, calm, small_checkpoint), tmp_path / "here")
-    config, output = configuration(tmp_path, address, small_checkpoint), tmp_path / "there"
+    run(configuration(tmp_path, calm), tmp_path / "here")
+    config, output = configuration(tmp_path, address), tmp_path / "there"
     script = tmp_path / "cluster.py"
     script.write_text(CLUSTER)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}

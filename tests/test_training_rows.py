@@ -1,6 +1,5 @@
 """Rows for training: which part of which row is an example, and sets that do not fit are named at start."""
 
-import json
 import shutil
 
 import curated_sets
@@ -8,10 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lmms_awares.engine.checkpoint import format_fingerprint
 from lmms_awares.errors import ConfigError, DataError
-from lmms_awares.journal import digest
-from lmms_awares.protocol import GetCrops
 from lmms_awares.training.rows import check_set, examples, lay_out, lay_out_calls, read_rows
 
 LABELS = ["LR", "HR", "LR", "HR"]
@@ -61,7 +57,7 @@ def changed(folder, **columns):
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"messages": None}, "has no column messages"),
+        ({"messages": None}, "has no column 'messages'"),
         ({"label": "maybe"}, "row .* has the label 'maybe'"),
         ({"label": "HR", "targets": []}, "row .* is HR and has no target crops"),
         ({"label": "LR", "images": []}, "row .* is LR and has 0 images"),
@@ -73,32 +69,16 @@ def test_bad_rows_are_named(folder, columns, words):
 
 
 def test_a_set_without_the_part_or_with_a_broken_file(folder):
-    with pytest.raises(DataError, match=r"no trajectories/test-\*.parquet"):
+    with pytest.raises(DataError, match="has no split test; there are train, validation"):
         read_rows(folder, "test")
     file = min((folder / "trajectories").glob("train-*.parquet"))
     file.write_bytes(b"PAR1 no more")
-    with pytest.raises(DataError, match=f"{file.name} cannot be read"):
+    with pytest.raises(DataError, match=f"{file.name} is not a readable parquet file"):
         read_rows(folder, "train")
 
 
-@pytest.fixture
-def fitting(folder, small_checkpoint):
-    """Writes what the set says of its transcripts."""
-
-    def tell(**changes):
-        built = {
-            "prompt": digest(GetCrops.own["system"]),
-            "format": format_fingerprint(str(small_checkpoint)),
-            **{"min_pixels": None, "max_pixels": None, "lowres_base": "processed"},
-        }
-        (folder / "provenance.json").write_text(json.dumps({"stages": {"build": built | changes}}))
-        return folder
-
-    return tell
-
-
-def test_a_set_must_fit_the_checkpoint(fitting, small_checkpoint, tmp_path):
-    check_set(fitting(), str(small_checkpoint))
+def test_a_set_must_fit_the_checkpoint(folder, small_checkpoint, tmp_path):
+    check_set(curated_sets.fit(folder, small_checkpoint), str(small_checkpoint))
     for changes, words in (
         ({"prompt": "0"}, "another system prompt"),
         ({"format": "0"}, "another processor, tokenizer or chat template"),
@@ -106,13 +86,13 @@ def test_a_set_must_fit_the_checkpoint(fitting, small_checkpoint, tmp_path):
         ({"lowres_base": "raw"}, "lowres_base=raw"),
     ):
         with pytest.raises(ConfigError, match=words) as caught:
-            check_set(fitting(**changes), str(small_checkpoint))
+            check_set(curated_sets.fit(folder, small_checkpoint, **changes), str(small_checkpoint))
         assert "\n" not in str(caught.value)
     other = shutil.copytree(small_checkpoint, tmp_path / "other")
     file = other / "chat_template.jinja"
     file.write_text(file.read_text() + "\n")
     with pytest.raises(ConfigError, match="another processor"):
-        check_set(fitting(), str(other))
-    (fitting() / "provenance.json").unlink()
+        check_set(curated_sets.fit(folder, small_checkpoint), str(other))
+    (folder / "provenance.json").unlink()
     with pytest.raises(DataError, match="does not say how"):
-        check_set(tmp_path / "set", str(small_checkpoint))
+        check_set(folder, str(small_checkpoint))

@@ -5,15 +5,13 @@ import shutil
 
 import curated_sets
 import pytest
+import torch
 from harness import picture
 from report_runs import awares
 from safetensors.torch import load_file
 
 import lmms_awares
-from lmms_awares.engine.checkpoint import format_fingerprint
 from lmms_awares.errors import UserError
-from lmms_awares.journal import digest
-from lmms_awares.protocol import GetCrops
 from lmms_awares.training.sft import last_checkpoint
 
 FIXED = ("--weights_dtype", "float32", "--bf16", "False", "--use_cpu", "True", "--report_to", "none", "--seed", "1")
@@ -24,13 +22,7 @@ SHORT = ("--max_steps", "4", "--save_steps", "2", "--logging_steps", "1", "--per
 def folder(small_checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("curated")
     curated_sets.write(folder)
-    built = {
-        "prompt": digest(GetCrops.own["system"]),
-        "format": format_fingerprint(str(small_checkpoint)),
-        **{"min_pixels": None, "max_pixels": None, "lowres_base": "processed"},
-    }
-    (folder / "provenance.json").write_text(json.dumps({"stages": {"build": built}}))
-    return folder
+    return curated_sets.fit(folder, small_checkpoint)
 
 
 def sft(checkpoint, folder, output, *more):
@@ -70,17 +62,42 @@ def test_a_run_that_was_killed_while_it_saved_ends_as_an_unbroken_one(trained, s
     assert all("language_model" in name for name in expected)
 
 
-def test_the_adapter_answers(trained, small_checkpoint):
-
+def test_the_adapter_is_what_answers(trained, small_checkpoint):
+    """Merged into the weights by rank 8 and alpha 16, and into nothing but the language model."""
+    plain = lmms_awares.load(str(small_checkpoint), dtype="float32", device="cpu")._engine.model.state_dict()
     chat = lmms_awares.load(str(small_checkpoint), adapter=str(trained), dtype="float32", device="cpu")
-    assert chat.ask(picture((280, 224)), "What is it?", policy="never", max_new_tokens=2).visual_tokens > 0
+    assert chat.ask(picture((280, 224)), "What is it?", max_new_tokens=2).visual_tokens > 0
+    found, lora = chat._engine.model.state_dict(), weights(trained)
+    changed = {name for name in plain if not torch.equal(plain[name], found[name])}
+    assert changed and all("language_model" in name and "_proj" in name for name in changed)
+    for name in changed:
+        stem = f"base_model.model.{name.removesuffix('.weight')}"
+        expected = plain[name] + 2 * lora[f"{stem}.lora_B.weight"] @ lora[f"{stem}.lora_A.weight"]
+        torch.testing.assert_close(found[name], expected)
+
+
+def test_phases_and_examples(small_checkpoint, folder, tmp_path):
+    """A first phase on call turns alone, then each turn by itself, high-res rows twice; all weights instead of LoRA."""
+    made = tmp_path / "out"
+    more = ("--phased", "True", "--per_message", "True", "--hr_repeat", "2", "--lora_rank", "0")
+    sft(small_checkpoint, folder, made, *more)
+    kept = {name: (made / name).stat().st_mtime_ns for name in ("calls/checkpoint-4", "checkpoint-4")}
+    plain, found = (load_file(at / "model.safetensors") for at in (small_checkpoint, made))
+    changed = {name for name in plain if not torch.equal(plain[name], found[name])}
+    assert changed and not any("visual" in name for name in changed)
+    assert any("embed_tokens" in name for name in changed)
+    first = load_file(made / "calls" / "model.safetensors")
+    assert any(not torch.equal(plain[name], first[name]) for name in plain)
+    assert any(not torch.equal(found[name], first[name]) for name in plain)
+    sft(small_checkpoint, folder, made, *more)
+    assert kept == {name: (made / name).stat().st_mtime_ns for name in kept}, "a finished run trains no further"
 
 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
         (("--hr_repeat", "0"), "hr_repeat=0 must be 1 or more"),
-        (("--curated", "nowhere"), "nowhere/provenance.json does not say"),
+        (("--curated", "nowhere"), "nowhere holds no curated set"),
         (("--pretrained", "nowhere"), "pretrained=nowhere"),
         (("--config", "nowhere.yaml"), "nowhere.yaml cannot be read"),
         (("--tool_weigth", "5"), "tool_weigth"),

@@ -22,7 +22,7 @@ from PIL import Image as Pillow
 
 from lmms_awares.curation.rows import TEXT, TEXTS, Row
 from lmms_awares.errors import ConfigError, DataError
-from lmms_awares.report.curated.read import CuratedSet, open_set
+from lmms_awares.report.curated.read import open_set
 
 IMAGE = "<image>"  # stands for the next of a row's images, in all three engines
 _BATCH = 32  # rows of one group in verl's parquet
@@ -62,7 +62,8 @@ def export(folder: Path, form: str, out: Path, split: str | None = None) -> Expo
     """
     if form not in FORMATS:
         raise ConfigError(f"no format {form!r}; there are {', '.join(FORMATS)}")
-    rows = _by_split(open_set(folder, finished=True))
+    parts = open_set(folder, finished=True).splits
+    rows = {name: part.rows(_COLUMNS, needed=_COLUMNS, with_rejected=False) for name, part in parts.items()}
     if split is not None:
         if split not in rows:
             raise ConfigError(f"{folder} has no split {split!r}; there are {', '.join(rows)}")
@@ -78,15 +79,6 @@ def export(folder: Path, form: str, out: Path, split: str | None = None) -> Expo
             raise
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error.strerror or error}; give another folder") from None
-
-
-def _by_split(given: CuratedSet) -> dict[str, Iterator[Row]]:
-    """Rows by split, which the name of a file begins with; nothing is read yet."""
-    parts: dict[str, list[Path]] = {}
-    for file in given.files:
-        parts.setdefault(file.name.partition("-")[0], []).append(file)
-    sets = {split: CuratedSet(given.folder, tuple(files), staged=False) for split, files in parts.items()}
-    return {split: part.rows(_COLUMNS, needed=_COLUMNS, with_rejected=False) for split, part in sets.items()}
 
 
 # --- messages as these engines want them

@@ -82,9 +82,10 @@ def run(
         job = Job(folder, config, log)
         try:
             _check(job, stages)
-            alone = "answer" not in stages
-            sampled = require_sampled(config, folder) if alone else collect(config, folder, told.read)
-            if alone and stages:
+            if "answer" in stages:
+                sampled = collect(config, folder, told.read)
+            else:
+                sampled = require_sampled(config, folder)
                 _check_before(job, stages[0])
             found = {SOURCES: Counts(sampled.rows + sampled.rejected.total(), sampled.rejected)}
             for stage in stages:

@@ -6,9 +6,7 @@ from torch.nn.functional import cross_entropy
 IGNORED = -100  # label of a token that is not trained
 
 
-def weighted_nll(
-    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, tokens: torch.Tensor | int | None = None
-) -> torch.Tensor:
+def weighted_nll(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Return the weighted negative log-likelihood of the trained tokens, by their number (Eq. 4).
 
     The paper's sum has no denominator; here it is the number of trained tokens, weights apart, as in the unweighted
@@ -19,7 +17,6 @@ def weighted_nll(
         logits: [B, T, V]; place t tells of the token at t + 1.
         labels: [B, T] int64, the token at each place, -100 where it is not trained.
         weights: [B, T], of the token at each place.
-        tokens: trained tokens of the whole step where the batch is a part of it; default: the batch's.
 
     Returns:
         scalar, float32; 0 where nothing is trained.
@@ -30,8 +27,5 @@ def weighted_nll(
         4.1589
     """
     ahead = labels[:, 1:].to(logits.device)
-    nll = cross_entropy(
-        logits[:, :-1].float().transpose(1, 2), ahead, ignore_index=IGNORED, reduction="none"
-    )  # 0 where ignored
-    count = (ahead != IGNORED).sum() if tokens is None else torch.as_tensor(tokens, device=logits.device)
-    return (nll * weights[:, 1:].to(nll)).sum() / count.clamp(min=1)
+    nll = cross_entropy(logits[:, :-1].float().transpose(1, 2), ahead, ignore_index=IGNORED, reduction="none")
+    return (nll * weights[:, 1:].to(nll)).sum() / (ahead != IGNORED).sum().clamp(min=1)

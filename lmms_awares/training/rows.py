@@ -5,31 +5,30 @@ call     system, user │ call*
 answer   system, user │ call   │ crops │ answer*
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import pyarrow.compute as pc
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
+from datasets.exceptions import DatasetsError
 
-from lmms_awares.curation.assemble import TRAJECTORIES
 from lmms_awares.engine.checkpoint import format_fingerprint
 from lmms_awares.errors import ConfigError, DataError
 from lmms_awares.journal import digest
 from lmms_awares.protocol import GetCrops
+from lmms_awares.report.curated.read import PROVENANCE, open_set
 
 Part = Literal["whole", "call", "answer"]
 _COLUMNS = ("id", "label", "targets", "messages", "images")
 
 
-def read_rows(folder: Path, split: str, *, also: Sequence[str] = ()) -> Dataset:
+def read_rows(folder: Path, split: str) -> Dataset:
     """Read one part of a curated set.
 
     Args:
         folder: the set's.
         split: `train` or `validation`.
-        also: further columns than `id, label, targets, messages, images`.
 
     Raises:
         DataError: no such part, a file that is no parquet, a column that is missing, or a row without image, label or
@@ -38,21 +37,16 @@ def read_rows(folder: Path, split: str, *, also: Sequence[str] = ()) -> Dataset:
     Example:
         rows = read_rows(Path("set"), "train")
     """
-    files = sorted((folder / TRAJECTORIES).glob(f"{split}-*.parquet"))
-    if not files:
-        raise DataError(f"{folder} has no {TRAJECTORIES}/{split}-*.parquet; `awares curate run` makes it")
-    parts = []
-    for file in files:
-        try:
-            part = Dataset.from_parquet(str(file))
-        except Exception as error:  # what `datasets` raises depends on what is in the file
-            reason = " ".join(str(error).split())[:120]
-            raise DataError(f"{file} cannot be read ({reason}); make the set again") from None
-        missing = [name for name in (*_COLUMNS, *also) if name not in part.column_names]
-        if missing:
-            raise DataError(f"{file} has no column {', '.join(missing)}; make the set with `awares curate run`")
-        parts.append(part.select_columns([*_COLUMNS, *also]))
-    rows = concatenate_datasets(parts)
+    parts = open_set(folder, finished=True).splits
+    if split not in parts:
+        raise DataError(f"{folder} has no split {split}; there are {', '.join(parts)}")
+    part = parts[split]
+    part.check(_COLUMNS)
+    try:
+        rows = Dataset.from_parquet([str(file) for file in part.files]).select_columns(list(_COLUMNS))
+    except DatasetsError as error:
+        reason = " ".join(str(error).split())[:120]
+        raise DataError(f"{folder}, {split}: cannot be read ({reason}); run `awares curate build` again") from None
     images = pc.list_value_length(rows.data.column("images")).to_pylist()  # of the files' index: none is decoded
     for about in zip(rows["id"], rows["label"], rows["targets"], images, strict=True):
         _check_row(*about)
@@ -73,14 +67,15 @@ def check_set(folder: Path, pretrained: str) -> None:
 
     Raises:
         ConfigError: its transcripts have another prompt, or views for another processor or other pixel limits.
-        DataError: its `provenance.json` is missing or says nothing of them.
+        DataError: no set, or its `provenance.json` says nothing of them.
     """
-    file = folder / "provenance.json"
     try:
-        built = json.loads(file.read_text(encoding="utf-8"))["stages"]["build"]
+        built = open_set(folder, finished=True).provenance["stages"]["build"]
         prompt, processor = built["prompt"], built["format"]
-    except (OSError, ValueError, LookupError, TypeError):
-        raise DataError(f"{file} does not say how the transcripts were made; `awares curate build` writes it") from None
+    except (LookupError, TypeError):
+        raise DataError(
+            f"{folder / PROVENANCE} does not say how the transcripts were made; `awares curate build` writes it"
+        ) from None
     mend = "run `awares curate build` again"
     if prompt != digest(GetCrops.own["system"]):
         raise ConfigError(f"{folder} was made with another system prompt than this version's; {mend}")

@@ -68,6 +68,19 @@ class CuratedSet:
         """Rows, those of `rejected.parquet` that stand nowhere else included. Raises DataError as `rows`."""
         return sum(_opened(file).metadata.num_rows for file in self.files) + len(self._elsewhere)
 
+    @property
+    def splits(self) -> dict[str, "CuratedSet"]:
+        """Its parts by split, which the name of a file begins with."""
+        parts: dict[str, list[Path]] = {}
+        for file in self.files:
+            parts.setdefault(file.name.partition("-")[0], []).append(file)
+        return {split: CuratedSet(self.folder, tuple(files), self.staged) for split, files in parts.items()}
+
+    def check(self, needed: Collection[str]) -> None:
+        """Look at every file's header. Raises DataError as `rows`."""
+        for file in self.files:
+            _check(file, _opened(file), needed)
+
     def rows(
         self, columns: Collection[str], *, needed: Collection[str] = (), with_rejected: bool = True
     ) -> Iterator[Row]:
@@ -168,17 +181,20 @@ def _opened(file: Path) -> pq.ParquetFile:
 def _read(file: Path, columns: Collection[str], needed: Collection[str]) -> Iterator[Row]:
     """Yield rows of one file with those of `columns` that it has; `needed`: without which it is no part of a set."""
     opened = _opened(file)
-    names = opened.schema_arrow.names
-    lacking = [name for name in needed if name not in names]
-    if lacking:
-        raise DataError(f"{file} has no column {lacking[0]!r}; it is no part of a curated set")
-    held = [name for name in names if name in columns]
+    _check(file, opened, needed)
+    held = [name for name in opened.schema_arrow.names if name in columns]
     size = _BATCH if {"image", "images"} & {*held} else 1024
     try:
         for batch in opened.iter_batches(batch_size=size, columns=held):
             yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(file, error) from None
+
+
+def _check(file: Path, opened: pq.ParquetFile, needed: Collection[str]) -> None:
+    lacking = [name for name in needed if name not in opened.schema_arrow.names]
+    if lacking:
+        raise DataError(f"{file} has no column {lacking[0]!r}; it is no part of a curated set")
 
 
 def _unreadable(file: Path, error: Exception) -> DataError:
