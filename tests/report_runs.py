@@ -2,6 +2,7 @@
 
 import json
 
+from synthetic import write_run
 from test_report import trace
 from typer.testing import CliRunner
 
@@ -108,3 +109,15 @@ __all__ = [
     "two_runs",
     "write",
 ]
+
+
+def gate(tmp_path, *arguments, before=None, after=None):
+    """Run the command on two folders; returns its result."""
+    write_run(tmp_path / "before", before)
+    write_run(tmp_path / "after", after)
+    return run_gate(tmp_path / "before", tmp_path / "after", *arguments)
+
+
+def run_gate(before, after, *arguments):
+    command = ["regress", "--baseline", str(before), "--candidate", str(after), *map(str, arguments)]
+    return CliRunner().invoke(app, command, env={"GITHUB_STEP_SUMMARY": ""})
