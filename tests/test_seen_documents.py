@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from explorer_site import DOCUMENTS, FIRST, data_file, page_data, questions, sizes, write_traced
 from PIL import Image
 from report_runs import exit_of, sample, write
-from test_explorer import DOCUMENTS, FIRST, data_file, page_data, questions, sizes, write_traced
 
 from lmms_awares import images
 from lmms_awares.mini import smoke_data
