@@ -3,13 +3,15 @@
 Everything that must be read fits one 28-px cell, which is one visual token of the full view. Large text is dark ink.
 Fine print stands on a grey plate. Each of its dots is a checkerboard of two light and two dark pixels, less the part
 that would survive halving to the low-res view: the low-res view shows where fine print is, and nothing of its content.
+Faint print is fine print of which halving keeps something: a dot is also a little lighter than its plate, among specks
+of the size of a dot. How much lighter, by the specks' spread, is its legibility: from a guess to nearly sure.
 Slight noise hides traces of rounding. The background is shaded from edge to edge, less red to the right and less blue
 downwards, so that every patch shows its place in the picture. A scene gives the same pixels on every machine.
 """
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
@@ -40,6 +42,7 @@ _INK = (25, 25, 45)
 _SCALE = 2  # px of a glyph's dot; a dot of fine print is a checkerboard of 2 x 2 px
 _PLATE = (128, 128, 128)
 _CONTRAST, _GRAIN = 100, 2  # grey levels, up and down: of fine print on its plate; of the noise all over a picture
+_SPECKS = 14  # grey levels, standard deviation: of the specks in faint print
 _POLYGONS = {  # corners on the unit circle's square, y downwards
     "square": ((-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)),
     "triangle": ((0, -0.95), (0.95, 0.85), (-0.95, 0.85)),
@@ -69,6 +72,7 @@ class Item:
         colour: a key of COLOURS.
         text: '' or up to two characters per cell, one or two cells side by side ('K7', 'K74M').
         fine: the text is fine print, legible at full resolution only.
+        legibility: of fine print in the low-res view; 0 where it shows nothing.
         symbol_cell: (row, column) within the slot, each 0 or 1.
         text_cell: (row, column) of the text's first cell within the slot.
         radius: of the symbol, px.
@@ -85,6 +89,7 @@ class Item:
     text_cell: tuple[int, int] = (0, 0)
     radius: int = 12
     shift: tuple[int, int] = (0, 0)
+    legibility: float = field(default=0.0, repr=False)  # not in what seeds the grain: the clear suite has none
 
     @property
     def groups(self) -> list[str]:
@@ -126,15 +131,15 @@ class Scene:
 def draw(scene: Scene) -> Image.Image:
     """Draw a scene as an RGB image; the same scene gives the same pixels."""
     page = Image.fromarray((_shading(scene.width, scene.height) + scene.brightness).astype(np.uint8))
-    fine = Image.new("L", page.size)
-    pen = ImageDraw.Draw(page)
+    fine, faint = Image.new("L", page.size), np.zeros(page.size[::-1])
+    pen, specks = ImageDraw.Draw(page), random.Random(f"specks/{scene!r}")
     _decorate(pen, scene)
     for item in scene.items:
         _draw_symbol(pen, item)
-        _draw_text(page, fine, item)
+        _draw_text(page, fine, faint, specks, item)
     grain = random.Random(repr(scene)).randbytes(scene.width * scene.height)
     grey = np.frombuffer(grain, np.uint8).reshape(scene.height, scene.width) * (2 * _GRAIN / 255) - _GRAIN
-    grey += _fine_print(np.asarray(fine) > 0)
+    grey += _fine_print(np.asarray(fine) > 0) + faint
     pixels = np.asarray(page) + np.rint(grey).astype(np.int16)[..., None]
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
@@ -187,8 +192,11 @@ def _draw_symbol(pen: ImageDraw.ImageDraw, item: Item) -> None:
         pen.polygon([(round(x + r * a), round(y + r * b)) for a, b in _POLYGONS[item.symbol]], fill=ink)
 
 
-def _draw_text(page: Image.Image, fine: Image.Image, item: Item) -> None:
-    """Write an item's text on the page; for fine print only the plate, its dots go to the mask `fine`."""
+def _draw_text(page: Image.Image, fine: Image.Image, faint: np.ndarray, specks: random.Random, item: Item) -> None:
+    """Write an item's text on the page; for fine print only the plate, its dots go to the mask `fine`.
+
+    What the low-res view shows of them goes to `faint` [height, width].
+    """
     left, top, _, _ = item.text_box
     for index, group in enumerate(item.groups):
         width, height = text_size(len(group))
@@ -201,8 +209,17 @@ def _draw_text(page: Image.Image, fine: Image.Image, item: Item) -> None:
         if item.fine:
             page.paste(_PLATE, (x - 1, y - 1, x + width + 1, y + height + 1))
             fine.paste(dots, (x, y))
+            if item.legibility:
+                faint[y : y + height, x : x + width] = _faint_print(dots, item.legibility, specks)
         else:
             page.paste(_INK, (x, y), dots)
+
+
+def _faint_print(dots: Image.Image, legibility: float, specks: random.Random) -> np.ndarray:
+    """Return [height, width] grey levels of dots among specks, one level a dot, as halving keeps them."""
+    shown = np.asarray(dots)[::_SCALE, ::_SCALE] > 0
+    spread = np.reshape([specks.gauss() for _ in range(shown.size)], shown.shape)
+    return np.kron(_SPECKS * (legibility * shown + spread), np.ones((_SCALE, _SCALE)))
 
 
 def _fine_print(dots: np.ndarray) -> np.ndarray:

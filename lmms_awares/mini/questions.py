@@ -40,12 +40,24 @@ class Question:
         return not any(item.fine for item in self.read)
 
     @property
-    def evidence(self) -> Box | None:
-        """(left, top, right, bottom) px around the slots of all items to read; None where the low-res view suffices."""
-        if self.suffices:
-            return None
+    def uncertain(self) -> bool:
+        """True where the low-res view shows all that must be read, some of it in part."""
+        return not self.suffices and all(item.legibility for item in self.read if item.fine)
+
+    @property
+    def box(self) -> Box:
+        """(left, top, right, bottom) px around the slots of all items to read.
+
+        Raises:
+            ValueError: nothing must be read.
+        """
         lefts, tops, rights, bottoms = zip(*(item.slot_box for item in self.read), strict=True)
         return min(lefts), min(tops), max(rights), max(bottoms)
+
+    @property
+    def evidence(self) -> Box | None:
+        """(left, top, right, bottom) px around the slots of all items to read; None where none is fine print."""
+        return None if self.suffices else self.box
 
 
 Asker = Callable[[random.Random, Scene], Question]
@@ -156,9 +168,11 @@ class Benchmark:
         makers, weights = zip(*self.askers, strict=True)
         return generator.choices(makers, weights)[0](generator, scene)
 
-    def sample(self, generator: random.Random) -> tuple[Scene, Question]:
-        """Draw a random scene with a question."""
+    def sample(self, generator: random.Random, *, graded: bool = False) -> tuple[Scene, Question]:
+        """Draw a random scene with a question; with `graded`, some of its fine print is faint."""
         scene = self.draw(generator, generator.choice(self.sizes))
+        if graded:
+            scene = scenes.graded(generator, scene)
         return scene, self.ask(generator, scene)
 
 

@@ -23,6 +23,8 @@ from lmms_awares.tokens import TOKEN_SIDE as CELL
 SIZES = ((224, 224), (336, 224), (224, 336), (448, 224), (336, 336), (560, 224), (448, 336))  # px
 WIDE_SIZES = ((448, 224), (560, 224), (672, 224), (672, 336))  # px, of the tiny-object benchmark
 FINE_SHARE = 0.6  # of texts that only the full view shows
+FAINT_SHARE = 0.5  # of fine print that the low-res view shows in part, where print is graded
+GRADES = (0.5, 0.9, 1.3, 1.8, 2.6)  # legibilities: an ideal reader is right about a digit from 0.34 to 0.98 of the time
 Size = tuple[int, int]
 
 
@@ -110,6 +112,15 @@ def shapes(generator: random.Random, size: Size, text: Callable[[random.Random],
             Item(row, column, shape, colour, beside, symbol_cell=symbol_cell, text_cell=text_cell, radius=radius)
         )
     return _finish(generator, size, "scene", items)
+
+
+def graded(generator: random.Random, scene: Scene) -> Scene:
+    """Make some of a scene's fine print faint: print of which the low-res view shows more or less."""
+    items = (
+        replace(item, legibility=generator.choice(GRADES)) if item.fine and generator.random() < FAINT_SHARE else item
+        for item in scene.items
+    )
+    return replace(scene, items=tuple(items))
 
 
 def _some_slots(generator: random.Random, size: Size, least: int, most: int) -> list[tuple[int, int]]:

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from lmms_awares.crops import CROPS
 from lmms_awares.mini.drawing import COLOURS, SHAPES
 from lmms_awares.mini.random_checkpoint import SPECIAL_TOKENS, finish_tokenizer
 
-_WORDS = (*COLOURS, *SHAPES, "yes", "no", "left", "right")
+_WORDS = (*COLOURS, *SHAPES, "yes", "no", *(crop.name for crop in CROPS.values()))
 # Single capitals and digits, and the words, each a piece of its own; and what is special anyway.
 _PIECES = re.compile(
     rf"(?<![A-Za-z_])[A-Z](?![A-Za-z_])|[0-9]|\b(?:{'|'.join(_WORDS)})\b|" + "|".join(map(re.escape, SPECIAL_TOKENS))

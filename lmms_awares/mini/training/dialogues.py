@@ -1,6 +1,8 @@
-"""Dialogues that the tiny model is trained on: conversations about one scene, in the form that evaluation uses.
+"""Dialogues that the tiny base is trained on: conversations about one scene, worded as evaluation words them.
 
-Several questions on one image make a conversation of many turns; evaluation asks one.
+Several questions on one image make a conversation of many turns; evaluation asks one. The base answers, tells places,
+and looks again at a closer view; AwaRes' calls come later, by the training that any checkpoint gets. VisionThink's
+turns, for an adapter, are here too.
 """
 
 import random
@@ -17,8 +19,8 @@ from lmms_awares.crops import CROPS, target_crops
 from lmms_awares.mini.drawing import Scene, draw
 from lmms_awares.mini.questions import BENCHMARKS, Question
 from lmms_awares.mini.random_checkpoint import chat_template
-from lmms_awares.mini.scenes import Size
-from lmms_awares.protocol import GetCrops, ToolCall, VisionThink, format_call
+from lmms_awares.mini.scenes import Size, graded
+from lmms_awares.protocol import VisionThink
 from lmms_awares.protocol.base import Part
 from lmms_awares.protocol.visionthink import format_call as call_original
 from lmms_awares.views import ViewPlan, plan_views, render_crop, render_full, render_lowres
@@ -27,7 +29,7 @@ DEFAULT_PROMPT = "You are a helpful assistant."  # the chat template's
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"  # as the chat template writes an image
 _SENTINEL = "@@reply@@"
 _SHOWN: Part = {"type": "image"}
-_CROPS, _THINK = GetCrops(), VisionThink()
+_THINK = VisionThink()
 
 
 @dataclass(eq=False)
@@ -91,6 +93,7 @@ def _template() -> Template:
     return Template(chat_template())
 
 
+_WHERE = "In which part of the image is that?"
 _PHRASE = "\nAnswer the question using a single word or phrase."
 _ORDERS = {  # what the tasks put behind a question
     "chartqa": "\nAnswer the question with a single word.",
@@ -114,11 +117,11 @@ def answer(question: Question) -> str:
 
 
 class Asker:
-    """A random scene of one benchmark, questions about it, and its views, each rendered once."""
+    """A random scene of one benchmark with graded print, questions about it, and its views, each rendered once."""
 
     def __init__(self, generator: random.Random, benchmark: str, size: Size) -> None:
         self._generator, self.benchmark = generator, benchmark
-        self.scene: Scene = BENCHMARKS[benchmark].draw(generator, size)
+        self.scene: Scene = graded(generator, BENCHMARKS[benchmark].draw(generator, size))
         self.image: Image.Image = draw(self.scene)
         self._crops: dict[str, View] = {}
         self._plan: ViewPlan = plan_views(*size)
@@ -151,9 +154,8 @@ class Asker:
         return list({question.text: question for question in drawn if where(question)}.values())[:count]
 
     def target(self, question: Question) -> str:
-        """Return the id of the crop that the oracle asks for."""
-        assert question.evidence is not None
-        ids, _ = target_crops(question.evidence, self.image.size)
+        """Return the id of the smallest crop that shows what must be read."""
+        ids, _ = target_crops(question.box, self.image.size)
         return min(ids, key=lambda id: CROPS[id].mask.bit_count())
 
     def text(self, question: Question) -> str:
@@ -171,15 +173,19 @@ def bare_full(asker: Asker, count: int) -> Dialogue:
 
 
 def bare_low(asker: Asker, count: int) -> Dialogue:
-    """Make the same on the low-res view, where it suffices."""
-    questions = asker.ask(count, lambda question: question.suffices)
+    """Make the same on the low-res view, where it shows all that must be read, if only in part."""
+    questions = asker.ask(count, lambda question: question.suffices or question.uncertain)
     return _bare(asker.low, questions, [answer(q) for q in questions])
 
 
-def bare_calls(asker: Asker, count: int) -> Dialogue:
-    """Make, on the low-res view, the answer where it suffices, else the call for the smallest target crop."""
-    questions = asker.ask(count)
-    return _bare(asker.low, questions, [_decided(asker, q) for q in questions])
+def bare_places(asker: Asker, count: int) -> Dialogue:
+    """Make, on the low-res view, the name of the part of the picture where the answer is printed."""
+    questions = asker.ask(count, lambda question: bool(question.read))
+    return _bare(asker.low, questions, [_place(asker, q) for q in questions])
+
+
+def _place(asker: Asker, question: Question) -> str:
+    return CROPS[asker.target(question)].name
 
 
 def bare_crops(asker: Asker, count: int) -> Dialogue:
@@ -205,46 +211,36 @@ def full_view(asker: Asker, count: int) -> Dialogue:
 
 
 def low_view(asker: Asker, count: int) -> Dialogue:
-    """Make direct answers from the low-res view; a guess where the question is about fine print."""
+    """Make direct answers from the low-res view; a guess where it shows nothing of what must be read."""
     return _direct(asker, asker.low, asker.ask(count))
 
 
-def decisions(asker: Asker, count: int) -> Dialogue:
-    """Make AwaRes' first turns: an answer where the low-res view suffices, else a call for the smallest target crop."""
-    questions = asker.ask(count)
-    return _talk(
-        _CROPS.own["system"], asker.low, [asker.text(q) for q in questions], [_decided(asker, q) for q in questions]
-    )
+def places(asker: Asker, count: int) -> Dialogue:
+    """Make questions after the place where an answer is printed, on the low-res view."""
+    questions = asker.ask(count, lambda question: bool(question.read))
+    texts, replies = [f"{asker.text(q)}\n{_WHERE}" for q in questions], [_place(asker, q) for q in questions]
+    return _talk(DEFAULT_PROMPT, asker.low, texts, replies)
 
 
-def _decided(asker: Asker, question: Question) -> str:
-    return answer(question) if question.suffices else format_call([asker.target(question)])
+def second_look(asker: Asker, count: int) -> Dialogue:
+    """Make an answer to another question, which is not learnt, then a closer view alone, then the right answer."""
+    questions = asker.ask(count + 1, lambda question: bool(question.read))
+    return _looked_again(asker, questions, [asker.crop(asker.target(question)) for question in questions])
 
 
-def crops(asker: Asker, count: int) -> Dialogue:
-    """Make both turns of AwaRes, question after question: the call for the smallest target crop, then the answer."""
-    questions = asker.ask(count, lambda question: not question.suffices)
-    return _called(asker, [(question, asker.target(question)) for question in questions])
+def second_whole(asker: Asker, count: int) -> Dialogue:
+    """Make the same with the full view; one question, as later ones could look back."""
+    return _looked_again(asker, asker.ask(2), [asker.full])
 
 
-def whole(asker: Asker, count: int) -> Dialogue:
-    """Make AwaRes after a call for the whole image, needed or not; one question, as later ones could look back."""
-    return _called(asker, [(question, "all") for question in asker.ask(1)])
-
-
-def _called(asker: Asker, wanted: Sequence[tuple[Question, str]]) -> Dialogue:
-    """Make questions with the crop that each gets; a call that is not the oracle's is no target of training."""
+def _looked_again(asker: Asker, questions: Sequence[Question], views: Sequence[View]) -> Dialogue:
+    """Make the turns of all questions but the last, whose answer is the first guess; further ones repeat an answer."""
     turns: list[Turn] = []
-    for question, id in wanted:
-        text = asker.text(question)
-        oracle = not question.suffices and asker.target(question) == id
-        if turns:
-            call = Turn(further([_text(text)]), (), format_call([id]), learn=oracle)
-        else:
-            content = _CROPS.opening([_SHOWN, _text(text)])
-            call = Turn(opening(_CROPS.own["system"], content), (asker.low,), format_call([id]), learn=oracle)
-        shown = _CROPS.respond(ToolCall((id,), "valid", call.reply), images=1)
-        turns += [call, Turn(further(shown), (asker.crop(id),), answer(question))]
+    for question, other, view in zip(questions[:-1], (questions[-1], *questions), views, strict=False):
+        text = _text(asker.text(question))
+        said = further([text]) if turns else opening(DEFAULT_PROMPT, [_SHOWN, text])
+        guess = Turn(said, () if turns else (asker.low,), answer(other), learn=False)
+        turns += [guess, Turn(further([_SHOWN]), (view,), answer(question))]
     return tuple(turns)
 
 
@@ -284,13 +280,13 @@ MAKERS: dict[str, Maker] = {
     for maker in (
         bare_full,
         bare_low,
-        bare_calls,
+        bare_places,
         bare_crops,
         full_view,
         low_view,
-        decisions,
-        crops,
-        whole,
+        places,
+        second_look,
+        second_whole,
         think,
     )
 }

@@ -1,4 +1,4 @@
-"""The whole training of the tiny checkpoint: tokenizer, tower, lookup, protocol, and everything together.
+"""The whole training of the tiny base: tokenizer, tower, lookup, reading, chat, and everything together.
 
 `awares mini train DIR`; seeded, on the CPU or on a GPU where there is one.
 """
@@ -16,14 +16,17 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
+from lmms_awares.crops import CROPS
 from lmms_awares.journal import digest
 from lmms_awares.mini.architecture import new_model
 from lmms_awares.mini.questions import BENCHMARKS
 from lmms_awares.mini.random_checkpoint import save
 from lmms_awares.mini.tokenizer import make_tokenizer
-from lmms_awares.mini.training.dialogues import MAKERS, Asker
+from lmms_awares.mini.training.dialogues import MAKERS, Asker, opening
 from lmms_awares.mini.training.language import Stage, train_language
 from lmms_awares.mini.training.tower import train_tower
+from lmms_awares.protocol import GetCrops, format_call
+from lmms_awares.protocol.base import Part
 
 Report = dict[str, float | str]
 
@@ -45,10 +48,10 @@ class Recipe:
     adapter: Stage
 
 
-_CONVERSATIONS = {"full_view": 0.22, "low_view": 0.03, "decisions": 0.18, "crops": 0.32, "whole": 0.25}
+_CONVERSATIONS = {"full_view": 0.25, "low_view": 0.2, "places": 0.15, "second_look": 0.25, "second_whole": 0.15}
 _HARDER = (*BENCHMARKS, "docvqa_val", "ocrbench")  # drawn twice as often
 RECIPE = Recipe(
-    tower=1400,
+    tower=1600,
     pictures=8,
     stages={
         # What a label names, on charts alone with many short questions a picture.
@@ -58,14 +61,14 @@ RECIPE = Recipe(
             1100,
             1e-3,
             8,
-            {"bare_full": 0.25, "bare_low": 0.1, "bare_calls": 0.2, "bare_crops": 0.45},
+            {"bare_full": 0.25, "bare_low": 0.15, "bare_places": 0.2, "bare_crops": 0.4},
             benchmarks=_HARDER,
             decay_from=0.3,
         ),
-        # The chat format, calls and crop turns.
-        "protocol": Stage(1000, 1e-3, 6, _CONVERSATIONS, benchmarks=_HARDER, decay_from=0.2),
+        # The chat format: answers, places, and a second look.
+        "chat": Stage(900, 1e-3, 6, _CONVERSATIONS, benchmarks=_HARDER, decay_from=0.2),
         # The same more finely.
-        "turns": Stage(1200, 7e-4, 4, _CONVERSATIONS, benchmarks=_HARDER, decay_from=0.1),
+        "turns": Stage(1000, 7e-4, 4, _CONVERSATIONS, benchmarks=_HARDER, decay_from=0.1),
         # One question a picture, as in the evaluation; the tower too.
         "joint": Stage(40, 3e-4, 1, _CONVERSATIONS, benchmarks=_HARDER, tower=True, decay_from=0.0),
     },
@@ -75,15 +78,20 @@ ADAPTER = "visionthink"  # its folder beside the model
 
 
 def corpus() -> Iterator[str]:
-    """Yield texts of every form of dialogue, for the tokenizer's phrases."""
+    """Yield texts of every form of dialogue, AwaRes' own among them, for the tokenizer's phrases."""
     generator = random.Random("corpus")
+    protocol = GetCrops()
     for name, benchmark in BENCHMARKS.items():
         for _ in range(60):
             asker = Asker(generator, name, benchmark.sizes[0])
-            for maker in ("full_view", "decisions", "whole", "think"):
+            for maker in ("full_view", "places", "second_look", "think"):
                 for turn in MAKERS[maker](asker, 1):
                     yield turn.text
                     yield turn.reply
+            for question in asker.ask(1):
+                shown: list[Part] = [{"type": "image"}, {"type": "text", "text": asker.text(question)}]
+                yield opening(protocol.own["system"], protocol.opening(shown))
+                yield format_call([generator.choice(list(CROPS))])
 
 
 def train(directory: Path, *, seed: int, recipe: Recipe = RECIPE) -> Iterator[Report]:

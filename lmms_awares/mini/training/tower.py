@@ -1,7 +1,8 @@
 """Stage 1: the vision tower learns to read, on pictures full of items, through linear heads that are thrown away.
 
 Every visual token must tell about its slot (symbol, colour, and how its text is printed), about the text in its own
-cell, and where in the picture it lies. Fine print in the low-res view is no target: the view does not show it.
+cell, and where in the picture it lies. Fine print of which the low-res view shows nothing is no target there; faint
+print is, so that the tower tells more or less surely what it says.
 """
 
 import random
@@ -123,9 +124,9 @@ def train_tower(
 
 
 def crowd(generator: random.Random, size: scenes.Size) -> Scene:
-    """Make a scene with an item in most slots, items of every kind mixed; one in four is a real chart."""
+    """Make a scene with an item in most slots, items of every kind and print mixed; one in four is a real chart."""
     if generator.random() < 0.25:
-        return scenes.chart(generator, size)
+        return scenes.graded(generator, scenes.chart(generator, size))
     styles: tuple[Style, ...] = ("page", "labels", "scene")
     style = generator.choice(styles)
     parts = [
@@ -135,7 +136,7 @@ def crowd(generator: random.Random, size: scenes.Size) -> Scene:
         if generator.random() < 0.8
         for item in [_any_item(generator, row, column)]
     ]
-    return Scene(*size, style, tuple(parts), generator.randint(-8, 8))
+    return scenes.graded(generator, Scene(*size, style, tuple(parts), generator.randint(-8, 8)))
 
 
 def _any_item(generator: random.Random, row: int, column: int) -> Item:
@@ -181,7 +182,7 @@ def _places(rows: int, columns: int) -> torch.Tensor:
 def _facts(scene: Scene, cells: Literal[1, 2]) -> torch.Tensor:
     """Return [rows, columns, attributes] int64: class of each attribute in each cell.
 
-    `cells`: along a slot's side. With one cell a slot, the low-res view, fine print is no target.
+    `cells`: along a slot's side. With one cell a slot, the low-res view, print is no target where nothing shows.
     """
     rows, columns = scene.slots
     facts = torch.zeros(rows * cells, columns * cells, len(_CLASSES), dtype=torch.long)
@@ -196,6 +197,6 @@ def _facts(scene: Scene, cells: Literal[1, 2]) -> torch.Tensor:
             facts[top : top + cells, left : left + cells, index] = _CLASSES[name].index(word)
         for index, character in enumerate(item.text):
             row, column = top + item.text_cell[0] // (3 - cells), left + (item.text_cell[1] + index // 2) // (3 - cells)
-            unreadable = item.fine and cells == 1
+            unreadable = item.fine and not item.legibility and cells == 1
             facts[row, column, _FIRST + index] = _IGNORED if unreadable else _CHARACTERS.index(character)
     return facts
