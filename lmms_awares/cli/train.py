@@ -1,5 +1,8 @@
 """`awares train`."""
 
+import contextlib
+from collections.abc import Iterator
+
 import typer
 
 from lmms_awares.errors import ConfigError
@@ -12,8 +15,22 @@ _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_op
 @app.command("sft", context_settings=_PASSED_ON)
 def sft(context: typer.Context) -> None:
     """Supervised fine-tuning with a weight per turn: --config FILE, and any of its settings as an option."""
-    try:
+    with _extra():
         from lmms_awares.training.sft import main
+    main(context.args)
+
+
+@app.command("grpo", context_settings=_PASSED_ON)
+def grpo(context: typer.Context) -> None:
+    """Multi-turn GRPO with the tool: --config FILE, and any of its settings as an option."""
+    with _extra():
+        from lmms_awares.training.grpo import main
+    main(context.args)
+
+
+@contextlib.contextmanager
+def _extra() -> Iterator[None]:
+    try:
+        yield
     except ImportError as error:
         raise ConfigError(f"training needs the extra ({error}): pip install 'lmms-awares[train]'") from None
-    main(context.args)

