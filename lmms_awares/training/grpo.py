@@ -33,6 +33,7 @@ from lmms_awares.training.sft import LANGUAGE_MODEL, last_checkpoint
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # of environment_factory: TRL is pinned
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+_LOWER = "lower learning_rate, and run again: it goes on from the last checkpoint"
 _REFERENCE = "ref"  # the name that TRL gives the frozen copy of the adapter
 
 
@@ -62,7 +63,14 @@ class CropGRPOTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._passes.check(reference=self.beta != 0)
         self._passes = Passes()
-        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        try:
+            output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        except RuntimeError as error:
+            if "probability tensor" not in str(error):
+                raise
+            raise UserError(
+                f"step {self.state.global_step + 1}: the policy's probabilities are no numbers; {_LOWER}"
+            ) from None
         environments = cast(list[CropEnvironment], self.environments)
         rollouts = Rollouts(
             output["prompt_ids"],
@@ -109,10 +117,7 @@ class CropGRPOTrainer(GRPOTrainer):
         self._trained = inputs["completion_mask"] * inputs["tool_mask"]
         loss: torch.Tensor = super()._compute_loss(model, inputs)
         if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss of step {self.state.global_step + 1} is {loss.item()}; lower learning_rate, and run again: "
-                "it goes on from the last checkpoint"
-            )
+            raise UserError(f"the loss of step {self.state.global_step + 1} is {loss.item()}; {_LOWER}")
         return loss
 
     def _log_rollouts(self, environments: Sequence[CropEnvironment], turns: Sequence[int]) -> None:
@@ -140,14 +145,26 @@ def train(settings: CropGRPOConfig) -> Path:
         the folder of the adapter.
 
     Raises:
-        ConfigError: settings that cannot work, a set that does not fit the checkpoint, an adapter of another
-            architecture, or an encoder or a judge that cannot be used.
-        DataError: a set that cannot be read, or a row that cannot be trained on.
+        ConfigError, DataError: see `make_trainer`.
         LostError: something that the policy saw or said does not reach the loss.
         UserError: a loss that is no number.
 
     Example:
         train(CropGRPOConfig(output_dir="grpo", pretrained="checkpoint", adapter="sft", curated="set"))
+    """
+    trainer = make_trainer(settings)
+    trainer.train(resume_from_checkpoint=last_checkpoint(Path(settings.output_dir)))
+    trainer.save_model()
+    return Path(settings.output_dir)
+
+
+def make_trainer(settings: CropGRPOConfig) -> CropGRPOTrainer:
+    """Make the trainer of a curated set; what is wrong with settings, set or judge is found before weights load.
+
+    Raises:
+        ConfigError: settings that cannot work, a set that does not fit the checkpoint, an adapter of another
+            architecture, or an encoder or a judge that cannot be used.
+        DataError: a set that cannot be read, or a row that cannot be trained on.
     """
     settings.check()
     checkpoint.check_checkpoint(settings.pretrained, settings.adapter or None)
@@ -155,14 +172,16 @@ def train(settings: CropGRPOConfig) -> Path:
     rows = read_prompts(Path(settings.curated), "train", settings.rows_per_source)
     reward = _reward(settings)
     model, processor = _load(settings)
-    size, images = processor.image_processor.size, processor.image_processor
-    limits = ViewLimits(size["shortest_edge"], size["longest_edge"], images.patch_size * images.merge_size)
+    images = processor.image_processor
+    limits = ViewLimits(
+        images.size["shortest_edge"], images.size["longest_edge"], images.patch_size * images.merge_size
+    )
     set_format(processor)
     settings.max_completion_length = longest_rollout(rows, limits, settings.max_new_tokens)
     settings.reward_weights = [settings.answer_weight, settings.alpha_miss, settings.alpha_use, settings.area_weight]
     of_turn = {"max_tokens" if settings.use_vllm else "max_new_tokens": settings.max_new_tokens}
     settings.generation_kwargs = of_turn | cast(dict[str, Any], settings.generation_kwargs or {})
-    trainer = CropGRPOTrainer(
+    return CropGRPOTrainer(
         model=model,
         args=settings,
         reward_funcs=rollout_rewards(reward),
@@ -171,9 +190,6 @@ def train(settings: CropGRPOConfig) -> Path:
         environment_factory=partial(CropEnvironment, limits),
         turn_advantages=settings.turn_advantages,
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(Path(settings.output_dir)))
-    trainer.save_model()
-    return Path(settings.output_dir)
 
 
 def _reward(settings: CropGRPOConfig) -> AnswerReward:
