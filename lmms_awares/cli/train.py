@@ -1,7 +1,10 @@
 """`awares train`."""
 
 import contextlib
+import shlex
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -26,6 +29,33 @@ def grpo(context: typer.Context) -> None:
     with _extra():
         from lmms_awares.training.grpo import main
     main(context.args)
+
+
+@app.command("sweep")
+def sweep(
+    grid: Annotated[Path, typer.Argument(help="GRID.yaml, or the name of one that ships")],
+    jobs: Annotated[int, typer.Option(min=1, help="trainings and evaluations at a time")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the commands that are due, and do nothing")] = False,
+) -> None:
+    """Train and evaluate the rows of an ablation, and lay them out beside the published table; goes on where it ended.
+
+    The folder `output` of the grid gets table.md and the like, table.csv with a line per method, seed and benchmark,
+    and groups.csv for `awares compare --group`.
+    """
+    with _extra():
+        from lmms_awares.training.sweep import carry_out, is_finished, plan, read_grid
+        from lmms_awares.training.sweep_tables import write_tables
+    from lmms_awares.report.tables.render import terminal
+
+    read = read_grid(grid)
+    runs = plan(read)
+    if dry_run:
+        due = {step.folder: step for run in runs for step in run.steps if not is_finished(step)}
+        print("\n".join(f"awares {shlex.join(step.command)}" for step in due.values()))
+        return
+    for done in carry_out(runs, jobs=jobs):
+        print(done, flush=True)
+    print("\n\n".join(terminal(table) for table in write_tables(read, runs)))
 
 
 @contextlib.contextmanager

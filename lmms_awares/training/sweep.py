@@ -1,0 +1,252 @@
+"""An ablation: rows of trainings, each evaluated on tasks, laid out beside the published table.
+
+GRID.yaml ─► each row and seed:  SFT ─► GRPO ─► awares eval ─► results/…/runs/METHOD,seed-N
+                                 shared by rows that start alike
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lmms_awares.curation.problems import first_problem
+from lmms_awares.errors import ConfigError, UserError
+from lmms_awares.journal import digest
+
+CONFIGS = Path(__file__).parent / "configs"
+_FINISHED = ".finished.json"  # beside a step's folder, once it is done
+Values = dict[str, str | int | float | bool]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Evaluate(_Strict):
+    """How trained policies are evaluated: options of `awares eval`.
+
+    Attributes:
+        tasks: tasks or groups, with commas between.
+        model_args: of `--model awares`, beside the checkpoint.
+        batch_size, device, limit: as lmms-eval's options.
+    """
+
+    tasks: str
+    model_args: str = ""
+    batch_size: int = Field(default=1, ge=1)
+    device: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+
+
+class GridRow(_Strict):
+    """One row of the table.
+
+    Attributes:
+        method: its name.
+        block: heading that it stands under.
+        settings: cells in front of it, by column; the table's switches.
+        sft, grpo: settings that differ from the files'; null leaves the stage out.
+        seeds: a training each.
+    """
+
+    method: str
+    block: str = ""
+    settings: dict[str, str] = Field(default_factory=dict)
+    sft: Values | None = None
+    grpo: Values | None = None
+    seeds: list[int] = Field(default=[1], min_length=1)
+
+    @model_validator(mode="after")
+    def _trained(self) -> "GridRow":
+        if self.sft is None and self.grpo is None:
+            raise ValueError("needs sft or grpo; `sft: {}` takes the file's settings as they are")
+        return self
+
+
+class Grid(_Strict):
+    """An ablation.
+
+    Attributes:
+        table: the published one that it is laid out like.
+        pretrained, curated: the base, and the curated set.
+        output: folder of trainings, runs and tables.
+        sft, grpo: files of settings; those that ship by name.
+        labels: for the CDP columns, as `awares diagnose --labels`.
+    """
+
+    table: int = Field(ge=1, le=11)
+    pretrained: str
+    curated: Path
+    output: Path
+    sft: str | None = None
+    grpo: str | None = None
+    evaluate: Evaluate
+    labels: str | None = None
+    rows: list[GridRow] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _files(self) -> "Grid":
+        for stage in ("sft", "grpo"):
+            if any(vars(row)[stage] is not None for row in self.rows) and vars(self)[stage] is None:
+                raise ValueError(f"{stage}: name the file of its settings")
+        names = [row.method for row in self.rows]
+        if len(names) != len(set(names)):
+            raise ValueError("two rows have the same method")
+        return self
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command and the folder that it fills.
+
+    Attributes:
+        folder: what it fills.
+        command: arguments of `awares`.
+    """
+
+    folder: Path
+    command: tuple[str, ...]
+
+    def beside(self, suffix: str) -> Path:
+        """A file beside the folder."""
+        return self.folder.with_name(f"{self.folder.name}{suffix}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row with one seed: its trainings in order, then its evaluation."""
+
+    row: GridRow
+    seed: int
+    steps: tuple[Step, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Of the evaluation."""
+        return self.steps[-1].folder
+
+
+def read_grid(file: Path) -> Grid:
+    """Read a grid: a file, or one that ships, by name.
+
+    Raises:
+        ConfigError: no file, no YAML, or a setting that is unknown or cannot work; one line that names it.
+
+    Example:
+        grid = read_grid(Path("table4_mini"))
+    """
+    shipped = CONFIGS / f"{file}.yaml"
+    try:
+        data = yaml.safe_load((shipped if shipped.is_file() else file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}; give a YAML file") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file} is no YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Grid.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{file}: {first_problem(error, Grid)}") from None
+
+
+def plan(grid: Grid) -> list[Run]:
+    """Return the runs of a grid; trainings that start alike share their folders.
+
+    Example:
+        for run in plan(grid):
+            print(run.row.method, run.seed, [step.folder for step in run.steps])
+    """
+    return [_run(grid, row, seed) for row in grid.rows for seed in row.seeds]
+
+
+def _run(grid: Grid, row: GridRow, seed: int) -> Run:
+    steps: list[Step] = []
+    adapter: Path | None = None
+    for stage in ("sft", "grpo"):
+        changes: Values | None = vars(row)[stage]
+        if changes is None:
+            continue
+        settings = {"pretrained": grid.pretrained, "curated": str(grid.curated), **changes, "seed": seed}
+        if adapter is not None:
+            settings["adapter"] = str(adapter)
+        config = _config(vars(grid)[stage])
+        known = digest(config.read_text(encoding="utf-8"), settings, *(str(step.folder.name) for step in steps))
+        folder = grid.output / "trainings" / f"{stage}-{known[:10]}"
+        options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+        command = ("train", stage, "--config", str(config), *options, "--output_dir", str(folder))
+        steps.append(Step(folder, command))
+        adapter = folder
+    assert adapter is not None
+    folder = grid.output / "runs" / f"{row.method.replace('/', '').replace(' ', '_')},seed-{seed}"
+    return Run(row, seed, (*steps, Step(folder, tuple(_evaluation(grid, adapter, folder)))))
+
+
+def _config(name: str) -> Path:
+    shipped = CONFIGS / f"{name}.yaml"
+    file = shipped if shipped.is_file() else Path(name)
+    if not file.is_file():
+        raise ConfigError(f"{name}: no such file of settings; those that ship are {', '.join(_shipped())}")
+    return file
+
+
+def _shipped() -> list[str]:
+    return sorted(file.stem for file in CONFIGS.glob("*.yaml"))
+
+
+def _evaluation(grid: Grid, adapter: Path, folder: Path) -> Iterator[str]:
+    how = grid.evaluate
+    arguments = ",".join(filter(None, (f"pretrained={grid.pretrained}", f"adapter={adapter}", how.model_args)))
+    yield from ("eval", "--model", "awares", "--model_args", arguments, "--tasks", how.tasks)
+    yield from ("--batch_size", str(how.batch_size), "--output_path", str(folder))
+    if how.device is not None:
+        yield from ("--device", how.device)
+    if how.limit is not None:
+        yield from ("--limit", str(how.limit))
+
+
+def carry_out(runs: list[Run], *, jobs: int) -> Iterator[str]:
+    """Do every step that is not finished yet, stage by stage; yield a line for each one that was done.
+
+    Args:
+        runs: of `plan`.
+        jobs: steps at a time.
+
+    Raises:
+        UserError: a step failed; the message names its log. Others that are under way are finished first.
+    """
+    for level in range(max(len(run.steps) for run in runs)):
+        waiting: dict[Path, Step] = {}
+        for run in runs:
+            step = run.steps[min(level, len(run.steps) - 1)]
+            if level < len(run.steps) and not is_finished(step):
+                waiting[step.folder] = step
+        with ThreadPoolExecutor(jobs) as pool:
+            yield from pool.map(_done, waiting.values())
+
+
+def is_finished(step: Step) -> bool:
+    """Return whether a step was carried out with the same command."""
+    file = step.beside(_FINISHED)
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["command"] == list(step.command)
+
+
+def _done(step: Step) -> str:
+    step.folder.mkdir(parents=True, exist_ok=True)
+    log = step.beside(".log")
+    started = time.perf_counter()
+    with log.open("a", encoding="utf-8") as file:
+        code = subprocess.run(  # a process of its own: what one step leaves behind does not reach the next
+            [sys.executable, "-m", "lmms_awares", *step.command], stdout=file, stderr=subprocess.STDOUT, check=False
+        ).returncode
+    if code:
+        raise UserError(f"{step.folder.name} failed; the whole log is {log}; run again: finished steps are kept")
+    seconds = round(time.perf_counter() - started)
+    finished = {"command": list(step.command), "seconds": seconds}
+    step.beside(_FINISHED).write_text(json.dumps(finished, indent=2) + "\n", encoding="utf-8")
+    return f"{step.folder.name}  {seconds} s"

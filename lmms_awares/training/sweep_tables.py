@@ -1,0 +1,84 @@
+"""A finished ablation as tables: per benchmark, calls, diagnostics, and means over seeds; the published one behind."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from lmms_awares.report.read.lineup import Lineup, collect
+from lmms_awares.report.tables import render
+from lmms_awares.report.tables.ablation import BLOCK, RUN
+from lmms_awares.report.tables.comparison import Request, tables_of
+from lmms_awares.report.tables.main import LONG_COLUMNS, long_table
+from lmms_awares.report.tables.paper import paper_table
+from lmms_awares.report.tables.table import Table, frame_of
+from lmms_awares.training.sweep import Grid, Run
+
+GROUPS, LONG = "groups.csv", "table.csv"  # for `awares compare --group`; one line a method, seed and benchmark
+
+
+def write_tables(grid: Grid, runs: Sequence[Run]) -> list[Table]:
+    """Make the tables of finished runs and write them to the grid's folder.
+
+    Args:
+        grid: says which published table goes behind, and where labels are.
+        runs: of `lmms_awares.training.sweep.plan`, all of them finished.
+
+    Returns:
+        the tables in the order in which they are written.
+
+    Raises:
+        RunError: a run that cannot be read, or labels that do not fit.
+
+    Example:
+        print(render.markdown(write_tables(grid, plan(grid))[0]))
+    """
+    settings = _settings(runs)
+    lineup = collect(run.folder for run in runs)
+    by_folder = {str(run.folder): run for run in runs}
+    of_row = {row: by_folder[source.name] for row, source in lineup.named}
+    lineup = lineup.renamed({row: f"{run.row.method} (seed {run.seed})" for row, run in of_row.items()})
+    kinds = ["main", "calls", "format", *(["cdp"] if grid.labels else [])]
+    requests = [Request(kind, settings=settings, labels=grid.labels if kind == "cdp" else None) for kind in kinds]
+    tables = [table for request in requests for table in tables_of(lineup, request)]
+    long = _long(lineup, list(of_row.values()))
+    tables = [_means(long), *tables, paper_table(grid.table)]
+    render.write(tables, grid.output)
+    long.to_csv(grid.output / LONG, index=False)
+    settings.to_csv(grid.output / GROUPS, index=False)
+    return tables
+
+
+def _settings(runs: Sequence[Run]) -> pd.DataFrame:
+    """What `awares compare --group` takes: each run with its block and its settings."""
+    names = list(dict.fromkeys(name for run in runs for name in run.row.settings))
+    rows = [
+        {RUN: str(run.folder), BLOCK: run.row.block} | {name: run.row.settings.get(name, "") for name in names}
+        for run in runs
+    ]
+    frame = pd.DataFrame(rows)
+    return frame if frame[BLOCK].any() else frame.drop(columns=BLOCK)
+
+
+def _long(lineup: Lineup, runs: Sequence[Run]) -> pd.DataFrame:
+    """One line a method, seed and benchmark: the columns of `awares compare -o`, and `seed`."""
+    parts = []
+    for (row, source), run in zip(lineup.named, runs, strict=True):
+        table = long_table(source.summary.assign(row=row))
+        parts.append(table.assign(method=run.row.method, seed=run.seed))
+    return pd.concat(parts, ignore_index=True)[[*LONG_COLUMNS, "seed"]]
+
+
+def _means(long: pd.DataFrame) -> Table:
+    """Averages over benchmarks, by method: mean and standard deviation over seeds."""
+    measures = {"score": 2, "rtr": 3, "call_rate": 3}
+    by_seed = long.groupby(["method", "seed"], sort=False)[list(measures)].mean()
+    rows = []
+    for method in dict.fromkeys(long["method"]):
+        of_method = by_seed.loc[method]
+        row = {("", "method"): str(method), ("", "seeds"): str(len(of_method))}
+        for name, digits in measures.items():
+            spread = f" ± {of_method[name].std():.{digits}f}" if len(of_method) > 1 else ""
+            row["average", name.replace("_", " ")] = f"{of_method[name].mean():.{digits}f}{spread}"
+        rows.append(row)
+    note = "mean over benchmarks, then over seeds; ± standard deviation over seeds"
+    return Table("Averages by method", frame_of(rows), [note])
