@@ -5,7 +5,7 @@ accelerate launch -m lmms_awares.training.sft --config FILE
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,20 @@ from lmms_awares.engine import checkpoint
 from lmms_awares.engine.chat import ChatFormat
 from lmms_awares.errors import ConfigError, UserError
 from lmms_awares.models.config import CommonArgs
+from lmms_awares.training.conditions import write_conditions
+from lmms_awares.training.evaluation import validation_rows
 from lmms_awares.training.parsing import read_settings
 from lmms_awares.training.rows import check_set, examples, lay_out, lay_out_calls, read_rows
+from lmms_awares.training.settings import Best, EvaluationSettings
 from lmms_awares.training.trajectories import TOOL_WEIGHT, Collator
+from lmms_awares.training.validation import EvaluationCallback
 
 LANGUAGE_MODEL = r".*language_model.*_proj"  # what LoRA adapts: the vision tower stays as it is; the paper does not say
 
 
 @dataclass
-class WeightedSFTConfig(SFTConfig):
-    """TRL's settings, and those of AwaRes' recipe.
+class WeightedSFTConfig(EvaluationSettings, SFTConfig):
+    """TRL's settings, those of AwaRes' recipe, and those of `EvaluationSettings`.
 
     Args:
         pretrained: folder or hub id of the checkpoint to train.
@@ -74,6 +78,7 @@ class WeightedSFTConfig(SFTConfig):
                 raise ConfigError(f"{name}={set_to[name]} must be {least} or more")
         if self.weights_dtype not in ("float32", "bfloat16"):
             raise ConfigError(f"weights_dtype={self.weights_dtype} must be float32 or bfloat16")
+        self.check_evaluation()
 
 
 class WeightedSFTTrainer(SFTTrainer):
@@ -134,11 +139,14 @@ def train(settings: WeightedSFTConfig) -> Path:
     phases = [("", lay_out(rows["label"], per_message=settings.per_message, hr_repeat=settings.hr_repeat))]
     if settings.phased:
         phases.insert(0, ("calls", lay_out_calls(rows["label"])))
-    target = Path(settings.output_dir)
+    target, curated = Path(settings.output_dir), Path(settings.curated)
+    validation = validation_rows(curated, settings.eval_rows) if settings.eval_every else []
+    if settings.process_index == 0:
+        write_conditions(target, "sft", settings, pretrained=settings.pretrained, curated=curated)
     model, processor = _load(settings)
     for folder, layout in phases:
         settings.output_dir = str(target / folder)
-        _phase(settings, model, processor, examples(rows, layout))
+        _phase(settings, model, processor, examples(rows, layout), [] if folder else validation)
     return target
 
 
@@ -155,7 +163,9 @@ def _load(settings: WeightedSFTConfig) -> tuple[Any, Any]:
     return model, processor
 
 
-def _phase(settings: WeightedSFTConfig, model: Any, processor: Any, rows: Dataset) -> None:
+def _phase(
+    settings: WeightedSFTConfig, model: Any, processor: Any, rows: Dataset, validation: Sequence[Mapping[str, Any]]
+) -> None:
     trainer = WeightedSFTTrainer(
         model=model,
         args=settings,
@@ -163,6 +173,9 @@ def _phase(settings: WeightedSFTConfig, model: Any, processor: Any, rows: Datase
         train_dataset=rows,
         processing_class=processor,
     )
+    if validation:
+        best = Best.parse(settings.best) if settings.best else None
+        trainer.add_callback(EvaluationCallback(trainer, validation, every=settings.eval_every, best=best))
     trainer.train(resume_from_checkpoint=last_checkpoint(Path(settings.output_dir)))
     trainer.save_model()
 
