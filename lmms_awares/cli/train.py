@@ -1,5 +1,8 @@
 """`awares train`."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from lmms_awares.errors import ConfigError
@@ -17,3 +20,16 @@ def sft(context: typer.Context) -> None:
     except ImportError as error:
         raise ConfigError(f"training needs the extra ({error}): pip install 'lmms-awares[train]'") from None
     main(context.args)
+
+
+@app.command("export")
+def export(
+    run: Annotated[Path, typer.Argument(help="output_dir of a finished training, or its best", metavar="RUN_DIR")],
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="a new or empty folder")],
+    curated: Annotated[Path | None, typer.Option(help="the set that it was trained on, for the model card")] = None,
+) -> None:
+    """Merge a training into its base: a plain Hugging Face folder with a model card."""
+    from lmms_awares.training.export import export as write
+
+    print(write(run, output, curated))
