@@ -43,12 +43,18 @@ def command(stage, folder, output, batch, *more, processes=1):
         "gloo",
         "--per_device_train_batch_size",
     )
+    if processes > 1:
+        more = (*more, "--ddp_backend", "gloo")
     return [sys.executable, *(launcher if processes > 1 else ()), *map(str, (*module, batch, *more))]
 
 
 def run(*args, **kwargs):
     done = subprocess.run(
-        command(*args, **kwargs), capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command(*args, **kwargs),
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
 

@@ -58,6 +58,19 @@ def sweep(
     print("\n\n".join(terminal(table) for table in write_tables(read, runs)))
 
 
+@app.command("export")
+def export(
+    run: Annotated[Path, typer.Argument(help="output_dir of a finished training, or its best", metavar="RUN_DIR")],
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="a new or empty folder")],
+    curated: Annotated[Path | None, typer.Option(help="the set that it was trained on, for the model card")] = None,
+) -> None:
+    """Merge a training into its base: a plain Hugging Face folder with a model card."""
+    from lmms_awares.training.export import export as write
+
+    print(write(run, output, curated))
+
+
 @contextlib.contextmanager
 def _extra() -> Iterator[None]:
     try:

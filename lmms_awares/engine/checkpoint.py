@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # What decides answers: weights, configuration, tokenizer, template. Everything else may change freely.
-_FORMAT = ("*.json", "*.jinja", "merges.txt")
-_CONTENT = ("*.safetensors", *_FORMAT)
+FORMAT = ("*.json", "*.jinja", "merges.txt")
+_CONTENT = ("*.safetensors", *FORMAT)
 _OLD_WEIGHTS = "*.bin"
 _PARTS = {
     "tokenizer": ("tokenizer.json", "vocab.json"),
@@ -162,7 +162,7 @@ def fingerprint(pretrained: str, adapter: str | None = None) -> str:
 
 def format_fingerprint(pretrained: str) -> str:
     """Hex sha256 over the content of a checkpoint's configuration, tokenizer and template, without its weights."""
-    return hashlib.sha256(_listing(_format_folder(pretrained), _FORMAT)).hexdigest()
+    return hashlib.sha256(_listing(format_folder(pretrained), FORMAT)).hexdigest()
 
 
 def _listing(folder: Path, patterns: Sequence[str]) -> bytes:
@@ -183,8 +183,9 @@ def _folder(location: str, patterns: Sequence[str] | None = None) -> Path:
     return Path(snapshot_download(location, allow_patterns=list(patterns or _patterns(location))))
 
 
-def _format_folder(pretrained: str) -> Path:
-    return _folder(pretrained, _FORMAT)
+def format_folder(pretrained: str) -> Path:
+    """Folder with a checkpoint's configuration, tokenizer and template; its weights, too, where they are here."""
+    return _folder(pretrained, FORMAT)
 
 
 def _file_hash(file: Path) -> str:
@@ -226,7 +227,7 @@ def load_format(args: CommonArgs) -> "tuple[PretrainedConfig, Qwen2_5_VLProcesso
         ConfigError: as `load`, but for the weights.
     """
     check_checkpoint(args.pretrained, families=args.families, weights=False)
-    return _configuration(_format_folder(args.pretrained), args.pretrained), _processor(args)
+    return _configuration(format_folder(args.pretrained), args.pretrained), _processor(args)
 
 
 def _processor(args: CommonArgs) -> "Qwen2_5_VLProcessor | Qwen3VLProcessor":
@@ -285,7 +286,7 @@ def end_ids(model: "Model") -> tuple[int, ...]:
 
 def end_ids_of(pretrained: str) -> tuple[int, ...]:
     """The same of a checkpoint whose weights are not here."""
-    file = _format_folder(pretrained) / "generation_config.json"
+    file = format_folder(pretrained) / "generation_config.json"
     return _as_ids(json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")) if file.is_file() else ()
 
 

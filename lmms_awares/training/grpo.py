@@ -19,6 +19,7 @@ from lmms_awares.curation.config import Served
 from lmms_awares.engine import checkpoint
 from lmms_awares.errors import UserError
 from lmms_awares.models.config import CommonArgs
+from lmms_awares.training.conditions import write_conditions
 from lmms_awares.training.counters import Passes, Rollouts, check_gradient, check_rollouts
 from lmms_awares.training.environment import CropEnvironment, ViewLimits
 from lmms_awares.training.grpo_config import JUDGE, CropGRPOConfig
@@ -29,6 +30,7 @@ from lmms_awares.training.rollout_format import set_format
 from lmms_awares.training.rollout_rewards import AnswerReward, rollout_rewards
 from lmms_awares.training.rows import check_set, longest_rollout, read_prompts
 from lmms_awares.training.sft import LANGUAGE_MODEL, last_checkpoint
+from lmms_awares.training.validation import add_evaluation
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # of environment_factory: TRL is pinned
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -169,8 +171,11 @@ def make_trainer(settings: CropGRPOConfig) -> CropGRPOTrainer:
     settings.check()
     checkpoint.check_checkpoint(settings.pretrained, settings.adapter or None)
     check_set(Path(settings.curated), settings.pretrained)
-    rows = read_prompts(Path(settings.curated), "train", settings.rows_per_source)
+    curated = Path(settings.curated)
+    rows = read_prompts(curated, "train", settings.rows_per_source)
     reward = _reward(settings)
+    if settings.process_index == 0:
+        write_conditions(Path(settings.output_dir), "grpo", settings, pretrained=settings.pretrained, curated=curated)
     model, processor = _load(settings)
     images = processor.image_processor
     limits = ViewLimits(
@@ -181,7 +186,7 @@ def make_trainer(settings: CropGRPOConfig) -> CropGRPOTrainer:
     settings.reward_weights = [settings.answer_weight, settings.alpha_miss, settings.alpha_use, settings.area_weight]
     of_turn = {"max_tokens" if settings.use_vllm else "max_new_tokens": settings.max_new_tokens}
     settings.generation_kwargs = of_turn | cast(dict[str, Any], settings.generation_kwargs or {})
-    return CropGRPOTrainer(
+    trainer = CropGRPOTrainer(
         model=model,
         args=settings,
         reward_funcs=rollout_rewards(reward),
@@ -190,6 +195,8 @@ def make_trainer(settings: CropGRPOConfig) -> CropGRPOTrainer:
         environment_factory=partial(CropEnvironment, limits),
         turn_advantages=settings.turn_advantages,
     )
+    add_evaluation(trainer, settings, curated)
+    return trainer
 
 
 def _reward(settings: CropGRPOConfig) -> AnswerReward:

@@ -6,6 +6,7 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from lmms_awares.errors import ConfigError
 from lmms_awares.training.rewards import ANSWER_REWARDS, ANSWER_WEIGHT, ENCODER
+from lmms_awares.training.settings import EvaluationSettings
 
 JUDGE = "judge"
 _AT_LEAST = {
@@ -28,7 +29,7 @@ _FIXED = {
 
 
 @dataclass
-class CropGRPOConfig(GRPOConfig):
+class CropGRPOConfig(EvaluationSettings, GRPOConfig):
     """TRL's settings with the paper's values (Table 11), and those of AwaRes' recipe.
 
     Args:
@@ -108,6 +109,7 @@ class CropGRPOConfig(GRPOConfig):
             raise ConfigError(f"answer_reward={self.answer_reward} is none of {known}")
         if (self.answer_reward == JUDGE) != bool(self.judge_url and self.judge_model):
             raise ConfigError("answer_reward=judge goes with judge_url and judge_model; give all of them, or none")
+        self.check_evaluation()
         if self.use_vllm and self.vllm_mode != "server":
             raise ConfigError(
                 "vllm_mode=colocate is refused: TRL 1.16 hands it prompts whose image placeholders are expanded "

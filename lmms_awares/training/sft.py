@@ -20,20 +20,24 @@ from lmms_awares.engine import checkpoint
 from lmms_awares.engine.chat import ChatFormat
 from lmms_awares.errors import ConfigError, UserError
 from lmms_awares.models.config import CommonArgs
+from lmms_awares.training.conditions import write_conditions
 from lmms_awares.training.parsing import read_settings
 from lmms_awares.training.rows import check_set, examples, lay_out, lay_out_calls, read_rows
+from lmms_awares.training.settings import EvaluationSettings
 from lmms_awares.training.trajectories import TOOL_WEIGHT, Collator
+from lmms_awares.training.validation import add_evaluation
 
 LANGUAGE_MODEL = r".*language_model.*_proj"  # what LoRA adapts: the vision tower stays as it is; the paper does not say
 
 
 @dataclass
-class WeightedSFTConfig(SFTConfig):
-    """TRL's settings, and those of AwaRes' recipe.
+class WeightedSFTConfig(EvaluationSettings, SFTConfig):
+    """TRL's settings, those of AwaRes' recipe, and those of `EvaluationSettings`.
 
     Args:
         pretrained: folder or hub id of the checkpoint to train.
         curated: folder of a curated set.
+        rows_per_source: rows of each source, the first ones; 0 for all. The paper takes half of them for SFT.
         tool_weight: of a call's tokens in the loss; an answer's have weight 1.
         per_message: each assistant turn is an example of its own, as in plain SFT.
         phased: a first phase, of the same length, on the call turns alone.
@@ -45,6 +49,7 @@ class WeightedSFTConfig(SFTConfig):
 
     pretrained: str = field(default="", metadata={"help": "folder or hub id of the checkpoint to train"})
     curated: str = field(default="", metadata={"help": "folder of a curated set"})
+    rows_per_source: int = field(default=0, metadata={"help": "the first rows of each source; 0 for all"})
     tool_weight: float = field(default=TOOL_WEIGHT, metadata={"help": "weight of a call's tokens in the loss"})
     per_message: bool = field(default=False, metadata={"help": "each assistant turn is an example of its own"})
     phased: bool = field(default=False, metadata={"help": "a first phase on the call turns alone"})
@@ -69,11 +74,18 @@ class WeightedSFTConfig(SFTConfig):
         for name in ("pretrained", "curated", "output_dir"):
             if not set_to[name]:
                 raise ConfigError(f"{name} is missing; name it in the file, or as --{name}")
-        for name, least in (("tool_weight", 0), ("hr_repeat", 1), ("lora_rank", 0), ("lora_alpha", 1)):
+        for name, least in (
+            ("rows_per_source", 0),
+            ("tool_weight", 0),
+            ("hr_repeat", 1),
+            ("lora_rank", 0),
+            ("lora_alpha", 1),
+        ):
             if not set_to[name] >= least:
                 raise ConfigError(f"{name}={set_to[name]} must be {least} or more")
         if self.weights_dtype not in ("float32", "bfloat16"):
             raise ConfigError(f"weights_dtype={self.weights_dtype} must be float32 or bfloat16")
+        self.check_evaluation()
 
 
 class WeightedSFTTrainer(SFTTrainer):
@@ -130,15 +142,21 @@ def train(settings: WeightedSFTConfig) -> Path:
     settings.check()
     checkpoint.check_checkpoint(settings.pretrained)
     check_set(Path(settings.curated), settings.pretrained)
-    rows = read_rows(Path(settings.curated), "train")
+    rows = read_rows(Path(settings.curated), "train", settings.rows_per_source)
     phases = [("", lay_out(rows["label"], per_message=settings.per_message, hr_repeat=settings.hr_repeat))]
     if settings.phased:
         phases.insert(0, ("calls", lay_out_calls(rows["label"])))
-    target = Path(settings.output_dir)
+    target, curated = Path(settings.output_dir), Path(settings.curated)
+    if settings.process_index == 0:
+        write_conditions(target, "sft", settings, pretrained=settings.pretrained, curated=curated)
     model, processor = _load(settings)
     for folder, layout in phases:
         settings.output_dir = str(target / folder)
-        _phase(settings, model, processor, examples(rows, layout))
+        trainer = _trainer(settings, model, processor, examples(rows, layout))
+        if not folder:  # after call turns alone there are no answers to evaluate
+            add_evaluation(trainer, settings, curated)
+        trainer.train(resume_from_checkpoint=last_checkpoint(Path(settings.output_dir)))
+        trainer.save_model()
     return target
 
 
@@ -155,16 +173,14 @@ def _load(settings: WeightedSFTConfig) -> tuple[Any, Any]:
     return model, processor
 
 
-def _phase(settings: WeightedSFTConfig, model: Any, processor: Any, rows: Dataset) -> None:
-    trainer = WeightedSFTTrainer(
+def _trainer(settings: WeightedSFTConfig, model: Any, processor: Any, rows: Dataset) -> WeightedSFTTrainer:
+    return WeightedSFTTrainer(
         model=model,
         args=settings,
         data_collator=Collator(ChatFormat(processor), settings.tool_weight, settings.max_length),
         train_dataset=rows,
         processing_class=processor,
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(Path(settings.output_dir)))
-    trainer.save_model()
 
 
 def last_checkpoint(folder: Path) -> str | None:
