@@ -4,7 +4,7 @@
 
 The shipped checkpoint answers on both views, as in `awares curate run mini`. A label by a metric is HR where the answer
 on the full view scores at least the threshold and the other one does not. By construction it is HR where what is asked
-for is drawn so finely that halving leaves nothing of it (`lowres_suffices`).
+for is drawn so finely that halving leaves nothing of it (`lowres_suffices`); rows with faint print have no such label.
 """
 
 import argparse
@@ -32,21 +32,22 @@ JUDGES = {
 }
 
 
-def drawn(benchmark: str) -> list[str]:
-    """The label of each of a benchmark's rows by construction."""
-    suffices = pq.read_table(training_file(benchmark), columns=["lowres_suffices"]).column(0).to_pylist()
-    return ["LR" if one else "HR" for one in suffices]
+def drawn(benchmark: str, count: int) -> list[str | None]:
+    """The label of each of a benchmark's first rows by construction; None where nobody can say."""
+    suffices = pq.read_table(training_file(benchmark, count), columns=["lowres_suffices"]).column(0).to_pylist()
+    return [None if one is None else "LR" if one else "HR" for one in suffices]
 
 
-def labelled(rows: list[dict[str, Any]], config: Config, log: RequestLog) -> dict[str, list[str]]:
+def labelled(rows: list[dict[str, Any]], config: Config, log: RequestLog) -> dict[str, list[str | None]]:
     """Labels of answered rows, by judge and by construction."""
-    found = {}
+    found: dict[str, list[str | None]] = {}
     for name, judge in JUDGES.items():
         own = config.model_copy(update={"judge": judge})
         found[name] = [row["label"] for row in Judging(own, log, Meter()).process(rows) if isinstance(row, dict)]
         assert len(found[name]) == len(rows)
     places = [row["id"].removeprefix("mini_").rsplit("/", 1) for row in rows]
-    labels = {benchmark: drawn(benchmark) for benchmark in {benchmark for benchmark, _ in places}}
+    last = max(int(number) for _, number in places)
+    labels = {benchmark: drawn(benchmark, last + 1) for benchmark in {benchmark for benchmark, _ in places}}
     return found | {"as drawn": [labels[benchmark][int(number)] for benchmark, number in places]}
 
 
@@ -69,9 +70,10 @@ def main() -> None:
     pairs = [*((judge, "as drawn") for judge in JUDGES), ("anls, threshold 0.8", "exact")]
     results = []
     for a, b in pairs:
-        found = agreement(labels[a], labels[b])
-        results.append({"a": a, "b": b, "agreement": found.agreement, "kappa": found.kappa})
-        print(f"{a} against {b}: {100 * found.agreement:.1f} %, kappa {found.kappa:.3f}")
+        both = [(x, y) for x, y in zip(labels[a], labels[b], strict=True) if x is not None and y is not None]
+        found = agreement([x for x, _ in both], [y for _, y in both])
+        results.append({"a": a, "b": b, "rows": len(both), "agreement": found.agreement, "kappa": found.kappa})
+        print(f"{a} against {b}: {100 * found.agreement:.1f} %, kappa {found.kappa:.3f}, {len(both):,} rows")
     print(f"{len(rows):,} rows; the whole set took {seconds:.0f} s")
     write(arguments.output, repeats=1, machine=machine(), rows=len(rows), whole_s=seconds, pairs=results)
 

@@ -30,7 +30,7 @@ from lmms_awares.quiet import plain_off_terminal, verbosity
 from lmms_awares.stamps import unique_stamps
 from lmms_awares.tasks import benchmarks, data, values
 
-_OWN_TASKS = {*benchmarks.TASKS, *benchmarks.MINI_TASKS, *benchmarks.SUITES}
+_OWN_TASKS = {*benchmarks.OWN_TASKS, *benchmarks.SUITES}
 
 
 def preflight(plan: Plan, rest: Sequence[str]) -> None:
@@ -143,7 +143,7 @@ def _check_data(plan: Plan, *, oracle: bool) -> None:
             continue
         if oracle:
             data.require_column(files, EVIDENCE, "policy=oracle")
-        values.check_files((benchmarks.TASKS | benchmarks.MINI_TASKS)[task], files, oracle=oracle)
+        values.check_files(benchmarks.OWN_TASKS[task], files, oracle=oracle)
 
 
 def _check_offset(plan: Plan, offset: int) -> None:

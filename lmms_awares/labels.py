@@ -6,8 +6,8 @@ from pydantic import BaseModel, Field
 
 # Columns of documents that know it.
 EVIDENCE = "evidence_box"  # [left, top, right, bottom] in px; null where no region is needed
-SUFFICES = "lowres_suffices"  # bool: the low-res view is enough
-ORACLE_CROPS = "oracle_crops"  # ids of the target crops (Eq. 3); empty where the low-res view is enough
+SUFFICES = "lowres_suffices"  # bool: the low-res view is enough; null where nobody can say: no label
+ORACLE_CROPS = "oracle_crops"  # ids of the target crops (Eq. 3); empty where it is enough
 
 
 class Label(BaseModel):

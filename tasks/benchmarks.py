@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 PREFIX = "awares_"
-MINI_PREFIX = "awares_mini_"
 
 Document = dict[str, Any]
 
@@ -69,7 +68,7 @@ class Benchmark:
             see `lmms_awares.mini.smoke_data`.
         reply: makes a reply that answers such a document correctly.
         suite: belongs to `awares_suite`, the paper's six; `awares_suite.yaml` lists the same.
-        mini: the mini suite draws this benchmark too, see `lmms_awares.mini.suite`.
+        mini: the suites in `DRAWN` have this benchmark too, see `lmms_awares.mini.suite`.
     """
 
     title: str
@@ -217,10 +216,20 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
 }
 TASKS: dict[str, str] = {PREFIX + name: name for name in BENCHMARKS}  # task -> benchmark
-MINI_TASKS: dict[str, str] = {
-    MINI_PREFIX + name.removesuffix("_val"): name for name, facts in BENCHMARKS.items() if facts.mini
-}
+DRAWN: dict[str, str] = {"mini": "test", "graded": "validation"}  # suite -> the part of the drawn documents it is on
+
+
+def _drawn(suite: str) -> dict[str, str]:
+    names = (name for name, facts in BENCHMARKS.items() if facts.mini)
+    return {f"{PREFIX}{suite}_{name.removesuffix('_val')}": name for name in names}
+
+
+MINI_TASKS: dict[str, str] = _drawn("mini")
+GRADED_TASKS: dict[str, str] = _drawn("graded")
+DRAWN_SUITE: dict[str, str] = {task: suite for suite in DRAWN for task in _drawn(suite)}  # task -> key of `DRAWN`
+OWN_TASKS: dict[str, str] = TASKS | MINI_TASKS | GRADED_TASKS
 SUITES: dict[str, dict[str, str]] = {  # group -> its tasks
     "awares_suite": {task: name for task, name in TASKS.items() if BENCHMARKS[name].suite},
     "awares_mini": MINI_TASKS,
+    "awares_graded": GRADED_TASKS,
 }

@@ -1,7 +1,8 @@
 """The documents of each benchmark: where they come from, and the columns that they must have.
 
-`AWARES_DATA_ROOT=DIR` reads `DIR/<benchmark>/<split>-*.parquet` instead of the hub. The mini tasks read the mini
-suite's test set, which is drawn where it is missing. Light to import: the checks run before anything heavy loads.
+`AWARES_DATA_ROOT=DIR` reads `DIR/<benchmark>/<split>-*.parquet` instead of the hub. The mini and the graded
+tasks read parts of the mini suite, which are drawn where they are missing. Light to import: the checks run before
+anything heavy loads.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lmms_awares.errors import DataError
-from lmms_awares.tasks.benchmarks import BENCHMARKS, MINI_TASKS, PREFIX, TASKS
+from lmms_awares.tasks.benchmarks import BENCHMARKS, DRAWN, DRAWN_SUITE, OWN_TASKS, PREFIX
 
 DATA_ROOT = "AWARES_DATA_ROOT"
 
@@ -21,11 +22,11 @@ def task_files(task: str) -> list[str] | None:
     Raises:
         DataError: no file, an unreadable one, a missing column, a mini suite that cannot be drawn or written.
     """
-    if task not in MINI_TASKS:
-        return local_files(TASKS[task])
-    from lmms_awares.mini.suite import test_file
+    if task not in DRAWN_SUITE:
+        return local_files(OWN_TASKS[task])
+    from lmms_awares.mini.suite import scored_file
 
-    return [str(test_file(MINI_TASKS[task]))]
+    return [str(scored_file(OWN_TASKS[task], DRAWN[DRAWN_SUITE[task]]))]
 
 
 def local_files(benchmark: str) -> list[str] | None:

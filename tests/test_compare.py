@@ -21,7 +21,7 @@ from lmms_awares.report.read.samples import RunError
 from lmms_awares.report.read.summary import summarize
 from lmms_awares.report.tables import calls, per_benchmark, render
 from lmms_awares.report.tables.intervals import interval
-from lmms_awares.report.tables.main import main_table
+from lmms_awares.report.tables.main import long_table, main_table
 from lmms_awares.report.tables.table import Table, frame_of
 
 LONG = ["method", "nominal", "benchmark", "score", "rtr", "call_rate", "latency_s", "n"]
@@ -374,9 +374,24 @@ def test_ablation_layout(pair, tmp_path):
 
 
 def test_order_of_benchmarks():
-    tasks = ["mmmu_val", "awares_mini_pope", "awares_pope", "awares_chartqa", "awares_mini_chartqa"]
-    ordered = ["awares_chartqa", "awares_pope", "awares_mini_chartqa", "awares_mini_pope", "mmmu_val"]
-    assert in_order(tasks) == ordered
+    tasks = ["mmmu_val", "awares_graded_chartqa", "awares_mini_pope", "awares_pope", "awares_chartqa"]
+    tasks.append("awares_mini_chartqa")
+    ordered = ["awares_chartqa", "awares_pope", "awares_mini_chartqa", "awares_mini_pope", "awares_graded_chartqa"]
+    assert in_order(tasks) == [*ordered, "mmmu_val"]
+
+
+def test_graded_tasks_stand_beside_the_mini_ones(tmp_path):
+    tasks = ["awares_graded_pope", "awares_mini_pope"]
+    run = write(tmp_path / "run", {task: [sample()] for task in tasks})
+    shown = awares("compare", run, "--paper").stdout
+    assert shown.index("POPE (mini)") < shown.index("POPE (graded)")
+    assert "(mini): synthetic" in shown and "(graded): synthetic suite with faint print" in shown
+    assert "[paper]" not in shown
+    alone = awares("compare", write(tmp_path / "one", {tasks[0]: [sample()]})).stdout
+    assert "(graded): " in alone and "(mini): " not in alone
+    summary = collect([run]).summary
+    assert set(long_table(summary)["benchmark"]) == {"mini_pope", "graded_pope"}
+    assert set(long_table(summary[summary["task"] == tasks[0]])["benchmark"]) == {"pope"}
 
 
 def test_a_results_file_is_a_run_too(pair):

@@ -99,6 +99,20 @@ def test_the_sample_is_the_lowest_ranks_whatever_order_they_are_read_in(tmp_path
     assert set(ids(tmp_path / "z", "train")) != set(ids(tmp_path / "x", "train"))
 
 
+def test_the_mini_suite_draws_about_as_many_rows_as_are_wanted(tmp_path, monkeypatch):
+    """Rows for training and the source's share of validation; the first source's data end the test."""
+    wanted = []
+
+    def training_file(benchmark, count):
+        wanted.append((benchmark, count))
+        raise DataError("drawn")
+
+    monkeypatch.setattr("lmms_awares.curation.records.training_file", training_file)
+    with pytest.raises(DataError, match="drawn"):
+        collect(config("mini_pope", "mini_chartqa", "mini_ocrbench"), tmp_path)
+    assert wanted == [("pope", 20 + 4)]
+
+
 def test_rows_are_what_the_contract_says(tmp_path):
     yaml = source(tmp_path, "one", [{"image": encoded(colour(n)), "box": [1, 2, 3, 4]} for n in range(40)])
     found = collect(config(yaml, shard_rows=8), tmp_path / "set")

@@ -12,6 +12,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from lmms_awares.crops import region_iou
 from lmms_awares.report.read.lineup import read_source
 from lmms_awares.report.read.resolution_labels import labelled, mini_labels, read_labels
+from lmms_awares.report.read.samples import RunError
 from lmms_awares.report.tables.cdp import crop_shares, diagnose, overlap
 
 POPE = "awares_pope"
@@ -177,7 +178,7 @@ def mini_documents(folder, benchmark="pope", count=11, question="question {}?"):
     return folder
 
 
-@pytest.mark.parametrize("task", ["awares_pope", "awares_mini_pope"])
+@pytest.mark.parametrize("task", ["awares_pope", "awares_mini_pope", "awares_graded_pope"])
 def test_mini_labels(task, tmp_path):
     """From the files that the run names, and from a folder given instead; both equal the labels file's."""
     rows = [sample(ids=None if ids is None else ids.split(",")) for ids, _, _ in WORKED]
@@ -195,6 +196,24 @@ def test_mini_labels(task, tmp_path):
     joined = labelled(source, mini_labels(source))
     assert diagnose(joined) == diagnose(frame(WORKED))
     assert len(joined) == 10  # the failed sample is in no share
+
+
+def test_documents_of_which_nobody_can_say_have_no_label(tmp_path):
+    """Two of the ten lose their label: they are in no share, and the others' shares are those without them."""
+    file = mini_documents(tmp_path / "pope") / "test-00000-of-00001.parquet"
+    documents = pd.read_parquet(file)
+    documents["lowres_suffices"] = documents["lowres_suffices"].astype(object)
+    documents.loc[[5, 6], "lowres_suffices"] = None
+    documents.to_parquet(file)
+    rows = [sample(ids=None if ids is None else ids.split(",")) for ids, _, _ in WORKED]
+    source = read_source(write(tmp_path / "run", {"awares_graded_pope": rows}))
+    joined = labelled(source, mini_labels(source, tmp_path))
+    assert len(joined) == 8
+    assert diagnose(joined) == diagnose(frame([*WORKED[:5], *WORKED[7:]]))
+    documents["lowres_suffices"] = None
+    documents.to_parquet(file)
+    with pytest.raises(RunError, match="no sample of .* has a label"):
+        labelled(source, mini_labels(source, tmp_path))
 
 
 def test_mini_labels_of_other_documents_are_refused(tmp_path, monkeypatch, capsys):

@@ -16,24 +16,27 @@ from lmms_awares.mini.architecture import new_model
 from lmms_awares.mini.drawing import COLOURS, Item, Scene, draw
 from lmms_awares.mini.questions import BENCHMARKS
 from lmms_awares.mini.random_checkpoint import byte_tokenizer, save
+from lmms_awares.mini.suite import GRADED
 from lmms_awares.mini.tokenizer import make_tokenizer
+from lmms_awares.mini.training import dialogues
 from lmms_awares.mini.training.batches import collate, loss, tokenize
 from lmms_awares.mini.training.dialogues import (
     DEFAULT_PROMPT,
     MAKERS,
     Asker,
-    crops,
     opening,
+    second_look,
+    second_whole,
     user_text,
-    whole,
 )
 from lmms_awares.mini.training.features import encode, patchify
 from lmms_awares.mini.training.language import Scenes, Stage
-from lmms_awares.mini.training.recipe import Recipe, corpus, train
+from lmms_awares.mini.training.recipe import RECIPE, Recipe, corpus, train
 from lmms_awares.mini.training.tower import _CHARACTERS, _FIRST, _IGNORED, _facts, train_tower
 from lmms_awares.models.resolution import FullResolution
 from lmms_awares.protocol import parse_reply
-from lmms_awares.tasks.benchmarks import MINI_TASKS
+from lmms_awares.protocol.get_crops import TOOL_NAME
+from lmms_awares.tasks.benchmarks import DRAWN, DRAWN_SUITE, MINI_TASKS, OWN_TASKS
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +111,7 @@ def test_training_sees_what_evaluation_sees(kind, tokenizer, tmp_path):
 
 def test_padding_changes_nothing(tokenizer):
     model = new_model(tokenizer, 1).eval()
-    rows = [tokenize(tokenizer, some_dialogue(kind)) for kind in ("decisions", "crops", "full_view")]
+    rows = [tokenize(tokenizer, some_dialogue(kind)) for kind in ("places", "second_look", "full_view")]
     with torch.no_grad():
         together, _ = loss(model, collate(tokenizer, rows), tower=False)
         alone = [loss(model, collate(tokenizer, [row]), tower=False)[0] for row in rows]
@@ -119,7 +122,7 @@ def test_padding_changes_nothing(tokenizer):
 
 def test_kept_visual_tokens_change_nothing(tokenizer):
     model = new_model(tokenizer, 1).eval()
-    batch = collate(tokenizer, [tokenize(tokenizer, some_dialogue("crops"))])
+    batch = collate(tokenizer, [tokenize(tokenizer, some_dialogue("second_look"))])
     with torch.no_grad():
         fresh, _ = loss(model, batch, tower=True)
         assert all(view.tokens is None for view in batch.views)
@@ -140,25 +143,72 @@ def test_each_scene_of_the_stock_serves_the_same_number_of_dialogues():
     assert len({fresh.take("pope", (224, 224)) for _ in range(40)}) == 40
 
 
-def test_a_crop_turn_shows_what_the_question_before_it_needs():
-    """Every call is the oracle's, and its crop comes with the turn after it."""
+class Heard(Asker):
+    """An asker that keeps what it was last asked for."""
+
+    def ask(self, *given):
+        self.asked = super().ask(*given)
+        return self.asked
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_a_second_look_shows_what_the_question_before_it_needs(benchmark, monkeypatch):
+    """The smallest crop that shows it, alone; the guess before it is not learnt, and answers no question from there on.
+
+    Replies name their questions here, as answers of different questions may be equal.
+    """
+    monkeypatch.setattr(dialogues, "answer", lambda question: question.text)
     generator = random.Random(2)
+    lengths = Counter()
     for _ in range(20):
-        asker = Asker(generator, "docvqa_val", (448, 224))
-        dialogue = crops(asker, 3)
-        assert len(dialogue) % 2 == 0
-        for call, reply in zip(dialogue[::2], dialogue[1::2], strict=True):
-            (id,) = parse_reply(call.reply).ids
-            assert reply.views == (asker.crop(id),)
-            assert call.learn and reply.learn
-    _, reply = whole(Asker(generator, "docvqa_val", (448, 224)), 3)
-    assert reply.views[0].image.size == (448, 224)
+        asker = Heard(generator, benchmark, (448, 224))
+        dialogue = second_look(asker, 3)
+        questions = {question.text: question for question in asker.asked}
+        guesses, looks = dialogue[::2], dialogue[1::2]
+        assert len(looks) == max(len(questions) - 1, 0)
+        for number, (guess, look) in enumerate(zip(guesses, looks, strict=True)):
+            question = questions[look.reply]
+            assert question.text in guess.text and question.text not in look.text
+            assert guess.views == (() if number else (asker.low,))
+            assert look.views == (asker.crop(asker.target(question)),)
+            assert look.learn and not guess.learn
+            assert guess.reply in questions
+            assert guess.reply not in [later.reply for later in looks[number:]]
+        lengths[len(looks)] += 1
+    assert max(lengths) == 3
 
 
-@pytest.mark.parametrize(("fine", "low"), [(True, _IGNORED), (False, _CHARACTERS.index("K"))])
-def test_the_tower_is_asked_for_characters_where_they_can_be_read(fine, low):
-    items = (Item(1, 2, "circle", "red", "K7", fine=fine, symbol_cell=(1, 1), text_cell=(0, 1)),)
-    scene = Scene(224, 224, "scene", items)
+def test_a_second_look_may_show_the_whole_picture():
+    asker = Asker(random.Random(2), "docvqa_val", (448, 224))
+    guess, look = second_whole(asker, 3)
+    assert (guess.views, look.views) == ((asker.low,), (asker.full,))
+    assert look.views[0].image.size == (448, 224)
+    assert look.learn and not guess.learn
+
+
+def test_the_base_is_never_taught_to_call():
+    """AwaRes' call is learnt by the training that any checkpoint gets, not by the tiny base."""
+    generator = random.Random(3)
+    stages = [*RECIPE.stages.values(), RECIPE.adapter]
+    replies = [
+        turn.reply
+        for kind in sorted({kind for stage in stages for kind in stage.mix})
+        for benchmark in BENCHMARKS
+        for _ in range(5)
+        for turn in MAKERS[kind](Asker(generator, benchmark, (448, 224)), 3)
+    ]
+    assert len(replies) > 300
+    assert not [reply for reply in replies if TOOL_NAME in reply or parse_reply(reply) is not None]
+
+
+@pytest.mark.parametrize(
+    ("fine", "legibility", "low"),
+    [(True, 0.0, _IGNORED), (True, 0.9, _CHARACTERS.index("K")), (False, 0.0, _CHARACTERS.index("K"))],
+)
+def test_the_tower_is_asked_for_characters_where_they_can_be_read(fine, legibility, low):
+    """Faint print too: how surely the tower reads it there is what it learns."""
+    item = Item(1, 2, "circle", "red", "K7", fine=fine, symbol_cell=(1, 1), text_cell=(0, 1), legibility=legibility)
+    scene = Scene(224, 224, "scene", (item,))
     full = torch.zeros(8, 8, dtype=torch.long)
     full[2, 5] = _CHARACTERS.index("K")
     assert torch.equal(_facts(scene, 2)[..., _FIRST], full)
@@ -179,15 +229,16 @@ def overhearing(model, monkeypatch):
     return heard
 
 
-@pytest.mark.parametrize("task", MINI_TASKS)
+@pytest.mark.parametrize("task", [*MINI_TASKS, "awares_graded_docvqa"])
 def test_prompts_are_the_tasks_own(task, small_checkpoint, tmp_path, monkeypatch):
     model = FullResolution(pretrained=str(small_checkpoint), device="cpu", batch_size=3)
     heard = overhearing(model, monkeypatch)
     run_tasks(model, [task], tmp_path, limit=3, gen_kwargs="max_new_tokens=1")
-    benchmark = MINI_TASKS[task]
+    benchmark, part = OWN_TASKS[task], DRAWN[DRAWN_SUITE[task]]
     expected = []
     for index in range(3):
-        _, question = BENCHMARKS[benchmark].sample(random.Random(f"test/{benchmark}/{index}"))
+        generator = random.Random(f"{part}/{benchmark}/{index}")
+        _, question = BENCHMARKS[benchmark].sample(generator, graded=part in GRADED)
         content = [{"type": "image"}, {"type": "text", "text": user_text(benchmark, question)}]
         expected.append(opening(DEFAULT_PROMPT, content))
     assert sorted(heard) == sorted(expected)

@@ -17,7 +17,7 @@ from lmms_awares.mini import smoke_data
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.resolution import FullResolution, Qwen3FullResolution
 from lmms_awares.plugin import tasks_dir
-from lmms_awares.tasks.benchmarks import BENCHMARKS, MINI_TASKS, SUITES, TASKS
+from lmms_awares.tasks.benchmarks import BENCHMARKS, OWN_TASKS, SUITES
 from lmms_awares.tasks.data import DATA_ROOT, content_hash
 from lmms_awares.tokens import grid_size
 from lmms_awares.trace import Trace, parse_trace, seal
@@ -315,10 +315,10 @@ def test_a_group_holds_the_tasks_of_its_records(suite):
     assert len(listed) == 6
 
 
-@pytest.mark.parametrize("task", [*TASKS, *MINI_TASKS])
+@pytest.mark.parametrize("task", OWN_TASKS)
 def test_every_task_has_its_file(task):
     text = (Path(tasks_dir()) / f"{task}.yaml").read_text()
-    assert f"task: {task}\n" in text and f"benchmark: {(TASKS | MINI_TASKS)[task]}\n" in text
+    assert f"task: {task}\n" in text and f"benchmark: {OWN_TASKS[task]}\n" in text
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

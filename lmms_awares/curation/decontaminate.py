@@ -30,7 +30,7 @@ from lmms_awares.curation.records import Records, open_files, open_hub
 from lmms_awares.curation.rows import Rejected, stamp_of, write_rows
 from lmms_awares.errors import ConfigError, DataError
 from lmms_awares.journal import digest
-from lmms_awares.tasks.benchmarks import BENCHMARKS, MINI_TASKS, SUITES, TASKS
+from lmms_awares.tasks.benchmarks import BENCHMARKS, OWN_TASKS, SUITES, TASKS
 from lmms_awares.tasks.data import base_yaml_path, task_files
 
 BITS, CONTRAST = 24, 0.2  # that a copy may differ by
@@ -146,11 +146,10 @@ def write_hashes(file: Path, tasks: str) -> dict[str, int]:
 
 
 def _resolved(tasks: str) -> list[str]:
-    known = TASKS | MINI_TASKS
     names = [own for name in tasks.split(",") for own in SUITES.get(name.strip(), [name.strip()])]
     for name in names:
-        if name not in known:
-            raise ConfigError(f"unknown task {name}; there are: {', '.join([*known, *SUITES])}")
+        if name not in OWN_TASKS:
+            raise ConfigError(f"unknown task {name}; there are: {', '.join([*OWN_TASKS, *SUITES])}")
     return list(dict.fromkeys(names))
 
 
@@ -158,7 +157,7 @@ def _documents(task: str) -> Records:
     files = task_files(task)
     if files is not None:
         first = Path(files[0])
-        split = BENCHMARKS[(TASKS | MINI_TASKS)[task]].split
+        split = BENCHMARKS[OWN_TASKS[task]].split
         return open_files(first.parent, f"{split}-*.parquet")
     from lmms_eval.utils import load_yaml_config
 

@@ -69,11 +69,12 @@ class Data(BaseModel):
             raise ValueError("name one of hub, files and mini")
         return self
 
-    def open(self, root: Path) -> "Records":
+    def open(self, root: Path, wanted: int = 1) -> "Records":
         """Open the rows.
 
         Args:
             root: where relative paths start.
+            wanted: rows that are to be chosen; of the mini suite not many more are drawn.
 
         Raises:
             DataError: no data, or some that cannot be read.
@@ -81,7 +82,7 @@ class Data(BaseModel):
         if self.hub is not None:
             return open_hub(self.hub, self.config, self.split, self.revision)
         if self.mini is not None:
-            drawn = training_file(self.mini)
+            drawn = training_file(self.mini, wanted)
             return open_files(drawn.parent, drawn.name)
         assert self.files is not None
         return open_files(root, self.files)

@@ -117,7 +117,7 @@ def collect(config: Config, folder: Path, progress: Progress | None = None) -> S
     Example:
         sampled = collect(read_config(Path("curation.yaml")), Path("set"))
     """
-    opened = [open_source(name, config.data_root) for name in config.sources]
+    opened = _open(config)
     for name, times in Counter(one.name for one in opened).items():
         if times > 1:
             raise ConfigError(f"sources: {name} is named twice; rows could not be told apart, rename one YAML file")
@@ -155,10 +155,15 @@ def require_sampled(config: Config, folder: Path) -> Sampled:
     done, mend = read_sampled(folder), "run `awares curate answer` first, or `awares curate run` for all"
     if done is None:
         raise ConfigError(f"{folder} has no sample of its sources yet; {mend}")
-    opened = [open_source(name, config.data_root) for name in config.sources]
+    opened = _open(config)
     if done.stamp != _stamp(config, opened, _benchmarks(config, folder)) or not _whole(folder, done):
         raise ConfigError(f"{folder / 'sources'} was made of other sources or settings; {mend}")
     return done
+
+
+def _open(config: Config) -> list[OpenSource]:
+    wanted = config.rows + math.ceil(config.validation / len(config.sources))
+    return [open_source(name, config.data_root, wanted) for name in config.sources]
 
 
 def _benchmarks(config: Config, folder: Path) -> Benchmarks | None:

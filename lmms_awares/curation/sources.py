@@ -172,11 +172,12 @@ def shipped_sources() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def open_source(name: str, data_root: Path | None = None) -> OpenSource:
+def open_source(name: str, data_root: Path | None = None, wanted: int = 1) -> OpenSource:
     """Open a source's data and check that its columns are there.
 
     Args:
         data_root: where the files of sources that ship are.
+        wanted: rows that are to be chosen; of the mini suite not many more are drawn.
 
     Raises:
         ConfigError: see `read_source`; a source that ships needs `data_root`.
@@ -186,7 +187,7 @@ def open_source(name: str, data_root: Path | None = None) -> OpenSource:
     root = folder or data_root
     if root is None and (source.data.files or source.data.images):
         raise ConfigError(f"source {name} reads local files: say in the configuration where, as data_root")
-    records = source.data.open(root or Path())
+    records = source.data.open(root or Path(), wanted)
     images = root / source.data.images if root is not None and source.data.images else None
     _check_columns(name, source.columns, records)
     return OpenSource(stem, source, records, images)

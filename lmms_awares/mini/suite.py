@@ -1,16 +1,19 @@
 """The mini suite as parquet files: six benchmarks in the formats of the real ones, drawn from a seed.
 
-The tasks `awares_mini_*` run on its test set, which is drawn into the user's cache when it is first needed and must
-have the content that `TEST_HASHES` states. `awares mini build DIR` writes the parts train, validation and test as
-`DIR/<part>/<benchmark>/<split>-*.parquet`. Every document has three columns more than the real data:
-`evidence_box` and `lowres_suffices`, by construction, and `oracle_crops` (Eq. 3). The suite is a demonstration.
+The tasks `awares_mini_*` run on its part test, `awares_graded_*` on its part validation; both are drawn into the user's
+cache when they are first needed and must have the content that `HASHES` states. `awares mini build DIR` writes the
+parts as `DIR/<part>/<benchmark>/<split>-*.parquet`. In train and validation print is graded: the low-res view shows
+more or less of some of it. Every document has three columns more than the real data: `evidence_box` and
+`lowres_suffices`, by construction, and `oracle_crops` (Eq. 3). `lowres_suffices` is null where the low-res view shows
+all that must be read, some of it faintly: whether that is enough depends on the reader. The suite is a demonstration.
 """
 
 import hashlib
 import json
+import math
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +38,19 @@ TEST_HASHES = {  # of `digest`
     "realworldqa": "e68d67eed8de3acc33e1d7d561836253936e2dfa249a3d1d305445adbdab4fbb",
     "vstar_bench": "0c5c2d27e808c6e9b8418f24c90fbcc4cbfec9eed602bc3d1eb2b349f9bf549d",
 }
-TRAINING = 400  # documents of a benchmark that data curation draws from
-PARTS = {"train": 256, "validation": 64, "test": 64}  # documents per benchmark
+VALIDATION_HASHES = {
+    "chartqa": "4d48a675f1139c6113971b9551732235f29514f3042f2c6c6118849196ae395b",
+    "docvqa_val": "c98c981a9976140a5a1d5645328e53eae3e62e385dd84cfe9c6aaaeb27cd63b7",
+    "ocrbench": "eddac431c098568af7baeb5d46d20a70a1ca55cbc5ee277e5bd0a130457849c8",
+    "pope": "3a91a0a552ef8afa9362c68aa0075fdae72e8efb6ead10cd376f852bc9c8e6ac",
+    "realworldqa": "ac649f555e662c9b2ab365ffb749ae71a76a55d34cda2b8db0b1bcc3ee7c68f1",
+    "vstar_bench": "8520b3e70f6aa39c3b7b0b261dfb51da06ab2a9f5411f87ddad7c0830586a1cd",
+}
+HASHES = {"test": TEST_HASHES, "validation": VALIDATION_HASHES}  # of the parts that tasks score
+TRAINING = 2400  # documents of a benchmark that data curation can draw from
+PARTS = {"train": 256, "validation": 128, "test": 64}  # documents per benchmark
+GRADED = ("train", "validation")  # parts with faint print
+_STEP = 400  # documents that data curation draws at a time
 
 
 def _chartqa(question: Question, index: int) -> Document:
@@ -81,14 +95,15 @@ COLUMNS: dict[str, Callable[[Question, int], Document]] = {
 
 def document(benchmark: str, part: str, index: int) -> Document:
     """Draw document `index` of one part of a mini benchmark: the real columns, the image, and the three labels."""
-    scene, question = BENCHMARKS[benchmark].sample(random.Random(f"{part}/{benchmark}/{index}"))
+    generator = random.Random(f"{part}/{benchmark}/{index}")
+    scene, question = BENCHMARKS[benchmark].sample(generator, graded=part in GRADED)
     box = question.evidence
     crops = target_crops(box, (scene.width, scene.height))[0] if box else ()
     return {
         "image": draw(scene),
         **COLUMNS[benchmark](question, index),
         EVIDENCE: box,
-        SUFFICES: question.suffices,
+        SUFFICES: None if question.uncertain else question.suffices,
         ORACLE_CROPS: list(crops),
     }
 
@@ -129,15 +144,24 @@ def build(root: Path, parts: dict[str, int] | None = None) -> list[Path]:
 
 
 def test_file(benchmark: str) -> Path:
-    """Return the parquet file of a mini benchmark's test set in the user's cache; draw it where it is missing.
+    """Return `scored_file` of a mini benchmark's part test."""
+    return scored_file(benchmark, "test")
+
+
+def scored_file(benchmark: str, part: str) -> Path:
+    """Return the parquet file of a part that tasks score, in the user's cache; draw it where it is missing.
+
+    Args:
+        benchmark: key of `COLUMNS`.
+        part: key of `HASHES`.
 
     Raises:
         DataError: a folder that cannot be written; pictures that do not come out as they should.
     """
-    expected = TEST_HASHES[benchmark]
+    expected = HASHES[part][benchmark]
     file = _file(cache_home() / "mini" / expected[:12], benchmark)
     if not file.is_file():
-        rows = documents(benchmark, "test", PARTS["test"])
+        rows = documents(benchmark, part, PARTS[part])
         if digest(rows) != expected:
             raise DataError(
                 f"the mini suite's {benchmark} comes out differently with Pillow {pillow_version}, so its scores would "
@@ -147,21 +171,26 @@ def test_file(benchmark: str) -> Path:
     return file
 
 
-def training_file(benchmark: str) -> Path:
-    """Return a parquet file of `TRAINING` documents of a mini benchmark's train part; draw it where it is missing.
+def training_file(benchmark: str, wanted: int = 1) -> Path:
+    """Return a parquet file of a mini benchmark's train part; draw it where it is missing.
 
     Its first documents are those of `build`. It is drawn anew where Pillow or the drawing code is another one.
+
+    Args:
+        benchmark: key of `COLUMNS`.
+        wanted: documents that are to be chosen. The file has at least as many, in steps of 400, and at most `TRAINING`.
 
     Raises:
         DataError: no such benchmark; a folder that cannot be written.
     """
     if benchmark not in COLUMNS:
         raise DataError(f"the mini suite has no benchmark {benchmark}; it has {', '.join(COLUMNS)}")
+    count = min(TRAINING, math.ceil(wanted / _STEP) * _STEP)
     sources = sorted(Path(__file__).parent.glob("*.py"))
-    drawn_by = digest_of(pillow_version, TRAINING, *(source.read_bytes() for source in sources))
+    drawn_by = digest_of(pillow_version, count, *(source.read_bytes() for source in sources))
     file = _file(cache_home() / "mini" / f"train-{drawn_by[:12]}", benchmark)
     if not file.is_file():
-        _write(documents(benchmark, "train", TRAINING), file)
+        _write((document(benchmark, "train", index) for index in range(count)), file)
     return file
 
 
@@ -169,11 +198,17 @@ def _file(folder: Path, benchmark: str) -> Path:
     return folder / benchmark / f"{FORMATS[benchmark].split}-00000-of-00001.parquet"
 
 
-def _write(rows: list[Document], file: Path) -> Path:
-    """Write documents to a file as a whole or not at all, as another process may be writing the same file."""
+def _write(rows: Iterable[Document], file: Path) -> Path:
+    """Write documents to a file as a whole or not at all, as another process may be writing the same file.
+
+    Memory holds their images encoded.
+    """
     import datasets
 
-    data = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())
+    images = datasets.Image()
+    encoded = [row | {"image": images.encode_example(row["image"])} for row in rows]
+    data = datasets.Dataset.from_list(encoded).cast_column("image", images)
+    data = data.cast_column(SUFFICES, datasets.Value("bool"))  # also where all of them are null
     data = data.cast_column(EVIDENCE, datasets.List(datasets.Value("int64")))
     data = data.cast_column(ORACLE_CROPS, datasets.List(datasets.Value("string")))
     unfinished = file.with_name(f"{file.name}.{os.getpid()}")

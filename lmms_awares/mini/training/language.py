@@ -1,4 +1,4 @@
-"""Training of the language model, stage by stage: lookup, answers and calls.
+"""Training of the language model, stage by stage: lookup, reading, and the chat format.
 
 A scene serves a few dialogues, so that drawing and the vision tower cost little, and then gives way to a fresh one.
 With only a few hundred cached scenes the lookup is not learnt.

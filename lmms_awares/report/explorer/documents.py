@@ -13,7 +13,7 @@ from lmms_awares.crops import Box, target_crops
 from lmms_awares.errors import DataError
 from lmms_awares.labels import EVIDENCE, ORACLE_CROPS, SUFFICES
 from lmms_awares.report.read.content import Content, question_column, target_column, target_text
-from lmms_awares.tasks.benchmarks import MINI_TASKS, TASKS
+from lmms_awares.tasks.benchmarks import OWN_TASKS
 from lmms_awares.tasks.data import task_files
 from lmms_awares.tasks.values import image_file
 
@@ -128,7 +128,7 @@ def _files(config: dict[str, Any]) -> list[str] | None:
     missing = [file for file in files if not Path(file).is_file()]
     if not missing:
         return files
-    found = task_files(config["task"]) if config["task"] in TASKS | MINI_TASKS else None
+    found = task_files(config["task"]) if config["task"] in OWN_TASKS else None
     if found is None:
         raise DataError(
             f"{missing[0]}, which the run read, is not here; set AWARES_DATA_ROOT to the folder of the data"

@@ -76,6 +76,8 @@ def label_rows(file: Path, columns: list[str] | None = None) -> list[Any]:
 def mini_labels(source: Source, data_root: Path | None = None) -> pd.DataFrame:
     """Read the mini suite's labels, which hold by construction, from the documents that a run was scored on.
 
+    Documents of which nobody can say by construction whether the low-res view suffices have no label.
+
     Args:
         source: a run of the mini suite, or of the usual tasks on its files.
         data_root: folder with `<benchmark>/*.parquet`; default: the files that the run's results name.
@@ -109,9 +111,10 @@ def _labels_of(source: Source, task: str, data_root: Path | None) -> pd.DataFram
         reason = str(error).splitlines()[0]
         raise RunError(f"{files[0]} carries no labels ({reason}); is it the mini suite's?") from None
     _check_documents(source, task, _contents(task, target, documents, files), files[0].parent)
-    hr = documents[EVIDENCE].notna() & ~documents[SUFFICES].astype(bool)
-    targets = documents[ORACLE_CROPS].map(lambda ids: "" if ids is None else ",".join(ids)).where(hr, "")
-    return pd.DataFrame({"task": task, "doc_id": range(len(documents)), "hr": hr, "targets": targets})
+    known = documents[documents[SUFFICES].notna()]
+    hr = known[EVIDENCE].notna() & ~known[SUFFICES].astype(bool)
+    targets = known[ORACLE_CROPS].map(lambda ids: "" if ids is None else ",".join(ids)).where(hr, "")
+    return pd.DataFrame({"task": task, "doc_id": known.index, "hr": hr, "targets": targets})
 
 
 def _contents(task: str, target: str | None, documents: pd.DataFrame, files: list[Path]) -> list[Content]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lmms_awares.report.read.benchmarks import in_order, is_mini, title_of
+from lmms_awares.report.read.benchmarks import in_order, suite_of, title_of
 from lmms_awares.report.read.content import changed, listed, same_documents
 from lmms_awares.report.read.lineup import Lineup, Source
 from lmms_awares.report.read.results import Run
@@ -14,6 +14,10 @@ from lmms_awares.report.read.samples import CONDITIONS
 from lmms_awares.report.tables.remarks import remarks
 
 _ARGUMENTS = "arguments"
+_DRAWN = {
+    "mini": "synthetic suite and tiny checkpoint, a demonstration, not a result",
+    "graded": "synthetic suite with faint print and tiny checkpoint, a demonstration, not a result",
+}
 # Differ between methods on purpose: warned of within one method.
 _BY_METHOD = ("revision", "family", "prompt", _ARGUMENTS)
 _SERVERS = ("base_url", "concurrency")  # arguments of a run that a server answers
@@ -147,8 +151,8 @@ def footer(lineup: Lineup) -> list[str]:
     lines += _documents(lineup)
     for row, source in lineup.named:
         lines += [f"{line} ({row})" for line in remarks(source.summary)]
-    if any(map(is_mini, lineup.tasks)):
-        lines.insert(0, "(mini): synthetic suite and tiny checkpoint, a demonstration, not a result")
+    drawn = {suite for suite in map(suite_of, lineup.tasks) if suite}
+    lines = [f"({suite}): {remark}" for suite, remark in _DRAWN.items() if suite in drawn] + lines
     return [f"same in all rows: {', '.join(shared)}", *lines] if shared else lines
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from lmms_awares.report.read.benchmarks import benchmark_of, is_mini, title_of
+from lmms_awares.report.read.benchmarks import benchmark_of, suite_of, title_of
 from lmms_awares.report.read.lineup import Lineup
 from lmms_awares.report.tables.conditions import marked, mixtures
 from lmms_awares.report.tables.intervals import RESAMPLES, Values, interval
@@ -21,8 +21,8 @@ def long_table(summary: pd.DataFrame) -> pd.DataFrame:
         `score` 0..100, `rtr` measured, `nominal` the fixed budget where the method has one, `latency_s` the mean per
         sample in seconds, `n` the samples behind the means (failed ones left out).
     """
-    both = summary["task"].map(is_mini).nunique() > 1
-    prefix = summary["task"].map(lambda task: "mini_" if both and is_mini(task) else "")
+    several = summary["task"].map(suite_of).nunique() > 1
+    prefix = summary["task"].map(lambda task: f"{suite_of(task)}_" if several and suite_of(task) else "")
     table = summary.assign(
         method=summary["row"],
         nominal=pd.to_numeric(summary["nominal"]),
