@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from lmms_awares.curation.rows import Rejected
 from lmms_awares.errors import DataError
-from lmms_awares.mini.suite import training_file
+from lmms_awares.mini.suite import scored_file, training_file
 
 Record = dict[str, Any]
 _BATCH = 16  # rows of a parquet file at a time
@@ -49,7 +49,8 @@ class Data(BaseModel):
         hub: OWNER/NAME of a dataset, with `config`, `split` and `revision`.
         files: glob of parquet, JSON lines or CSV files; relative to the YAML file, in a source that ships to the
             configuration's `data_root`.
-        mini: benchmark of the mini suite, whose training documents are drawn into the user's cache.
+        mini: benchmark of the mini suite, whose documents are drawn into the user's cache: those for training, or with
+            `split: validation` those of the tasks `awares_graded_*`.
         images: folder where the paths of images start, relative as `files`; default: that of their file.
     """
 
@@ -67,6 +68,8 @@ class Data(BaseModel):
     def _one(self) -> "Data":
         if [self.hub, self.files, self.mini].count(None) != 2:
             raise ValueError("name one of hub, files and mini")
+        if self.mini is not None and self.split not in ("train", "validation"):
+            raise ValueError(f"split: the mini suite has train and validation, not {self.split}")
         return self
 
     def open(self, root: Path, wanted: int = 1) -> "Records":
@@ -82,7 +85,7 @@ class Data(BaseModel):
         if self.hub is not None:
             return open_hub(self.hub, self.config, self.split, self.revision)
         if self.mini is not None:
-            drawn = training_file(self.mini, wanted)
+            drawn = training_file(self.mini, wanted) if self.split == "train" else scored_file(self.mini, self.split)
             return open_files(drawn.parent, drawn.name)
         assert self.files is not None
         return open_files(root, self.files)
