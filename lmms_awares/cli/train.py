@@ -39,8 +39,7 @@ def sweep(
 ) -> None:
     """Train and evaluate the rows of an ablation, and lay them out beside the published table; goes on where it ended.
 
-    The folder `output` of the grid gets table.md and the like, table.csv with a line per method, seed and benchmark,
-    and groups.csv for `awares compare --group`.
+    The folder `output` of the grid gets tableN.md and tableN.csv, and groups.csv for `awares compare --group`.
     """
     with _extra():
         from lmms_awares.training.sweep import carry_out, is_finished, plan, read_grid

@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import yaml
@@ -10,6 +12,7 @@ from trl.scripts.utils import TrlParser
 
 from lmms_awares.errors import ConfigError
 
+CONFIGS = Path(__file__).parent / "configs"
 Settings = TypeVar("Settings")
 
 
@@ -18,7 +21,7 @@ def read_settings(kind: type[Settings], args: Sequence[str] | None = None) -> Se
 
     Args:
         kind: a dataclass.
-        args: default: the command's.
+        args: default: the command's; after `--config` a file, or the name of one that ships.
 
     Raises:
         ConfigError: a file that is not there or no YAML mapping, an unknown name, or a value of another kind.
@@ -29,7 +32,7 @@ def read_settings(kind: type[Settings], args: Sequence[str] | None = None) -> Se
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
-            parsed: tuple[Any, ...] = TrlParser(cast(Any, (kind,))).parse_args_and_config(args)
+            parsed: tuple[Any, ...] = TrlParser(cast(Any, (kind,))).parse_args_and_config(_named(args))
     except SystemExit as end:
         if not end.code:
             raise  # --help
@@ -40,3 +43,12 @@ def read_settings(kind: type[Settings], args: Sequence[str] | None = None) -> Se
         raise ConfigError(f"--config: {' '.join(str(error).split())[:200]}") from None
     settings: Settings = parsed[0]
     return settings
+
+
+def _named(args: Sequence[str] | None) -> list[str]:
+    """The arguments, with a configuration that ships by its path."""
+    given = list(sys.argv[1:] if args is None else args)
+    for place in range(1, len(given)):
+        if given[place - 1] == "--config" and (shipped := CONFIGS / f"{given[place]}.yaml").is_file():
+            given[place] = str(shipped)
+    return given

@@ -5,6 +5,7 @@ GRID.yaml ─► each row and seed:  SFT ─► GRPO ─► awares eval ─► r
 """
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -19,9 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from lmms_awares.curation.problems import first_problem
 from lmms_awares.errors import ConfigError, UserError
 from lmms_awares.journal import digest
+from lmms_awares.training.parsing import CONFIGS
 
-CONFIGS = Path(__file__).parent / "configs"
+_UNPLAIN = re.compile(r"[^\w.-]+")  # in a method's name; the rest is its folder
 _FINISHED = ".finished.json"  # beside a step's folder, once it is done
+TABLES = {3: ("main",), 4: ("main", "cdp"), 7: ("cdp",), 8: ("calls",), 9: ("format",)}
+"""Kinds of `awares compare --table` that stand for the paper's ablation tables."""
 Values = dict[str, str | int | float | bool]
 
 
@@ -74,17 +78,19 @@ class Grid(_Strict):
     """An ablation.
 
     Attributes:
-        table: the published one that it is laid out like.
+        tables: the published ones that it is laid out like, of `TABLES`.
         pretrained, curated: the base, and the curated set.
-        output: folder of trainings, runs and tables.
+        output: folder of runs and tables.
+        trainings: folder of the trainings; grids with the same one share those that are equal.
         sft, grpo: files of settings; those that ship by name.
         labels: for the CDP columns, as `awares diagnose --labels`.
     """
 
-    table: int = Field(ge=1, le=11)
+    tables: list[int] = Field(min_length=1)
     pretrained: str
     curated: Path
     output: Path
+    trainings: Path
     sft: str | None = None
     grpo: str | None = None
     evaluate: Evaluate
@@ -99,6 +105,10 @@ class Grid(_Strict):
         names = [row.method for row in self.rows]
         if len(names) != len(set(names)):
             raise ValueError("two rows have the same method")
+        if not set(self.tables) <= TABLES.keys():
+            raise ValueError(f"tables: an ablation can be laid out as {', '.join(map(str, TABLES))}")
+        if self.labels is None and any("cdp" in TABLES[number] for number in self.tables):
+            raise ValueError("labels: the tables' diagnostics need them")
         return self
 
 
@@ -173,17 +183,17 @@ def _run(grid: Grid, row: GridRow, seed: int) -> Run:
         if changes is None:
             continue
         settings = {"pretrained": grid.pretrained, "curated": str(grid.curated), **changes, "seed": seed}
-        if adapter is not None:
-            settings["adapter"] = str(adapter)
+        if stage == "grpo":
+            settings["adapter"] = str(adapter or "")
         config = _config(vars(grid)[stage])
         known = digest(config.read_text(encoding="utf-8"), settings, *(str(step.folder.name) for step in steps))
-        folder = grid.output / "trainings" / f"{stage}-{known[:10]}"
+        folder = grid.trainings / f"{stage}-{known[:10]}"
         options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
         command = ("train", stage, "--config", str(config), *options, "--output_dir", str(folder))
         steps.append(Step(folder, command))
         adapter = folder
     assert adapter is not None
-    folder = grid.output / "runs" / f"{row.method.replace('/', '').replace(' ', '_')},seed-{seed}"
+    folder = grid.output / "runs" / f"{_UNPLAIN.sub('_', row.method)},seed-{seed}"
     return Run(row, seed, (*steps, Step(folder, tuple(_evaluation(grid, adapter, folder)))))
 
 

@@ -11,16 +11,19 @@ from lmms_awares.report.tables.comparison import Request, tables_of
 from lmms_awares.report.tables.main import LONG_COLUMNS, long_table
 from lmms_awares.report.tables.paper import paper_table
 from lmms_awares.report.tables.table import Table, frame_of
-from lmms_awares.training.sweep import Grid, Run
+from lmms_awares.training.sweep import TABLES, Grid, Run
 
-GROUPS, LONG = "groups.csv", "table.csv"  # for `awares compare --group`; one line a method, seed and benchmark
+GROUPS = "groups.csv"  # for `awares compare --group`
 
 
 def write_tables(grid: Grid, runs: Sequence[Run]) -> list[Table]:
     """Make the tables of finished runs and write them to the grid's folder.
 
+    For each of the grid's tables `tableN.md` has what was measured, with averages over seeds, and the published one
+    behind it; `tableN.csv` a line per method, seed and benchmark for Tables 3 and 4, else the cells of `tableN.md`.
+
     Args:
-        grid: says which published table goes behind, and where labels are.
+        grid: says which tables, and where labels are.
         runs: of `lmms_awares.training.sweep.plan`, all of them finished.
 
     Returns:
@@ -30,22 +33,33 @@ def write_tables(grid: Grid, runs: Sequence[Run]) -> list[Table]:
         RunError: a run that cannot be read, or labels that do not fit.
 
     Example:
-        print(render.markdown(write_tables(grid, plan(grid))[0]))
+        tables = write_tables(grid, plan(grid))
     """
     settings = _settings(runs)
     lineup = collect(run.folder for run in runs)
     by_folder = {str(run.folder): run for run in runs}
     of_row = {row: by_folder[source.name] for row, source in lineup.named}
     lineup = lineup.renamed({row: f"{run.row.method} (seed {run.seed})" for row, run in of_row.items()})
-    kinds = ["main", "calls", "format", *(["cdp"] if grid.labels else [])]
-    requests = [Request(kind, settings=settings, labels=grid.labels if kind == "cdp" else None) for kind in kinds]
-    tables = [table for request in requests for table in tables_of(lineup, request)]
     long = _long(lineup, list(of_row.values()))
-    tables = [_means(long), *tables, paper_table(grid.table)]
-    render.write(tables, grid.output)
-    long.to_csv(grid.output / LONG, index=False)
     settings.to_csv(grid.output / GROUPS, index=False)
-    return tables
+    written = []
+    for number in grid.tables:
+        measured = [
+            table
+            for kind in TABLES[number]
+            for table in tables_of(lineup, Request(kind, settings=settings, labels=_labels(grid, kind)))
+        ]
+        shown = [*([_means(long)] if "main" in TABLES[number] else []), *measured, paper_table(number)]
+        text = "\n\n".join(render.markdown(table) for table in shown)
+        (grid.output / f"table{number}.md").write_text(text + "\n", encoding="utf-8")
+        cells = long.to_csv(index=False) if "main" in TABLES[number] else render.csv(measured[0]) + "\n"
+        (grid.output / f"table{number}.csv").write_text(cells, encoding="utf-8")
+        written += shown
+    return written
+
+
+def _labels(grid: Grid, kind: str) -> str | None:
+    return grid.labels if kind == "cdp" else None
 
 
 def _settings(runs: Sequence[Run]) -> pd.DataFrame:
