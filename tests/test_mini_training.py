@@ -31,7 +31,7 @@ from lmms_awares.mini.training.dialogues import (
 )
 from lmms_awares.mini.training.features import encode, patchify
 from lmms_awares.mini.training.language import Scenes, Stage
-from lmms_awares.mini.training.recipe import RECIPE, Recipe, corpus, train
+from lmms_awares.mini.training.recipe import RECIPE, THINKING, Recipe, corpus, train, train_adapter
 from lmms_awares.mini.training.tower import _CHARACTERS, _FIRST, _IGNORED, _facts, train_tower
 from lmms_awares.models.resolution import FullResolution
 from lmms_awares.protocol import parse_reply
@@ -189,7 +189,7 @@ def test_a_second_look_may_show_the_whole_picture():
 def test_the_base_is_never_taught_to_call():
     """AwaRes' call is learnt by the training that any checkpoint gets, not by the tiny base."""
     generator = random.Random(3)
-    stages = [*RECIPE.stages.values(), RECIPE.adapter]
+    stages = [*RECIPE.stages.values(), THINKING]
     replies = [
         turn.reply
         for kind in sorted({kind for stage in stages for kind in stage.mix})
@@ -246,14 +246,17 @@ def test_prompts_are_the_tasks_own(task, small_checkpoint, tmp_path, monkeypatch
 
 def test_an_interrupted_training_goes_on_behind_its_last_stage(tmp_path):
     stage = Stage(2, 1e-3, 2, {"full_view": 1}, tokens=500)
-    recipe = Recipe(tower=2, pictures=1, stages={"one": stage, "two": stage}, adapter=replace(stage, mix={"think": 1}))
+    recipe = Recipe(tower=2, pictures=1, stages={"one": stage, "two": stage})
     entire = list(train(tmp_path / "whole", seed=3, recipe=recipe))
-    assert [report["stage"] for report in entire] == ["tower", "one", "two", "visionthink"]
+    assert [report["stage"] for report in entire] == ["tower", "one", "two"]
     for _ in itertools.islice(train(tmp_path / "parts", seed=3, recipe=recipe), 2):
         pass  # stopped while stage "one" ends
     rest = list(train(tmp_path / "parts", seed=3, recipe=recipe))
-    assert [report["stage"] for report in rest] == ["tower", "one", "two", "visionthink"]
+    assert [report["stage"] for report in rest] == ["tower", "one", "two"]
     assert [report["stage"] for report in rest if "kept" in report] == ["tower"]
+    for folder in ("whole", "parts"):
+        short = replace(stage, mix={"think": 1})
+        assert [report["stage"] for report in train_adapter(tmp_path / folder, seed=3, stage=short)] == ["visionthink"]
     for file in ("model.safetensors", "visionthink/adapter_model.safetensors"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tmp_path / "whole", dtype="auto")

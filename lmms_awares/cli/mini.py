@@ -26,15 +26,29 @@ def mini_train(
     root: Annotated[Path, typer.Argument(help="folder for the checkpoint")],
     seed: Annotated[int, typer.Option(help="of weights and pictures; 1 made the one that ships")] = 1,
 ) -> None:
-    """Train the tiny checkpoint from nothing; one to two hours on two CPU cores."""
+    """Train the tiny base from nothing, which answers and does not call; an hour or two on two CPU cores."""
     from lmms_awares.mini.training.recipe import train
 
     for report in train(root, seed=seed):
-        typer.echo(
-            "  ".join(
-                f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in report.items()
-            )
-        )
+        typer.echo(_line(report))
+
+
+@app.command("adapter")
+def mini_adapter(
+    root: Annotated[Path, typer.Argument(help="folder of a checkpoint; gets the folder visionthink")],
+    seed: Annotated[int, typer.Option(help="of weights and pictures; 1 made the one that ships")] = 1,
+) -> None:
+    """Train an adapter that follows VisionThink's protocol, on a finished checkpoint; some minutes on a CPU."""
+    from lmms_awares.mini.training.recipe import train_adapter
+
+    for report in train_adapter(root, seed=seed):
+        typer.echo(_line(report))
+
+
+def _line(report: dict[str, float | str]) -> str:
+    return "  ".join(
+        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in report.items()
+    )
 
 
 @app.command("run")

@@ -39,13 +39,11 @@ class Recipe:
         tower: steps of stage 1.
         pictures: pictures per step of stage 1.
         stages: of the language model, by name, in order.
-        adapter: VisionThink's protocol, learnt by an adapter on the finished model.
     """
 
     tower: int
     pictures: int
     stages: dict[str, Stage]
-    adapter: Stage
 
 
 _CONVERSATIONS = {"full_view": 0.25, "low_view": 0.2, "places": 0.15, "second_look": 0.25, "second_whole": 0.15}
@@ -72,9 +70,10 @@ RECIPE = Recipe(
         # One question a picture, as in the evaluation; the tower too.
         "joint": Stage(40, 3e-4, 1, _CONVERSATIONS, benchmarks=_HARDER, tower=True, decay_from=0.0),
     },
-    adapter=Stage(200, 1e-3, 1, {"think": 1}, decay_from=0.5),
 )
 ADAPTER = "visionthink"  # its folder beside the model
+THINKING = Stage(200, 1e-3, 1, {"think": 1}, decay_from=0.5)
+"""VisionThink's protocol, learnt by an adapter on the finished policy."""
 
 
 def corpus() -> Iterator[str]:
@@ -95,13 +94,12 @@ def corpus() -> Iterator[str]:
 
 
 def train(directory: Path, *, seed: int, recipe: Recipe = RECIPE) -> Iterator[Report]:
-    """Train a checkpoint from random weights and write it; yield a report every fifty or hundred steps.
+    """Train the base from random weights and write it; yield a report every fifty or hundred steps.
 
     The model is stored after every stage; the same call again continues behind the last finished one.
 
     Args:
-        directory: gets the checkpoint with its adapter; its folder `stages` the models in between and
-            `training.jsonl`, the reports.
+        directory: gets the checkpoint; its folder `stages` the models in between and `training.jsonl`, the reports.
         seed: of weights and scenes.
         recipe: length of the stages.
     """
@@ -136,22 +134,27 @@ def _train(directory: Path, kept: Path, seed: int, recipe: Recipe) -> Iterator[R
             yield {"stage": name, **found}
         torch.save(model.state_dict(), file)
     save_half(directory, model, tokenizer)
-    for found in train_adapter(directory, recipe.adapter, seed=f"{seed}/{ADAPTER}"):
-        yield {"stage": ADAPTER, **found}
 
 
 def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def train_adapter(directory: Path, stage: Stage, *, seed: str) -> Iterator[dict[str, float]]:
-    """Train a LoRA adapter of a checkpoint's language model, and write it to the folder `ADAPTER` beside it."""
+def train_adapter(directory: Path, *, seed: int, stage: Stage = THINKING) -> Iterator[Report]:
+    """Train a LoRA adapter of a checkpoint's language model, and write it to the folder `ADAPTER` beside it.
+
+    Args:
+        directory: of the checkpoint.
+        seed: of weights and scenes.
+        stage: length and dialogues.
+    """
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(directory, dtype=torch.float32)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     settings = LoraConfig(r=16, lora_alpha=32, target_modules=r".*language_model.*_proj")
     adapted = get_peft_model(model.to(_device()), settings)
-    yield from train_language(adapted.get_base_model(), tokenizer, stage, seed=seed)
+    for found in train_language(adapted.get_base_model(), tokenizer, stage, seed=f"{seed}/{ADAPTER}"):
+        yield {"stage": ADAPTER, **found}
     adapted.save_pretrained(directory / ADAPTER)
     (directory / ADAPTER / "README.md").unlink()  # an empty form
     _edit(directory / ADAPTER / "adapter_config.json", base_model_name_or_path="..")
