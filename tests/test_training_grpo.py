@@ -124,10 +124,11 @@ def test_rewards_are_eq_5_and_advantages_have_mean_zero_in_each_group(step):
         expected = 10 * right - tool_cost(row["label"], crops)
         assert totals[number].item() == pytest.approx(expected, abs=1e-5)
     groups = step.output["advantages"].view(-1, GROUP)
-    assert groups.mean(1).abs().max() < 1e-5
+    assert groups.mean(1).abs().max() < 1e-3  # of float32 rewards of about 10 that differ by 0.0025 at least
     assert groups.abs().max() > 0.1
     centred = totals.view(-1, GROUP) - totals.view(-1, GROUP).mean(1, keepdim=True)
-    torch.testing.assert_close(groups, centred / (totals.view(-1, GROUP).std(1, keepdim=True) + 1e-4))
+    expected = centred / (totals.view(-1, GROUP).std(1, keepdim=True) + 1e-4)
+    torch.testing.assert_close(groups, expected, atol=1e-3, rtol=1e-3)
 
 
 def test_kl_is_to_the_sft_adapter_and_0_at_first(step, adapter):

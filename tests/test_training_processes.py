@@ -33,16 +33,7 @@ def folder(tmp_path_factory):
 def command(stage, folder, output, batch, *more, processes=1):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     named = ("--pretrained", checkpoint(), "--curated", folder, "--output_dir", output, "--logging_steps", "1")
-    module = (
-        "-m",
-        f"lmms_awares.training.{stage}",
-        *named,
-        *FIXED,
-        *STAGES[stage],
-        "--ddp_backend",
-        "gloo",
-        "--per_device_train_batch_size",
-    )
+    module = ["-m", f"lmms_awares.training.{stage}", *named, *FIXED, *STAGES[stage], "--per_device_train_batch_size"]
     if processes > 1:
         more = (*more, "--ddp_backend", "gloo")
     return [sys.executable, *(launcher if processes > 1 else ()), *map(str, (*module, batch, *more))]
@@ -66,14 +57,16 @@ def logged(output, name):
 
 
 def test_sft_in_two_processes_has_the_losses_of_one(folder, tmp_path):
-    """The same rows a step, a share of them in each process."""
+    """The same rows a step, a share of them in each process, or after each other."""
     run("sft", folder, tmp_path / "one", 4)
     run("sft", folder, tmp_path / "two", 2, processes=2)
-    one, two = (logged(tmp_path / name, "loss") for name in ("one", "two"))
+    run("sft", folder, tmp_path / "halves", 2, "--gradient_accumulation_steps", "2")
+    one, two, halves = (logged(tmp_path / name, "loss") for name in ("one", "two", "halves"))
     assert len(one) == 4 and one[0] != one[-1]
     assert two == pytest.approx(one, abs=1e-4)
-    one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two"))
-    assert all((one[name] - two[name]).abs().max() < 1e-4 for name in one)
+    assert halves == pytest.approx(one, abs=1e-4)
+    one, *others = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two", "halves"))
+    assert all((one[name] - other[name]).abs().max() < 1e-4 for other in others for name in one)
 
 
 def test_grpo_in_two_processes_has_the_rewards_of_one_in_the_first_step(folder, tmp_path):

@@ -94,6 +94,12 @@ class WeightedSFTTrainer(SFTTrainer):
     The loss is `losses.weighted_nll`, from TRL's chunked head, which never holds the logits of a whole batch.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Qwen's classes say that they do not take `num_items_in_batch`; the loss here does, so that processes and
+        # accumulated batches are weighed by their tokens.
+        self.model_accepts_loss_kwargs = True
+
     def compute_loss(
         self,
         model: torch.nn.Module,
