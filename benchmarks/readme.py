@@ -21,7 +21,8 @@ Ways that are compared take turns on one machine, so that the ratios mean someth
 pairs', with quartiles. What is computed or printed only, the cost on the 7B among it:
 [measurements](../docs/measurements.md).
 
-Everything here ran on 2 CPU cores, beside other work, nothing on a GPU and nothing with published weights.
+Everything here ran on 2 CPU cores, beside other work, nothing on a GPU and nothing with published weights; the last
+section is an estimate, and says so.
 """
 
 
@@ -188,7 +189,40 @@ def labels() -> str:
     return f"## Labels from answers\n\n{setting(found)}\n\n{about}\n\n{heading}\n"
 
 
-SECTIONS: tuple[Callable[[], str], ...] = (kv_reuse, against_full, engines, batches, ranks, curation, labels)
+def training_cost() -> str:
+    """What training the 7B takes, by a model."""
+    found = read("training_cost.json")
+    assumed = found["assumed"]
+    rows = [
+        [
+            f"{row['stage']}, {row['image']}",
+            *(f"{row[name]:,.1f}" for name in ("hours", "gpu_hours", "gb")),
+            *(f"{row[f'{name}_gb']:.1f}" for name in ("weights", "optimizer", "activations", "logits", "kv")),
+        ]
+        for row in found["rows"]
+    ]
+    about = (
+        "**An estimate, not a measurement**, of eight GPUs of "
+        f"{assumed['peak'] / 1e12:.0f} TFLOP/s and {assumed['bandwidth'] / 1e12:.2f} TB/s, of which "
+        f"{assumed['mfu']:.0%} and {assumed['bandwidth_share']:.0%} are assumed to be reached; "
+        f"{assumed['rows']:,} rows. "
+        "The model in words: [what training takes](../docs/training.md#what-it-takes)."
+    )
+    headings = ["stage and image", "hours", "GPU-hours", "GB per GPU", "weights", "optimizer", "activations"]
+    made = table([*headings, "logits", "KV"], rows)
+    return f"## Training the 7B, estimated\n\n`{found['command']}`\n\n{about}\n\n{made}\n"
+
+
+SECTIONS: tuple[Callable[[], str], ...] = (
+    kv_reuse,
+    against_full,
+    engines,
+    batches,
+    ranks,
+    curation,
+    labels,
+    training_cost,
+)
 
 
 def readme() -> str:

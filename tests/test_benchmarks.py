@@ -18,6 +18,7 @@ SMALLEST = {
     "kv_reuse.py": (["--repeats", "1", "--images", "chart", "--crops", "0"], "chart 850x600"),
     "decontaminate.py": (["--documents", "2"], "others: pairs of short letters"),
     "cost_table.py": ([], "low-res + quadrant, prefilled again"),
+    "training_cost.py": ([], "Estimate, not measured, of 8 GPUs"),
     "curated_scale.py": (["--rows", "6"], "6 rows"),
     "curation.py": (["--rows", "600", "--timed", "1"], "requests/s over 600 rows"),
     "labels.py": (["--rows", "2", "--validation", "2"], "14 rows"),

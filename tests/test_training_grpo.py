@@ -1,5 +1,7 @@
 """One step of GRPO: what the policy saw and said is what evaluation would have, and it arrives in both passes."""
 
+import shutil
+
 import curated_sets
 import pytest
 import torch
@@ -311,6 +313,20 @@ def test_what_cannot_work_is_one_line_at_start(name, folder, tmp_path):
     with pytest.raises(ConfigError, match=told) as caught:
         make_trainer(settings(folder, tmp_path, **changes))
     assert "\n" not in str(caught.value)
+
+
+def test_a_set_without_rows_to_evaluate_is_refused_before_weights_load(folder, tmp_path, monkeypatch):
+    def load(*_):
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(checkpoints, "load", load)
+    part = shutil.copytree(folder, tmp_path / "set")
+    (part / "trajectories" / "validation-00000-of-1.parquet").unlink()
+    with pytest.raises(DataError, match="has no split validation, .*; set eval_every=0") as caught:
+        make_trainer(settings(part, tmp_path / "out", eval_every=2))
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+    with pytest.raises(AssertionError, match="weights were loaded"):
+        make_trainer(settings(part, tmp_path / "out"))
 
 
 def test_an_adapter_of_another_architecture_is_refused(folder, adapter, small_checkpoint, tmp_path):

@@ -1,13 +1,16 @@
 """Rows for training: which part of which row is an example, and sets that do not fit are named at start."""
 
+import io
 import shutil
 
 import curated_sets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image, ImageFile, ImageOps
 
 from lmms_awares.errors import ConfigError, DataError
+from lmms_awares.report.curated.read import size_of
 from lmms_awares.training.rows import check_set, examples, lay_out, lay_out_calls, read_rows
 
 LABELS = ["LR", "HR", "LR", "HR"]
@@ -96,3 +99,25 @@ def test_a_set_must_fit_the_checkpoint(folder, small_checkpoint, tmp_path):
     (folder / "provenance.json").unlink()
     with pytest.raises(DataError, match="does not say how"):
         check_set(folder, str(small_checkpoint))
+
+
+def encoded(form, **more):
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(buffer, form, **more)
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_a_size_is_that_of_the_decoded_upright_image(form, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    turned, plain = encoded(form, exif=exif), encoded(form)
+    assert ImageOps.exif_transpose(Image.open(io.BytesIO(turned["bytes"]))).size == (20, 30)
+    assert size_of(turned) == (20, 30)
+
+    def load(_):
+        raise AssertionError("pixels were decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    assert size_of(plain) == (30, 20)
+    assert size_of({"bytes": b"none", "path": None}) is None

@@ -11,6 +11,7 @@ from report_runs import awares
 from safetensors.torch import load_file
 
 import lmms_awares
+from lmms_awares.engine import checkpoint
 from lmms_awares.errors import UserError
 from lmms_awares.training.sft import last_checkpoint
 
@@ -91,6 +92,24 @@ def test_phases_and_examples(small_checkpoint, folder, tmp_path):
     assert any(not torch.equal(found[name], first[name]) for name in plain)
     sft(small_checkpoint, folder, made, *more)
     assert kept == {name: (made / name).stat().st_mtime_ns for name in kept}, "a finished run trains no further"
+
+
+def test_what_a_set_lacks_is_found_before_weights_load(small_checkpoint, folder, tmp_path, monkeypatch):
+    """A row that is too long, and nothing to evaluate on; the folder of the training is not made either."""
+
+    def load(*_):
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(checkpoint, "load", load)
+    with pytest.raises(UserError, match="row .* has .* tokens, more than max_length=300; allow more"):
+        sft(small_checkpoint, folder, tmp_path / "out", "--max_length", "300")
+    part = shutil.copytree(folder, tmp_path / "set")
+    (part / "trajectories" / "validation-00000-of-1.parquet").unlink()
+    with pytest.raises(UserError, match="has no split validation, .*; set eval_every=0") as caught:
+        sft(small_checkpoint, part, tmp_path / "out", "--eval_every", "2", "--max_length", "8192")
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+    with pytest.raises(AssertionError, match="weights were loaded"):
+        sft(small_checkpoint, part, tmp_path / "out", "--max_length", "8192")
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, Image, List, Value
 from harness import picture
 from trl import SFTConfig
 
 from lmms_awares.curation.rows import BUILD
 from lmms_awares.curation.transcripts import transcript
 from lmms_awares.engine import checkpoint
+from lmms_awares.engine.chat import ChatFormat
 from lmms_awares.engine.crop_turns import crop_turn
 from lmms_awares.engine.local import LocalEngine
 from lmms_awares.engine.turns import Opening
@@ -19,12 +20,13 @@ from lmms_awares.models.config import CommonArgs
 from lmms_awares.protocol import GetCrops, format_call, parse_reply
 from lmms_awares.training.losses import IGNORED, weighted_nll
 from lmms_awares.training.sft import WeightedSFTTrainer
-from lmms_awares.training.trajectories import Collator, tokenize
+from lmms_awares.training.trajectories import Collator, check_lengths, count_tokens, tokenize
 from lmms_awares.views import LOWRES, plan_views, show
 
 PARTS = ("whole", "call", "answer")
 SIZE = (280, 224)
 ROWS = {"direct": (), "quadrant": ("0",), "two": ("1", "6"), "whole": ("all",)}
+FEATURES = Features({"id": Value("string"), "part": Value("string"), **BUILD})
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,47 @@ def test_the_ids_are_those_of_evaluation(engine, name):
     found = tokenize(engine.chat, own["messages"], own["images"])
     assert found.ids.tolist() == talk.conversation._ids[0].tolist()
     assert found.is_image.tolist() == talk.conversation._is_image[0].tolist()
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("fixture", ["small_checkpoint", "checkpoint"])
+def test_a_count_from_sizes_is_the_length(request, fixture, name, part):
+    """With a byte tokenizer and with Qwen's; a size that is no grid's, too."""
+    args = CommonArgs(pretrained=str(request.getfixturevalue(fixture)))
+    chat = ChatFormat(checkpoint.load_format(args)[1])
+    own = row(name)
+    if part == "call" and not ROWS[name]:
+        return
+    for images in (own["images"], [picture((333 + 50 * n, 217), seed=n) for n in range(len(own["images"]))]):
+        sizes = [image.size for image in images]
+        found = count_tokens(chat, own["messages"], sizes, part=part)
+        assert found == len(tokenize(chat, own["messages"], images, part=part).ids)
+
+
+def test_the_longest_row_is_named_before_anything_is_trained(engine):
+    """The limit is exact, and a row's call alone may fit where the whole does not."""
+    rows = Dataset.from_list([row(name) for name in ROWS], FEATURES)
+    lengths = [len(tokenize(engine.chat, row(name)["messages"], row(name)["images"]).ids) for name in ROWS]
+    longest = lengths.index(max(lengths))
+    layout = [(number, "whole") for number in range(len(ROWS))]
+    check_lengths(rows, layout, engine.chat, max(lengths))
+    words = f"row {list(ROWS)[longest]} has {max(lengths)} tokens, more than max_length={max(lengths) - 1}; "
+    with pytest.raises(DataError, match=words):
+        check_lengths(rows, layout, engine.chat, max(lengths) - 1)
+    check_lengths(rows, [(longest, "call")], engine.chat, max(lengths) - 1)
+    with pytest.raises(DataError, match=words):
+        check_lengths(rows, [(longest, "call"), (longest, "answer")], engine.chat, max(lengths) - 1)
+
+
+def test_an_image_that_cannot_be_read_is_named_before_anything_is_trained(engine):
+    rows = Dataset.from_list([row("two")], FEATURES)
+    plain = rows.cast_column("images", List(Image(decode=False)))
+    own = plain[0]
+    own["images"][1] = {"bytes": b"no image", "path": None}
+    broken = Dataset.from_list([own], plain.features).cast_column("images", List(Image()))
+    with pytest.raises(DataError, match="row two has an image that cannot be read"):
+        check_lengths(broken, [(0, "whole")], engine.chat, 8192)
 
 
 def test_the_assistant_alone_is_trained_and_a_call_counts_fivefold(engine, batch):
@@ -101,9 +144,7 @@ def trainer(small_checkpoint, tmp_path):
         max_length=None,
         report_to=[],
     )
-    rows = Dataset.from_list(
-        [row(name) for name in ROWS], Features({"id": Value("string"), "part": Value("string"), **BUILD})
-    )
+    rows = Dataset.from_list([row(name) for name in ROWS], FEATURES)
     return WeightedSFTTrainer(
         model=model, args=settings, data_collator=Collator(chat), train_dataset=rows, processing_class=processor
     )

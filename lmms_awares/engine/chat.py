@@ -145,10 +145,14 @@ class ChatFormat:
             adjacent: leave out the line break that the template writes behind the closing token.
             at_grid: as for `segment`.
         """
-        text = self._template([*self._stub, {"role": "user", "content": list(content)}]).partition(_SENTINEL)[2]
-        turn = text.removeprefix(self.closing)
+        turn = self.user_turn_text(content)
         turn = turn.removeprefix("\n") if adjacent else turn
         return self.segment(turn if ended else self.closing + turn, images, at_grid=at_grid)
+
+    def user_turn_text(self, content: Sequence[dict[str, Any]]) -> str:
+        """Text of a user turn behind an assistant's that closed itself, and the assistant's header."""
+        text = self._template([*self._stub, {"role": "user", "content": list(content)}]).partition(_SENTINEL)[2]
+        return text.removeprefix(self.closing)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, special tokens left out."""

@@ -30,7 +30,7 @@ from lmms_awares.training.rollout_format import set_format
 from lmms_awares.training.rollout_rewards import AnswerReward, rollout_rewards
 from lmms_awares.training.rows import check_set, longest_rollout, read_prompts
 from lmms_awares.training.sft import LANGUAGE_MODEL, last_checkpoint
-from lmms_awares.training.validation import add_evaluation
+from lmms_awares.training.validation import add_evaluation, rows_to_evaluate
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # of environment_factory: TRL is pinned
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -173,6 +173,7 @@ def make_trainer(settings: CropGRPOConfig) -> CropGRPOTrainer:
     check_set(Path(settings.curated), settings.pretrained)
     curated = Path(settings.curated)
     rows = read_prompts(curated, "train", settings.rows_per_source)
+    evaluated = rows_to_evaluate(settings, curated)
     reward = _reward(settings)
     if settings.process_index == 0:
         write_conditions(Path(settings.output_dir), "grpo", settings, pretrained=settings.pretrained, curated=curated)
@@ -195,7 +196,7 @@ def make_trainer(settings: CropGRPOConfig) -> CropGRPOTrainer:
         environment_factory=partial(CropEnvironment, limits),
         turn_advantages=settings.turn_advantages,
     )
-    add_evaluation(trainer, settings, curated)
+    add_evaluation(trainer, settings, evaluated)
     return trainer
 
 

@@ -24,8 +24,8 @@ from lmms_awares.training.conditions import write_conditions
 from lmms_awares.training.parsing import read_settings
 from lmms_awares.training.rows import check_set, examples, lay_out, lay_out_calls, read_rows
 from lmms_awares.training.settings import EvaluationSettings
-from lmms_awares.training.trajectories import TOOL_WEIGHT, Collator
-from lmms_awares.training.validation import add_evaluation
+from lmms_awares.training.trajectories import TOOL_WEIGHT, Collator, check_lengths
+from lmms_awares.training.validation import add_evaluation, rows_to_evaluate
 
 LANGUAGE_MODEL = r".*language_model.*_proj"  # what LoRA adapts: the vision tower stays as it is; the paper does not say
 
@@ -153,6 +153,10 @@ def train(settings: WeightedSFTConfig) -> Path:
     if settings.phased:
         phases.insert(0, ("calls", lay_out_calls(rows["label"])))
     target, curated = Path(settings.output_dir), Path(settings.curated)
+    if settings.max_length is not None:
+        chat = ChatFormat(checkpoint.load_format(_arguments(settings))[1])
+        check_lengths(rows, [one for _, layout in phases for one in layout], chat, settings.max_length)
+    evaluated = rows_to_evaluate(settings, curated)
     if settings.process_index == 0:
         write_conditions(target, "sft", settings, pretrained=settings.pretrained, curated=curated)
     model, processor = _load(settings)
@@ -160,17 +164,20 @@ def train(settings: WeightedSFTConfig) -> Path:
         settings.output_dir = str(target / folder)
         trainer = _trainer(settings, model, processor, examples(rows, layout))
         if not folder:  # after call turns alone there are no answers to evaluate
-            add_evaluation(trainer, settings, curated)
+            add_evaluation(trainer, settings, evaluated)
         trainer.train(resume_from_checkpoint=last_checkpoint(Path(settings.output_dir)))
         trainer.save_model()
     return target
 
 
+def _arguments(settings: WeightedSFTConfig) -> CommonArgs:
+    return CommonArgs.model_validate({"pretrained": settings.pretrained, "dtype": settings.weights_dtype})
+
+
 def _load(settings: WeightedSFTConfig) -> tuple[Any, Any]:
     """The model to train, and its processor."""
-    args = CommonArgs.model_validate({"pretrained": settings.pretrained, "dtype": settings.weights_dtype})
     torch.manual_seed(settings.seed)
-    model, processor = checkpoint.load(args, str(settings.device))
+    model, processor = checkpoint.load(_arguments(settings), str(settings.device))
     if settings.lora_rank:
         lora = LoraConfig(r=settings.lora_rank, lora_alpha=settings.lora_alpha, target_modules=LANGUAGE_MODEL)
         model = get_peft_model(model, lora)

@@ -71,6 +71,8 @@ class GridRow(_Strict):
     def _trained(self) -> "GridRow":
         if self.sft is None and self.grpo is None:
             raise ValueError("needs sft or grpo; `sft: {}` takes the file's settings as they are")
+        if len(self.seeds) != len(set(self.seeds)):
+            raise ValueError("seeds: one is there twice")
         return self
 
 
@@ -105,6 +107,10 @@ class Grid(_Strict):
         names = [row.method for row in self.rows]
         if len(names) != len(set(names)):
             raise ValueError("two rows have the same method")
+        by_folder = {_plain(name): name for name in reversed(names)}
+        for name in names:
+            if by_folder[_plain(name)] != name:
+                raise ValueError(f"methods {by_folder[_plain(name)]} and {name} would share a folder; rename one")
         if not set(self.tables) <= TABLES.keys():
             raise ValueError(f"tables: an ablation can be laid out as {', '.join(map(str, TABLES))}")
         if self.labels is None and any("cdp" in TABLES[number] for number in self.tables):
@@ -193,8 +199,12 @@ def _run(grid: Grid, row: GridRow, seed: int) -> Run:
         steps.append(Step(folder, command))
         adapter = folder
     assert adapter is not None
-    folder = grid.output / "runs" / f"{_UNPLAIN.sub('_', row.method)},seed-{seed}"
+    folder = grid.output / "runs" / f"{_plain(row.method)},seed-{seed}"
     return Run(row, seed, (*steps, Step(folder, tuple(_evaluation(grid, adapter, folder)))))
+
+
+def _plain(method: str) -> str:
+    return _UNPLAIN.sub("_", method)
 
 
 def _config(name: str) -> Path:
@@ -258,5 +268,7 @@ def _done(step: Step) -> str:
         raise UserError(f"{step.folder.name} failed; the whole log is {log}; run again: finished steps are kept")
     seconds = round(time.perf_counter() - started)
     finished = {"command": list(step.command), "seconds": seconds}
-    step.beside(_FINISHED).write_text(json.dumps(finished, indent=2) + "\n", encoding="utf-8")
+    unfinished = step.beside(f"{_FINISHED}.tmp")
+    unfinished.write_text(json.dumps(finished, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(step.beside(_FINISHED))
     return f"{step.folder.name}  {seconds} s"

@@ -112,16 +112,26 @@ class EvaluationCallback(TrainerCallback):
         unfinished.replace(file)
 
 
-def add_evaluation(trainer: Trainer, settings: EvaluationSettings, curated: Path) -> None:
-    """Let a trainer evaluate on its set's split `validation` as its settings say; nothing where they say never.
+def rows_to_evaluate(settings: EvaluationSettings, curated: Path) -> list[dict[str, Any]]:
+    """Return the rows that settings ask for, before anything loads; none where they say never.
+
+    Raises:
+        DataError: see `validation_rows`.
+    """
+    return validation_rows(curated, settings.eval_rows) if settings.eval_every else []
+
+
+def add_evaluation(trainer: Trainer, settings: EvaluationSettings, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Let a trainer evaluate as its settings say; nothing where they say never.
+
+    Args:
+        rows: of `rows_to_evaluate`.
 
     Raises:
         ConfigError: see `EvaluationCallback`.
-        DataError: see `validation_rows`.
     """
     if settings.eval_every:
         best = Best.parse(settings.best) if settings.best else None
-        rows = validation_rows(curated, settings.eval_rows)
         trainer.add_callback(EvaluationCallback(trainer, rows, every=settings.eval_every, best=best))
 
 

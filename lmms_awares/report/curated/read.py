@@ -32,6 +32,7 @@ _BUFFER = 1 << 20  # bytes; else a file's whole column is read ahead
 _BATCH = 32  # rows with their pixels that are held in memory
 _SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that exchange width and height
 _ORIENTATION = 0x0112
+_PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # chunks of a PNG that may hold one
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def _unreadable(file: Path, error: Exception) -> DataError:
 def size_of(image: dict[str, Any] | None) -> tuple[int, int] | None:
     """Return (width, height) in px of an encoded image, upright; None where there is none that Pillow knows.
 
-    Reads the header, not the pixels.
+    Reads the header, not the pixels, but of a PNG that may say how it lies.
     """
     encoded = None if image is None else image["bytes"]
     if encoded is None:
@@ -213,6 +214,8 @@ def size_of(image: dict[str, Any] | None) -> tuple[int, int] | None:
     try:
         with Image.open(io.BytesIO(encoded)) as opened:
             width, height = opened.size
+            if opened.format == "PNG" and not any(mark in encoded for mark in _PNG_EXIF):
+                return width, height  # for `getexif` Pillow decodes a PNG, since marks may stand behind the pixels
             return (height, width) if opened.getexif().get(_ORIENTATION) in _SIDEWAYS else (width, height)
     except OSError:
         return None

@@ -46,7 +46,9 @@ def lay_out(table: Table, lineup: Lineup, settings: pd.DataFrame) -> Table:
     own = {
         ("", name): [row_of[row][name] if row in row_of else "" for row in table.frame["", "method"]] for name in names
     }
-    frame = pd.concat([pd.DataFrame(own, columns=pd.MultiIndex.from_tuples(own)), table.frame], axis="columns")
+    frame = table.frame
+    if own:
+        frame = pd.concat([pd.DataFrame(own, columns=pd.MultiIndex.from_tuples(own)), frame], axis="columns")
     if BLOCK in by_run.columns:
         blocks = pd.Series([row_of[row][BLOCK] if row in row_of else "" for row in table.frame["", "method"]])
         frame = _in_blocks(frame, blocks)
