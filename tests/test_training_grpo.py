@@ -302,6 +302,7 @@ REFUSED = {
     "nobody": ({"answer_reward": "judge", "judge_url": "http://127.0.0.1:9/v1", "judge_model": "x"}, "judge: "),
     "encoder": ({"answer_reward": "cosine", "encoder": "/nowhere"}, "encoder /nowhere cannot be loaded"),
     "adapter": ({"adapter": "/nowhere"}, "adapter=/nowhere"),
+    "logger": ({"report_to": ["trackio"]}, "report_to: trackio is not installed"),
     "missing": ({"curated": ""}, "curated is missing"),
     "negative": ({"alpha_use": -1.0}, "alpha_use=-1.0 must be 0 or more"),
 }

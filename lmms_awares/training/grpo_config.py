@@ -6,7 +6,7 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from lmms_awares.errors import ConfigError
 from lmms_awares.training.rewards import ANSWER_REWARDS, ANSWER_WEIGHT, ENCODER
-from lmms_awares.training.settings import EvaluationSettings
+from lmms_awares.training.settings import EvaluationSettings, check_loggers
 
 JUDGE = "judge"
 _AT_LEAST = {
@@ -110,6 +110,7 @@ class CropGRPOConfig(EvaluationSettings, GRPOConfig):
         if (self.answer_reward == JUDGE) != bool(self.judge_url and self.judge_model):
             raise ConfigError("answer_reward=judge goes with judge_url and judge_model; give all of them, or none")
         self.check_evaluation()
+        check_loggers(self.report_to)
         if self.use_vllm and self.vllm_mode != "server":
             raise ConfigError(
                 "vllm_mode=colocate is refused: TRL 1.16 hands it prompts whose image placeholders are expanded "

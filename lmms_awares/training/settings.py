@@ -1,8 +1,9 @@
 """Settings that every trainer has: how often the policy is evaluated, on how much, and what the best checkpoint is."""
 
+import importlib.util
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lmms_awares.errors import ConfigError
@@ -13,6 +14,7 @@ NUMBERS = (
 )
 """What an evaluation measures, see `lmms_awares.training.evaluation.summarize`; its counts are beside these."""
 
+_LOGGERS = ("tensorboard", "wandb", "trackio")
 _RULE = re.compile(r"(\w+)@(\w+)<=(\d+(?:\.\d+)?)")
 
 
@@ -58,6 +60,19 @@ class Best:
         """
         metric, limited = numbers[self.metric], numbers[self.limited]
         return None if math.isnan(metric) or not limited <= self.limit else metric
+
+
+def check_loggers(names: Sequence[str]) -> None:
+    """Find what a training is to log to and is not installed.
+
+    Raises:
+        ConfigError: a package that is missing.
+    """
+    missing = [name for name in names if name in _LOGGERS and importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"report_to: {missing[0]} is not installed: pip install {missing[0]}, or give report_to: none"
+        )
 
 
 @dataclass

@@ -23,7 +23,7 @@ from lmms_awares.models.config import CommonArgs
 from lmms_awares.training.conditions import write_conditions
 from lmms_awares.training.parsing import read_settings
 from lmms_awares.training.rows import check_set, examples, lay_out, lay_out_calls, read_rows
-from lmms_awares.training.settings import EvaluationSettings
+from lmms_awares.training.settings import EvaluationSettings, check_loggers
 from lmms_awares.training.trajectories import TOOL_WEIGHT, Collator, check_lengths
 from lmms_awares.training.validation import add_evaluation, rows_to_evaluate
 
@@ -86,6 +86,7 @@ class WeightedSFTConfig(EvaluationSettings, SFTConfig):
         if self.weights_dtype not in ("float32", "bfloat16"):
             raise ConfigError(f"weights_dtype={self.weights_dtype} must be float32 or bfloat16")
         self.check_evaluation()
+        check_loggers(self.report_to)
 
 
 class WeightedSFTTrainer(SFTTrainer):
