@@ -99,7 +99,7 @@ class WeightedSFTTrainer(SFTTrainer):
         super().__init__(*args, **kwargs)
         # Qwen's classes say that they do not take `num_items_in_batch`; the loss here does, so that processes and
         # accumulated batches are weighed by their tokens.
-        self.model_accepts_loss_kwargs = True
+        self.model_accepts_loss_kwargs: bool = True
 
     def compute_loss(
         self,
