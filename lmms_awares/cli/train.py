@@ -1,7 +1,9 @@
 """`awares train`."""
 
 import contextlib
+import io
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -72,6 +74,9 @@ def export(
 
 @contextlib.contextmanager
 def _extra() -> Iterator[None]:
+    """Import what the extra brings; what a training prints shall be seen at once, in a file too."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         yield
     except ImportError as error:
