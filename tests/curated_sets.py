@@ -1,13 +1,14 @@
 """A small whole curated set: pictures of the mini suite, outcomes by hand, rows set aside in every stage."""
 
 import json
+from unittest.mock import patch
 
 from lmms_awares.crops import target_crops
 from lmms_awares.curation.rows import ANSWER, BUILD, GROUND, JUDGE, REJECTED, SOURCE, with_verdict, write_rows
 from lmms_awares.engine.checkpoint import format_fingerprint
 from lmms_awares.journal import digest
 from lmms_awares.labels import EVIDENCE
-from lmms_awares.mini.suite import document
+from lmms_awares.mini import suite
 from lmms_awares.protocol import GetCrops, format_call
 from lmms_awares.views import plan_views, show
 
@@ -39,6 +40,12 @@ def evidence(drawn, position):
     return wide.get(position, drawn[EVIDENCE])
 
 
+def clear(benchmark, index):
+    """A training document with clear print, so that its label is known by construction."""
+    with patch.object(suite, "GRADED", ()):
+        return suite.document(benchmark, "train", index)
+
+
 def sources(questions):
     """All rows by shard. `questions`: by position, in place of those that were drawn."""
     made, position = {}, 0
@@ -46,7 +53,7 @@ def sources(questions):
         rows = []
         for index in indices:
             for benchmark in BENCHMARKS:
-                drawn = document(benchmark, "train", index)
+                drawn = clear(benchmark, index)
                 right = drawn.get("answers") or [drawn.get("answer") or drawn["label"]]
                 rows.append(
                     {

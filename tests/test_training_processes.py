@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from lmms_awares.mini.demo import checkpoint
 
+pytestmark = pytest.mark.long  # eleven trainings, each in processes of its own
 FIXED = ("--weights_dtype", "float32", "--bf16", "False", "--use_cpu", "True", "--report_to", "none", "--seed", "1")
 STAGES = {
     "sft": ("--save_steps", "2", "--max_steps", "4"),
