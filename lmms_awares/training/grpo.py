@@ -29,13 +29,13 @@ from lmms_awares.training.rewards import load_encoder
 from lmms_awares.training.rollout_format import set_format
 from lmms_awares.training.rollout_rewards import AnswerReward, rollout_rewards
 from lmms_awares.training.rows import check_set, longest_rollout, read_prompts
+from lmms_awares.training.settings import LOWER
 from lmms_awares.training.sft import LANGUAGE_MODEL, last_checkpoint
 from lmms_awares.training.validation import add_evaluation, rows_to_evaluate
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # of environment_factory: TRL is pinned
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-_LOWER = "lower learning_rate, and run again: it goes on from the last checkpoint"
 _REFERENCE = "ref"  # the name that TRL gives the frozen copy of the adapter
 
 
@@ -71,7 +71,7 @@ class CropGRPOTrainer(GRPOTrainer):
             if "probability tensor" not in str(error):
                 raise
             raise UserError(
-                f"step {self.state.global_step + 1}: the policy's probabilities are no numbers; {_LOWER}"
+                f"step {self.state.global_step + 1}: the policy's probabilities are no numbers; {LOWER}"
             ) from None
         environments = cast(list[CropEnvironment], self.environments)
         rollouts = Rollouts(
@@ -119,7 +119,7 @@ class CropGRPOTrainer(GRPOTrainer):
         self._trained = inputs["completion_mask"] * inputs["tool_mask"]
         loss: torch.Tensor = super()._compute_loss(model, inputs)
         if not torch.isfinite(loss):
-            raise UserError(f"the loss of step {self.state.global_step + 1} is {loss.item()}; {_LOWER}")
+            raise UserError(f"the loss of step {self.state.global_step + 1} is {loss.item()}; {LOWER}")
         return loss
 
     def _log_rollouts(self, environments: Sequence[CropEnvironment], turns: Sequence[int]) -> None:

@@ -6,7 +6,7 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from lmms_awares.errors import ConfigError
 from lmms_awares.training.rewards import ANSWER_REWARDS, ANSWER_WEIGHT, ENCODER
-from lmms_awares.training.settings import EvaluationSettings, check_loggers
+from lmms_awares.training.settings import EvaluationSettings, check_loggers, check_values
 
 JUDGE = "judge"
 _AT_LEAST = {
@@ -93,17 +93,10 @@ class CropGRPOConfig(EvaluationSettings, GRPOConfig):
             ConfigError: a name that is missing, a number out of range, or a setting of TRL that must stay.
         """
         set_to = vars(self)
-        for name in ("pretrained", "curated", "output_dir"):
-            if not set_to[name]:
-                raise ConfigError(f"{name} is missing; name it in the file, or as --{name}")
-        for name, least in _AT_LEAST.items():
-            if not set_to[name] >= least:
-                raise ConfigError(f"{name}={set_to[name]} must be {least:g} or more")
+        check_values(set_to, _AT_LEAST)
         for name, (value, why) in _FIXED.items():
             if set_to[name] != value:
                 raise ConfigError(f"{name}={set_to[name]} cannot be set: {why}")
-        if self.weights_dtype not in ("float32", "bfloat16"):
-            raise ConfigError(f"weights_dtype={self.weights_dtype} must be float32 or bfloat16")
         if self.answer_reward not in (*ANSWER_REWARDS, JUDGE):
             known = ", ".join((*ANSWER_REWARDS, JUDGE))
             raise ConfigError(f"answer_reward={self.answer_reward} is none of {known}")

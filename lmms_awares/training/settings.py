@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from lmms_awares.errors import ConfigError
 
@@ -14,6 +15,7 @@ NUMBERS = (
 )
 """What an evaluation measures, see `lmms_awares.training.evaluation.summarize`; its counts are beside these."""
 
+LOWER = "lower learning_rate, and run again: it goes on from the last checkpoint"  # where numbers are none
 _LOGGERS = ("tensorboard", "wandb", "trackio")
 _RULE = re.compile(r"(\w+)@(\w+)<=(\d+(?:\.\d+)?)")
 
@@ -60,6 +62,26 @@ class Best:
         """
         metric, limited = numbers[self.metric], numbers[self.limited]
         return None if math.isnan(metric) or not limited <= self.limit else metric
+
+
+def check_values(settings: Mapping[str, Any], at_least: Mapping[str, float]) -> None:
+    """Find what no trainer can work with.
+
+    Args:
+        settings: by name; `pretrained`, `curated`, `output_dir` and `weights_dtype` among them.
+        at_least: the least value of each number.
+
+    Raises:
+        ConfigError: a name that is missing, a number out of range, or another dtype.
+    """
+    for name in ("pretrained", "curated", "output_dir"):
+        if not settings[name]:
+            raise ConfigError(f"{name} is missing; name it in the file, or as --{name}")
+    for name, least in at_least.items():
+        if not settings[name] >= least:
+            raise ConfigError(f"{name}={settings[name]} must be {least:g} or more")
+    if settings["weights_dtype"] not in ("float32", "bfloat16"):
+        raise ConfigError(f"weights_dtype={settings['weights_dtype']} must be float32 or bfloat16")
 
 
 def check_loggers(names: Sequence[str]) -> None:

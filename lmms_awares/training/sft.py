@@ -18,16 +18,18 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from lmms_awares.engine import checkpoint
 from lmms_awares.engine.chat import ChatFormat
-from lmms_awares.errors import ConfigError, UserError
+from lmms_awares.errors import UserError
 from lmms_awares.models.config import CommonArgs
 from lmms_awares.training.conditions import write_conditions
 from lmms_awares.training.parsing import read_settings
 from lmms_awares.training.rows import check_set, examples, lay_out, lay_out_calls, read_rows
-from lmms_awares.training.settings import EvaluationSettings, check_loggers
+from lmms_awares.training.settings import LOWER, EvaluationSettings, check_loggers, check_values
 from lmms_awares.training.trajectories import TOOL_WEIGHT, Collator, check_lengths
 from lmms_awares.training.validation import add_evaluation, rows_to_evaluate
 
 LANGUAGE_MODEL = r".*language_model.*_proj"  # what LoRA adapts: the vision tower stays as it is; the paper does not say
+
+_AT_LEAST = {"rows_per_source": 0, "tool_weight": 0, "hr_repeat": 1, "lora_rank": 0, "lora_alpha": 1}
 
 
 @dataclass
@@ -70,21 +72,7 @@ class WeightedSFTConfig(EvaluationSettings, SFTConfig):
         Raises:
             ConfigError: a name that is missing, or a number out of range.
         """
-        set_to = vars(self)
-        for name in ("pretrained", "curated", "output_dir"):
-            if not set_to[name]:
-                raise ConfigError(f"{name} is missing; name it in the file, or as --{name}")
-        for name, least in (
-            ("rows_per_source", 0),
-            ("tool_weight", 0),
-            ("hr_repeat", 1),
-            ("lora_rank", 0),
-            ("lora_alpha", 1),
-        ):
-            if not set_to[name] >= least:
-                raise ConfigError(f"{name}={set_to[name]} must be {least} or more")
-        if self.weights_dtype not in ("float32", "bfloat16"):
-            raise ConfigError(f"weights_dtype={self.weights_dtype} must be float32 or bfloat16")
+        check_values(vars(self), _AT_LEAST)
         self.check_evaluation()
         check_loggers(self.report_to)
 
@@ -123,10 +111,7 @@ class WeightedSFTTrainer(SFTTrainer):
         log_probs = outputs.log_probs  # [B, T - 1], 0 where nothing is trained
         loss = -(weights[:, 1:].to(log_probs) * log_probs).sum() / torch.as_tensor(tokens).clamp(min=1)
         if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss of step {self.state.global_step + 1} is {loss.item()}; lower learning_rate, and run again: "
-                "it goes on from the last checkpoint"
-            )
+            raise UserError(f"the loss of step {self.state.global_step + 1} is {loss.item()}; {LOWER}")
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # DDP takes the mean of the processes' gradients
         return (loss, outputs) if return_outputs else loss

@@ -243,9 +243,9 @@ def carry_out(runs: list[Run], *, jobs: int) -> Iterator[str]:
     for level in range(max(len(run.steps) for run in runs)):
         waiting: dict[Path, Step] = {}
         for run in runs:
-            step = run.steps[min(level, len(run.steps) - 1)]
-            if level < len(run.steps) and not is_finished(step):
-                waiting[step.folder] = step
+            for step in run.steps[level : level + 1]:
+                if not is_finished(step):
+                    waiting[step.folder] = step
         with ThreadPoolExecutor(jobs) as pool:
             yield from pool.map(_done, waiting.values())
 
