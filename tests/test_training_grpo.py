@@ -241,7 +241,10 @@ def test_images_that_miss_a_pass_end_the_run(step, which):
     setattr(step._passes, which, kept[which] - 1)
     with pytest.raises(LostError, match=rf"{kept['shown']} images were shown; .*{kept['shown'] - 1}"):
         CropGRPOTrainer._generate_and_score_completions(step, step.inputs)
+    with pytest.raises(LostError, match="images were shown"):
+        step.check_passes()
     vars(step._passes).update(kept)
+    step.check_passes()
 
 
 def test_a_gradient_on_an_observation_ends_the_run(folder, adapter, tmp_path, monkeypatch):

@@ -63,7 +63,7 @@ class CropGRPOTrainer(GRPOTrainer):
             setattr(self._passes, self._counted, getattr(self._passes, self._counted) + len(grids))
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        self._passes.check(reference=self.beta != 0)
+        self.check_passes()
         self._passes = Passes()
         try:
             output: dict[str, Any] = super()._generate_and_score_completions(inputs)
@@ -89,6 +89,10 @@ class CropGRPOTrainer(GRPOTrainer):
         if self._turn_advantages:
             output["advantages"] = self._by_turn(output["advantages"], rollouts.said)
         return output
+
+    def check_passes(self) -> None:
+        """Hold the forward passes of the last batch of rollouts against what was shown. Raises LostError."""
+        self._passes.check(reference=self.beta != 0)
 
     def _calculate_rewards(self, *args: Any) -> torch.Tensor:
         rewards: torch.Tensor = super()._calculate_rewards(*args)
@@ -156,6 +160,7 @@ def train(settings: CropGRPOConfig) -> Path:
     """
     trainer = make_trainer(settings)
     trainer.train(resume_from_checkpoint=last_checkpoint(Path(settings.output_dir)))
+    trainer.check_passes()  # of the last batch, which no other follows
     trainer.save_model()
     return Path(settings.output_dir)
 
