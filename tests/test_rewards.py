@@ -79,6 +79,10 @@ def test_answers_by_similarity():
     assert empty == blank == 0.0
     assert 0.5 < near < 1 and 0.5 < wrong < 1
     assert answer_similarity([], []) == []
+    # What `right_numbers` says of this reward.
+    assert answer_similarity(["47", "2013", "yes", "red"], ["48", "2014", "no", "blue"]) == pytest.approx(
+        [0.84, 0.91, 0.73, 0.73], abs=0.006
+    )
     assert answer_similarity(said[::-1], right[::-1]) == pytest.approx([wrong, near, 0.0, 0.0, same], abs=1e-6)
 
 

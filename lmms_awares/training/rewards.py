@@ -174,7 +174,7 @@ def right_numbers(answer: str, references: Sequence[str]) -> bool:
     """Return whether an answer has the numbers of one of the references, whatever else it says.
 
     Cosine similarity forgives a wrong number: 47 beside 48 has .84, 2013 beside 2014 .91 (all-MiniLM-L6-v2), where
-    that of a wrong word is about .7. Where such an answer is to count for nothing, this says which.
+    yes beside no has .73. Where such an answer is to count for nothing, this says which.
 
     Example:
         >>> right_numbers("47", ["48"]), right_numbers("about 1,200", ["1200"]), right_numbers("yes", ["no"])
