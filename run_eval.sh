@@ -34,7 +34,7 @@ esac
 awares_setup
 
 if [ $# -eq 0 ]; then
-    awares mini run results/runs/demo
+    awares suite run mini -o results/runs/demo
     cat <<'TEXT'
 
 Compare with the committed table; scores and token counts repeat, latencies (left out here) do not:

@@ -10,9 +10,9 @@ from lmms_awares.journal import digest
 _ROOT = Path(__file__).parent
 # What no answer depends on: the command, what is done with answers, curation, the mini suite, and tasks (their prompts
 # are in the journal's key as texts).
-_COMMAND = "__main__ doctor evaluate host_arguments plan plugin quiet stamps streams"
+_COMMAND = "__main__ doctor evaluate host_arguments plan plugin quiet stamps steps streams yaml_settings"
 _WITHOUT_EFFECT = tuple(f"{name}.py" for name in _COMMAND.split())
-_OTHER_ROOMS = ("cli", "curation", "mini", "report", "tasks")
+_OTHER_ROOMS = ("cli", "curation", "mini", "report", "suites", "tasks")
 
 
 def code_hash(*plugins: type) -> str:

@@ -61,6 +61,7 @@ class Benchmark:
         title: heading of its column in tables, as in the paper's Table 1.
         base_yaml: the installed lmms-eval's task file, below its `tasks` folder.
         split: split that is scored.
+        documents: of that split, as published.
         columns: columns besides `image` that prompts and scorers read, with the rule of each; None where any value
             is allowed.
         headline: the metric that the paper reports; its per-sample value, 0..1, becomes `score`.
@@ -74,6 +75,7 @@ class Benchmark:
     title: str
     base_yaml: str
     split: str
+    documents: int
     columns: Mapping[str, Rule | None]
     headline: str
     sample: Callable[[str, int], Document]
@@ -134,6 +136,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         title="ChartQA",
         base_yaml="chartqa/chartqa.yaml",
         split="test",
+        documents=2500,
         columns={"question": TEXT, "answer": ANSWER, "type": one_of(("human_test", "augmented_test"))},
         headline="relaxed_overall",
         sample=lambda word, index: {
@@ -149,6 +152,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         title="DocVQA",
         base_yaml="docvqa/docvqa_val.yaml",
         split="validation",
+        documents=5349,
         columns={"question": TEXT, "answers": ANSWERS, "questionId": None},
         headline="anls",
         sample=lambda word, index: {"question": "What is the code?", "answers": [word], "questionId": str(index)},
@@ -160,6 +164,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         title="OCRBench",
         base_yaml="ocrbench/ocrbench.yaml",
         split="test",
+        documents=1000,
         columns={"question": TEXT, "answer": EITHER, "dataset": TEXT, "question_type": one_of(_OCRBENCH_TYPES)},
         headline="ocrbench_accuracy",
         sample=lambda word, index: {
@@ -176,6 +181,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         title="POPE",
         base_yaml="pope/pope.yaml",
         split="test",
+        documents=9000,
         columns={
             "question": TEXT,
             "answer": one_of(("yes", "no"), lambda answer: answer.lower().strip()),
@@ -191,6 +197,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         title="RealWorld",
         base_yaml="realworldqa/realworldqa.yaml",
         split="test",
+        documents=765,
         columns={"question": TEXT, "answer": ANSWER},
         headline="exact_match",
         sample=_realworldqa,
@@ -202,6 +209,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         title="V* Bench",
         base_yaml="vstar_bench/vstar_bench.yaml",
         split="test",
+        documents=191,
         columns={
             "text": TEXT,
             "label": one_of("ABCD", lambda label: label.strip().upper()),

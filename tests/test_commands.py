@@ -95,7 +95,8 @@ BAD = {
     "eval": ["--tasks", "awares_pope"],
     "prompts import": ["nonsense"],
     "tasks": ["nonsense"],
-    "mini run": ["--nonsense"],
+    "mini build": [],
+    "suite run": ["nowhere.yaml", "-o", "x"],
     "regress ": ["--baseline", "x", "--candidate", "y", "--alpha", "many"],
 }
 

@@ -9,18 +9,14 @@ import pandas as pd
 import pytest
 from test_tasks import run_tasks
 
-from lmms_awares.errors import ConfigError
-from lmms_awares.mini import demo
-from lmms_awares.mini.demo import METHODS, checkpoint, command
+from lmms_awares.mini.demo import checkpoint
 from lmms_awares.mini.suite import PARTS
-from lmms_awares.models import MODELS
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.resolution import FullResolution, LowResolution
 from lmms_awares.models.visionthink import VisionThink
 from lmms_awares.protocol import TOOL_NAME
 from lmms_awares.pruning import PRUNERS
-from lmms_awares.report.read.folders import newest_run
-from lmms_awares.report.read.summary import summarize
+from lmms_awares.suites.suite import read_suite
 from lmms_awares.tasks.benchmarks import MINI_TASKS
 
 ROOT = Path(__file__).parent.parent
@@ -81,32 +77,6 @@ def test_visionthink_calls_for_some_and_answers_others(tmp_path):
     assert all(row["answer"] for row in found)
 
 
-def test_the_demonstration_runs_every_model_and_pruner():
-    assert {method.model for method in METHODS} == {name for name in MODELS if not name.startswith("qwen3_vl")}
-    named = " ".join(f"{method.model} {method.arguments}" for method in METHODS)
-    assert all(pruner in named for pruner in PRUNERS)
-    assert len({method.folder for method in METHODS}) == len(METHODS)
-
-
-def test_the_demonstration_starts_afresh_and_names_the_log_of_a_failure(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    two = demo.Method("awares", "policy=never"), demo.Method("qwen2_5_vl_lowres")
-    monkeypatch.setattr(demo, "METHODS", two)
-    monkeypatch.setattr(demo, "command", lambda *given: [*command(*given), "--limit", "1"])
-    assert demo.run_all(checkpoint(), tmp_path) == [tmp_path / method.folder for method in two]
-    (tmp_path / two[0].folder / "stale").touch()
-    folders = demo.run_all(checkpoint(), tmp_path)
-    assert not (folders[0] / "stale").exists()
-    never, lowres = (summarize(newest_run(folder)) for folder in folders)
-    assert list(never["n"]) == [1] * len(MINI_TASKS)
-    assert list(never["score"]) == list(lowres["score"])
-    broken = Path(shutil.copytree(checkpoint(), tmp_path / "broken"))
-    (broken / "tokenizer.json").write_text("{}")  # the preflight does not read it
-    with pytest.raises(ConfigError, match=r"awares_policy-never failed; the whole log is .*awares_policy-never\.log"):
-        demo.run_all(broken, tmp_path)
-    assert "tokenizer" in (tmp_path / f"{two[0].folder}.log").read_text(encoding="utf-8")
-
-
 def demonstrate(folder):
     """`./run_eval.sh` in a folder of its own, with a stand-in for set-up and evaluation; what it prints."""
     (folder / ".ci").mkdir()
@@ -118,8 +88,8 @@ def demonstrate(folder):
     # the committed table with other latencies, as another machine measures them
     slower = 'BEGIN {FS = OFS = ","} NR > 1 {$7 *= 2} {print}'
     stand_in.write_text(
-        f'#!/bin/sh\n[ "$1 $2" = "mini run" ] || exit 9\nmkdir -p "$3"\n'
-        f"awk '{slower}' results/runs/mini/table.csv > \"$3/table.csv\"\n"
+        f'#!/bin/sh\n[ "$1 $2 $3 $4" = "suite run mini -o" ] || exit 9\nmkdir -p "$5"\n'
+        f"awk '{slower}' results/runs/mini/table.csv > \"$5/table.csv\"\n"
     )
     stand_in.chmod(0o755)
     environment = os.environ | {"PATH": f"{stand_in.parent}{os.pathsep}{os.environ['PATH']}"}
@@ -151,12 +121,11 @@ def test_it_is_small():
     assert sum(file.stat().st_size for file in checkpoint().rglob("*")) < 16 * 2**20
 
 
-def name_of(method):
-    """The row of a method of the demonstration, as `lmms_awares.trace.Trace.method` names it."""
-    given = dict(pair.split("=") for pair in method.arguments.split(",") if pair)
-    policy, pruner = given.get("policy"), given.get("pruner")
-    ratio = f"@{given['retain_ratio']}" if "retain_ratio" in given else ""
-    return f"{method.model}{f':{policy}' if policy else ''}{f'+{pruner}' if pruner else ''}{ratio}"
+def name_of(row):
+    """A row of the demonstration, as `lmms_awares.trace.Trace.method` names it."""
+    policy, pruner = row.args.get("policy"), row.args.get("pruner")
+    ratio = f"@{row.args['retain_ratio']}" if "retain_ratio" in row.args else ""
+    return f"{row.model}{f':{policy}' if policy else ''}{f'+{pruner}' if pruner else ''}{ratio}"
 
 
 def test_committed_table_is_the_docs():
@@ -167,8 +136,9 @@ def test_committed_table_is_the_docs():
     columns = ["method", "nominal", "benchmark", "score", "rtr", "call_rate", "latency_s", "n"]
     assert list(long.columns) == columns
     benchmarks = {method: list(rows["benchmark"]) for method, rows in long.groupby("method")}
-    assert set(benchmarks) <= set(map(name_of, METHODS)), "a method that the demonstration does not run"
-    own = {name_of(method) for method in METHODS if "pruner=" not in method.arguments and method.model not in PRUNERS}
+    rows = read_suite(Path("mini")).rows
+    assert set(benchmarks) <= set(map(name_of, rows)), "a method that the demonstration does not run"
+    own = {name_of(row) for row in rows if "pruner" not in row.args and row.model not in PRUNERS}
     assert own <= set(benchmarks)  # a pruner registered since then comes with the next run
     assert all(found == benchmarks["awares"] for found in benchmarks.values())
     assert (long["n"] == PARTS["test"]).all() and PARTS["test"] >= 64

@@ -219,7 +219,11 @@ def test_a_bad_grid_is_one_line(name, done, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [(None, "grid.yaml cannot be read"), ("a: [", "grid.yaml is no YAML"), ("- 1", "grid.yaml: the file: ")],
+    [
+        (None, "grid.yaml cannot be read"),
+        ("a: [", "grid.yaml is no YAML"),
+        ("- 1", "grid.yaml holds no settings by name"),
+    ],
 )
 def test_a_file_that_is_no_grid_is_one_line(text, words, tmp_path, monkeypatch, capsys):
     if text is not None:

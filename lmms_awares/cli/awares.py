@@ -19,6 +19,7 @@ from lmms_awares.cli import (
     prompts,
     regress,
     report,
+    suite,
     tasks,
     train,
 )
@@ -48,6 +49,7 @@ for _name, _group in {
     "prompts": prompts,
     "mini": mini,
     "regress": regress,
+    "suite": suite,
     "train": train,
 }.items():
     app.add_typer(_group.app, name=_name)

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from lmms_awares.cli.compare import compare
-
 app = typer.Typer(help="The mini suite: six small synthetic benchmarks.", no_args_is_help=True)
 
 
@@ -49,15 +47,3 @@ def _line(report: dict[str, float | str]) -> str:
     return "  ".join(
         f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in report.items()
     )
-
-
-@app.command("run")
-def mini_run(
-    root: Annotated[Path, typer.Argument(help="folder for runs, logs, table.md and table.csv")],
-    pretrained: Annotated[Path | None, typer.Option(help="checkpoint folder (the one that ships)")] = None,
-) -> None:
-    """Run every registered method on the mini suite, on the CPU, and compare them."""
-    from lmms_awares.mini.demo import checkpoint, run_all
-
-    compare(run_all(pretrained or checkpoint(), root), output=root)
-    typer.echo("Synthetic pictures and a tiny checkpoint: a demonstration, not a result.")

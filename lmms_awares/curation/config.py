@@ -3,21 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lmms_awares.crops import IOU_THRESHOLD
-from lmms_awares.curation.problems import first_problem
-from lmms_awares.errors import ConfigError
 from lmms_awares.mini.demo import checkpoint
 from lmms_awares.models.config import CommonArgs
+from lmms_awares.yaml_settings import Strict, named_file, read_settings_file
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Served(_Strict):
+class Served(Strict):
     """A model behind an OpenAI-compatible server.
 
     Attributes:
@@ -81,7 +75,7 @@ class LlmJudge(Served):
     swap: bool = False
 
 
-class MetricJudge(_Strict):
+class MetricJudge(Strict):
     """A comparison of texts, which needs no server.
 
     Attributes:
@@ -106,14 +100,14 @@ class LlmOracle(Served):
     tau: float = Field(default=IOU_THRESHOLD, gt=0, le=1)
 
 
-class SourceOracle(_Strict):
+class SourceOracle(Strict):
     """The source's own evidence box."""
 
     kind: Literal["source"]
     tau: float = Field(default=IOU_THRESHOLD, gt=0, le=1)
 
 
-class Config(_Strict):
+class Config(Strict):
     """A curated set.
 
     Attributes:
@@ -166,16 +160,4 @@ def read_config(file: Path) -> Config:
     Example:
         config = read_config(Path("curation.yaml"))
     """
-    shipped = Path(__file__).parent / "configs" / f"{file}.yaml"
-    try:
-        data = yaml.safe_load((shipped if shipped.is_file() else file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}; give a YAML file, or mini, or paper") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{file} holds no settings by name; `name: value` is expected, as in docs/curation.md")
-    try:
-        return Config.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(f"{file}: {first_problem(error, Config)}") from None
+    return read_settings_file(named_file(file, Path(__file__).parent / "configs"), Config)

@@ -22,15 +22,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from jinja2 import StrictUndefined, Template, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
-from lmms_awares.curation.problems import first_problem
 from lmms_awares.curation.records import Data, Record, Records
 from lmms_awares.curation.rows import Rejected
 from lmms_awares.errors import ConfigError, DataError
+from lmms_awares.yaml_settings import read_settings_file
 
 _JINJA = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined, finalize=lambda value: "" if value is None else value, keep_trailing_newline=True
@@ -154,16 +153,8 @@ def read_source(name: str) -> tuple[str, Source, Path | None]:
     is_file = own.suffix in (".yaml", ".yml")
     if not is_file and not shipped.is_file():
         raise ConfigError(f"no source {name} ships, and it is no .yaml file; there are: {', '.join(shipped_sources())}")
-    try:
-        data = yaml.safe_load((own if is_file else shipped).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"source {name} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"source {name} is no YAML: {' '.join(str(error).split())}") from None
-    try:
-        return own.stem, Source.model_validate(data), own.parent if is_file else None
-    except ValidationError as error:
-        raise ConfigError(f"source {name}: {first_problem(error, Source)}") from None
+    read = read_settings_file(own if is_file else Path(str(shipped)), Source, called=f"source {name}")
+    return own.stem, read, own.parent if is_file else None
 
 
 def shipped_sources() -> list[str]:

@@ -71,8 +71,8 @@ class LocalEngine(Engine):
         pruner = args.make_pruner() if isinstance(args, PruningArgs) else None
         return cls(model, processor, pruner=pruner, revision=checkpoint.fingerprint(args.pretrained, args.adapter))
 
-    def with_pruner(self, pruner: Pruner) -> "LocalEngine":
-        """The same model with a pruner. Raises ConfigError where it cannot serve the model."""
+    def with_pruner(self, pruner: Pruner | None) -> "LocalEngine":
+        """The same model with a pruner, or without. Raises ConfigError where it cannot serve the model."""
         return LocalEngine(self.model, self._processor, pruner=pruner, revision=self.revision)
 
     @property

@@ -1,7 +1,25 @@
 """Which engine a run's arguments ask for: a server, or the checkpoint in this process."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 from lmms_awares.engine.turns import Engine
-from lmms_awares.models.config import CommonArgs
+from lmms_awares.models.config import CommonArgs, PruningArgs
+
+if TYPE_CHECKING:
+    from lmms_awares.engine.local import LocalEngine
+
+# What decides the model and the processor that are loaded.
+_LOADED = {"pretrained", "adapter", "dtype", "device_map", "attn_implementation", "min_pixels", "max_pixels"}
+
+
+class _Kept:
+    """The engine that was opened last, for the next run in this process."""
+
+    wanted = False
+    key = ""
+    engine: "LocalEngine | None" = None
 
 
 def open_engine(args: CommonArgs, device: str) -> Engine:
@@ -16,4 +34,28 @@ def open_engine(args: CommonArgs, device: str) -> Engine:
         return ServerEngine.open(args)
     from lmms_awares.engine.local import LocalEngine
 
-    return LocalEngine.open(args, device)
+    if not _Kept.wanted:
+        return LocalEngine.open(args, device)
+    key = f"{args.model_dump(include=_LOADED)} {device}"
+    if _Kept.engine is None or _Kept.key != key:
+        _Kept.engine = None  # first: two models may not fit beside each other
+        _Kept.engine = LocalEngine.open(args.model_copy(update={"pruner": None}), device)
+        _Kept.key = key
+    pruner = args.make_pruner() if isinstance(args, PruningArgs) else None
+    return _Kept.engine.with_pruner(pruner)
+
+
+@contextmanager
+def keep_model() -> Iterator[None]:
+    """Let the next run in this process have the last one's model, where it asks for the same.
+
+    Example:
+        with keep_model():
+            for row in rows:
+                evaluate.run(row)
+    """
+    _Kept.wanted = True
+    try:
+        yield
+    finally:
+        _Kept.wanted, _Kept.engine = False, None

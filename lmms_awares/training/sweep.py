@@ -4,7 +4,6 @@ GRID.yaml ─► each row and seed:  SFT ─► GRPO ─► awares eval ─► r
                                  shared by rows that start alike
 """
 
-import json
 import re
 import subprocess
 import sys
@@ -14,26 +13,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from lmms_awares.curation.problems import first_problem
 from lmms_awares.errors import ConfigError, UserError
 from lmms_awares.journal import digest
+from lmms_awares.report.read.resolution_labels import MINI
+from lmms_awares.steps import Step, finish, is_finished
 from lmms_awares.training.parsing import CONFIGS
+from lmms_awares.yaml_settings import Strict, named_file, read_settings_file
 
 _UNPLAIN = re.compile(r"[^\w.-]+")  # in a method's name; the rest is its folder
-_FINISHED = ".finished.json"  # beside a step's folder, once it is done
 TABLES = {3: ("main",), 4: ("main", "cdp"), 7: ("cdp",), 8: ("calls",), 9: ("format",)}
 """Kinds of `awares compare --table` that stand for the paper's ablation tables."""
 Values = dict[str, str | int | float | bool]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Evaluate(_Strict):
+class Evaluate(Strict):
     """How trained policies are evaluated: options of `awares eval`.
 
     Attributes:
@@ -49,7 +44,7 @@ class Evaluate(_Strict):
     limit: int | None = Field(default=None, ge=1)
 
 
-class GridRow(_Strict):
+class GridRow(Strict):
     """One row of the table.
 
     Attributes:
@@ -76,7 +71,7 @@ class GridRow(_Strict):
         return self
 
 
-class Grid(_Strict):
+class Grid(Strict):
     """An ablation.
 
     Attributes:
@@ -119,23 +114,6 @@ class Grid(_Strict):
 
 
 @dataclass(frozen=True)
-class Step:
-    """A command and the folder that it fills.
-
-    Attributes:
-        folder: what it fills.
-        command: arguments of `awares`.
-    """
-
-    folder: Path
-    command: tuple[str, ...]
-
-    def beside(self, suffix: str) -> Path:
-        """A file beside the folder."""
-        return self.folder.with_name(f"{self.folder.name}{suffix}")
-
-
-@dataclass(frozen=True)
 class Run:
     """One row with one seed: its trainings in order, then its evaluation."""
 
@@ -158,17 +136,17 @@ def read_grid(file: Path) -> Grid:
     Example:
         grid = read_grid(Path("table4_mini"))
     """
-    shipped = CONFIGS / f"{file}.yaml"
-    try:
-        data = yaml.safe_load((shipped if shipped.is_file() else file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}; give a YAML file") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file} is no YAML: {' '.join(str(error).split())}") from None
-    try:
-        return Grid.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(f"{file}: {first_problem(error, Grid)}") from None
+    return read_settings_file(named_file(file, CONFIGS), Grid)
+
+
+def check_labels(grid: Grid) -> None:
+    """Look for the labels, which only the tables need, before hours of training.
+
+    Raises:
+        ConfigError: they are named and not there.
+    """
+    if grid.labels not in (None, MINI) and not Path(grid.labels).exists():
+        raise ConfigError(f"labels: {grid.labels} is not there; make them first, see docs/training.md")
 
 
 def plan(grid: Grid) -> list[Run]:
@@ -208,8 +186,7 @@ def _plain(method: str) -> str:
 
 
 def _config(name: str) -> Path:
-    shipped = CONFIGS / f"{name}.yaml"
-    file = shipped if shipped.is_file() else Path(name)
+    file = named_file(Path(name), CONFIGS)
     if not file.is_file():
         raise ConfigError(f"{name}: no such file of settings; those that ship are {', '.join(_shipped())}")
     return file
@@ -250,12 +227,6 @@ def carry_out(runs: list[Run], *, jobs: int) -> Iterator[str]:
             yield from pool.map(_done, waiting.values())
 
 
-def is_finished(step: Step) -> bool:
-    """Return whether a step was carried out with the same command."""
-    file = step.beside(_FINISHED)
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["command"] == list(step.command)
-
-
 def _done(step: Step) -> str:
     step.folder.mkdir(parents=True, exist_ok=True)
     log = step.beside(".log")
@@ -267,8 +238,5 @@ def _done(step: Step) -> str:
     if code:
         raise UserError(f"{step.folder.name} failed; the whole log is {log}; run again: finished steps are kept")
     seconds = round(time.perf_counter() - started)
-    finished = {"command": list(step.command), "seconds": seconds}
-    unfinished = step.beside(f"{_FINISHED}.tmp")
-    unfinished.write_text(json.dumps(finished, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(step.beside(_FINISHED))
+    finish(step, seconds=seconds)
     return f"{step.folder.name}  {seconds} s"

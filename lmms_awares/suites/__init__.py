@@ -1,0 +1,1 @@
+"""Many methods on the same tasks: one file, one command, one table."""
