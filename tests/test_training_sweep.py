@@ -93,7 +93,7 @@ def test_a_rows_commands():
     assert options(grpo)["alpha_use"] == "0.0" and options(grpo)["adapter"] == str(sft.folder)
     assert evaluation.command == (
         *("eval", "--model", "awares", "--model_args", f"pretrained=base,adapter={grpo.folder},dtype=float32"),
-        *("--tasks", "awares_graded", "--batch_size", "4", "--output_path", "out/runs/w_o_tool_cost,seed-1"),
+        *("--tasks", "awares_graded", "--batch_size", "4", "--output_path", "out/runs/w_o_tool_cost_seed-1"),
         *("--device", "cpu", "--limit", "2"),
     )
 
@@ -205,6 +205,7 @@ BAD = {
     ),
     "a row without stages": ({"rows": [{"method": "x"}]}, "rows.0: Value error, needs sft or grpo"),
     "no rows": ({"rows": []}, "rows: "),
+    "a folder that lmms-eval cannot take": ({"output": "a,b"}, "holds a comma, which lmms-eval cannot take"),
     "no tasks": ({"evaluate": {}}, "evaluate.tasks is missing"),
 }
 

@@ -1,6 +1,6 @@
 """An ablation: rows of trainings, each evaluated on tasks, laid out beside the published table.
 
-GRID.yaml ─► each row and seed:  SFT ─► GRPO ─► awares eval ─► results/…/runs/METHOD,seed-N
+GRID.yaml ─► each row and seed:  SFT ─► GRPO ─► awares eval ─► results/…/runs/METHOD_seed-N
                                  shared by rows that start alike
 """
 
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from lmms_awares.curation.problems import first_problem
 from lmms_awares.errors import ConfigError, UserError
 from lmms_awares.journal import digest
+from lmms_awares.plan import plan_of
 from lmms_awares.training.parsing import CONFIGS
 
 _UNPLAIN = re.compile(r"[^\w.-]+")  # in a method's name; the rest is its folder
@@ -199,8 +200,10 @@ def _run(grid: Grid, row: GridRow, seed: int) -> Run:
         steps.append(Step(folder, command))
         adapter = folder
     assert adapter is not None
-    folder = grid.output / "runs" / f"{_plain(row.method)},seed-{seed}"
-    return Run(row, seed, (*steps, Step(folder, tuple(_evaluation(grid, adapter, folder)))))
+    folder = grid.output / "runs" / f"{_plain(row.method)}_seed-{seed}"
+    evaluation = tuple(_evaluation(grid, adapter, folder))
+    plan_of(evaluation[1:])  # what it refuses shall not wait for the trainings
+    return Run(row, seed, (*steps, Step(folder, evaluation)))
 
 
 def _plain(method: str) -> str:
