@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lmms_awares.journal import digest
+
 _FINISHED = ".finished.json"
 
 
@@ -25,6 +27,16 @@ class Step:
     def beside(self, suffix: str) -> Path:
         """A file beside the folder."""
         return self.folder.with_name(f"{self.folder.name}{suffix}")
+
+
+def files_digest(*folders: Path) -> str:
+    """Hash names, sizes and times of the files in folders, without reading them; one that is not there has none.
+
+    Example:
+        Step(Path("runs/awares"), command, made_of=files_digest(Path("checkpoint")))
+    """
+    files = [file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir()) if file.is_file()]
+    return digest([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])[:16]
 
 
 def is_finished(step: Step) -> bool:

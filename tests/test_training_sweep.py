@@ -5,6 +5,7 @@ import json
 import shlex
 import statistics
 import subprocess
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +13,9 @@ import pytest
 import yaml
 from report_runs import CHART, POPE, awares, exit_of, pope, sample, write
 
-from lmms_awares.errors import UserError
+from lmms_awares.errors import ConfigError, UserError
 from lmms_awares.report.read.samples import RunError
+from lmms_awares.steps import finish as said_finished
 from lmms_awares.training import sweep
 from lmms_awares.training.sweep import carry_out, is_finished, plan, read_grid
 
@@ -93,7 +95,7 @@ def test_a_rows_commands():
     assert options(grpo)["alpha_use"] == "0.0" and options(grpo)["adapter"] == str(sft.folder)
     assert evaluation.command == (
         *("eval", "--model", "awares", "--model_args", f"pretrained=base,adapter={grpo.folder},dtype=float32"),
-        *("--tasks", "awares_graded", "--batch_size", "4", "--output_path", "out/runs/w_o_tool_cost,seed-1"),
+        *("--tasks", "awares_graded", "--batch_size", "4", "--output_path", "out/runs/w_o_tool_cost_seed-1"),
         *("--device", "cpu", "--limit", "2"),
     )
 
@@ -141,7 +143,34 @@ def test_what_has_changed_is_done_again(done):
     shipped = (sweep.CONFIGS / "sft_mini.yaml").read_text(encoding="utf-8")
     Path("own.yaml").write_text(f"{shipped}\nmax_grad_norm: 0.5\n", encoding="utf-8")
     list(carry_out(plan(read_grid(grid(rows=rows[:1], sft="own.yaml"))), jobs=1))
-    assert stages(done) == ["sft", "sft", "eval", "eval"]
+    assert stages(done) == ["sft", "eval", "sft", "eval"]
+
+
+def test_a_base_that_has_changed_is_trained_on_again(done):
+    Path("base").mkdir()
+    list(carry_out(plan(read_grid(grid())), jobs=1))
+    done.commands.clear()
+    (Path("base") / "model.safetensors").write_bytes(b"other weights")
+    list(carry_out(plan(read_grid(grid())), jobs=1))
+    assert len(done.commands) == 6
+
+
+def test_a_step_does_not_wait_for_another_runs(done, monkeypatch):
+    """While one row's first stage is under way, another row is carried to its end."""
+    honest, go_on = sweep.subprocess.run, threading.Event()
+    slow = plan(read_grid(grid()))[0].steps[0]
+
+    def run(command, **more):
+        if command[3:] == list(slow.command):
+            assert go_on.wait(60)
+        ended = honest(command, **more)
+        if stages(done).count("eval") == 2:
+            go_on.set()
+        return ended
+
+    monkeypatch.setattr(sweep.subprocess, "run", run)
+    list(carry_out(plan(read_grid(grid(rows=[GRID["rows"][0] | {"seeds": [1, 2, 3]}]))), jobs=2))
+    assert stages(done)[:4] == ["sft", "eval"] * 2
 
 
 def test_a_step_that_was_killed_while_it_said_so_is_done_again(done, monkeypatch):
@@ -175,7 +204,8 @@ def test_a_step_that_failed_names_its_log_and_keeps_the_finished_ones(done, jobs
     assert f"{second.folder.name} failed; the whole log is {log}" in str(caught.value)
     assert "\n" not in str(caught.value) and log.read_text() == "at work\n"
     assert is_finished(first) and not is_finished(second)
-    assert set(stages(done)) == {"sft"}, "nothing goes on behind a stage that failed"
+    behind = [command for command in done.commands if any(str(second.folder) in part for part in command)]
+    assert behind == [list(second.command)], "nothing goes on behind a stage that failed"
     done.commands.clear()
     done.fails = ()
     list(carry_out(runs, jobs=jobs))
@@ -205,6 +235,7 @@ BAD = {
     ),
     "a row without stages": ({"rows": [{"method": "x"}]}, "rows.0: Value error, needs sft or grpo"),
     "no rows": ({"rows": []}, "rows: "),
+    "a folder that lmms-eval cannot take": ({"output": "a,b"}, "holds a comma, which lmms-eval cannot take"),
     "no tasks": ({"evaluate": {}}, "evaluate.tasks is missing"),
 }
 
@@ -247,7 +278,7 @@ LABELS = [{"task": CHART, "doc_id": 0, "label": "HR", "targets": ["0"]}, {"task"
 SCORES = {"SFT only": {1: (1.0, 0.0), 2: (1.0, 1.0)}, "w/o tool cost": {1: (0.0, 0.0)}}
 
 
-def finish(file):
+def finished(file):
     """Put a run where each evaluation would be: two charts, the first with a call, and one of POPE, which is right."""
     runs = plan(read_grid(file))
     for run in runs:
@@ -256,7 +287,7 @@ def finish(file):
         write(run.folder / "run", rows)
         for step in run.steps:
             step.folder.parent.mkdir(parents=True, exist_ok=True)
-            step.beside(".finished.json").write_text(json.dumps({"command": list(step.command), "seconds": 1}))
+            said_finished(step, seconds=1)
     return runs
 
 
@@ -266,7 +297,7 @@ def ablation(tmp_path):
     (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, LABELS)))
     rows = [row | {"block": f"block {n}", "settings": {"w": str(n)}} for n, row in enumerate(GRID["rows"], 1)]
     file = grid(tables=[4, 8], labels="labels.jsonl", rows=rows)
-    finish(file)
+    finished(file)
     return tmp_path / "out", awares("train", "sweep", file).stdout
 
 
@@ -330,7 +361,7 @@ def test_compare_takes_the_groups(ablation):
 def test_a_grid_without_settings_and_blocks(tmp_path):
     """As the shipped one of Table 4: nothing stands in front of the methods."""
     file = grid()
-    finish(file)
+    finished(file)
     awares("train", "sweep", file)
     assert (tmp_path / "out" / "groups.csv").read_text().splitlines()[0] == "run"
     assert "| SFT only (seed 2) " in (tmp_path / "out" / "table3.md").read_text()
@@ -338,9 +369,16 @@ def test_a_grid_without_settings_and_blocks(tmp_path):
     assert shown.splitlines()[0].startswith("method,")
 
 
+def test_labels_that_are_not_there_are_missed_before_the_trainings(done):
+    with pytest.raises(ConfigError, match="labels: nowhere.jsonl is not there"):
+        awares("train", "sweep", grid(tables=[4], labels="nowhere.jsonl"))
+    assert done.commands == []
+
+
 def test_labels_that_do_not_fit_are_one_line(tmp_path):
-    file = grid(tables=[4], labels="nowhere.jsonl")
-    finish(file)
-    with pytest.raises(RunError, match="nowhere.jsonl") as caught:
+    (tmp_path / "labels.jsonl").write_text("{}")
+    file = grid(tables=[4], labels="labels.jsonl")
+    finished(file)
+    with pytest.raises(RunError, match="labels.jsonl") as caught:
         awares("train", "sweep", file)
     assert "\n" not in str(caught.value)

@@ -15,7 +15,7 @@ from lmms_awares.mini.demo import checkpoint as shipped
 from lmms_awares.models import MODELS
 from lmms_awares.models.config import CommonArgs, parse_args
 from lmms_awares.plan import plan_of
-from lmms_awares.steps import Step, is_finished, last_finished
+from lmms_awares.steps import Step, files_digest, is_finished, last_finished
 from lmms_awares.suites.suite import Row, Suite
 from lmms_awares.tasks import benchmarks, data
 
@@ -139,10 +139,8 @@ def _made_of(args: CommonArgs | None) -> str:
     """
     if args is None:
         return ""
-    folders = [Path(place) for place in (args.pretrained, args.adapter) if place and Path(place).is_dir()]
-    files = [file for folder in folders for file in sorted(folder.iterdir()) if file.is_file()]
-    found = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return digest(found, setup_hash(args.load_prompts()))[:16]
+    places = [Path(place) for place in (args.pretrained, args.adapter) if place]
+    return digest(files_digest(*places), setup_hash(args.load_prompts()))[:16]
 
 
 def _loads(args: CommonArgs) -> str:

@@ -1,6 +1,6 @@
 """An ablation: rows of trainings, each evaluated on tasks, laid out beside the published table.
 
-GRID.yaml ─► each row and seed:  SFT ─► GRPO ─► awares eval ─► results/…/runs/METHOD,seed-N
+GRID.yaml ─► each row and seed:  SFT ─► GRPO ─► awares eval ─► results/…/runs/METHOD_seed-N
                                  shared by rows that start alike
 """
 
@@ -9,16 +9,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from pydantic import Field, model_validator
 
 from lmms_awares.errors import ConfigError, UserError
 from lmms_awares.journal import digest
+from lmms_awares.plan import plan_of
 from lmms_awares.report.read.resolution_labels import MINI
-from lmms_awares.steps import Step, finish, is_finished
+from lmms_awares.steps import Step, files_digest, finish, is_finished
 from lmms_awares.training.parsing import CONFIGS
 from lmms_awares.yaml_settings import Strict, named_file, read_settings_file
 
@@ -162,6 +164,7 @@ def plan(grid: Grid) -> list[Run]:
 def _run(grid: Grid, row: GridRow, seed: int) -> Run:
     steps: list[Step] = []
     adapter: Path | None = None
+    made_of = files_digest(Path(grid.pretrained), grid.curated)
     for stage in ("sft", "grpo"):
         changes: Values | None = vars(row)[stage]
         if changes is None:
@@ -174,11 +177,13 @@ def _run(grid: Grid, row: GridRow, seed: int) -> Run:
         folder = grid.trainings / f"{stage}-{known[:10]}"
         options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
         command = ("train", stage, "--config", str(config), *options, "--output_dir", str(folder))
-        steps.append(Step(folder, command))
+        steps.append(Step(folder, command, made_of))
         adapter = folder
     assert adapter is not None
-    folder = grid.output / "runs" / f"{_plain(row.method)},seed-{seed}"
-    return Run(row, seed, (*steps, Step(folder, tuple(_evaluation(grid, adapter, folder)))))
+    folder = grid.output / "runs" / f"{_plain(row.method)}_seed-{seed}"
+    evaluation = tuple(_evaluation(grid, adapter, folder))
+    plan_of(evaluation[1:])  # what it refuses shall not wait for the trainings
+    return Run(row, seed, (*steps, Step(folder, evaluation, made_of)))
 
 
 def _plain(method: str) -> str:
@@ -208,7 +213,7 @@ def _evaluation(grid: Grid, adapter: Path, folder: Path) -> Iterator[str]:
 
 
 def carry_out(runs: list[Run], *, jobs: int) -> Iterator[str]:
-    """Do every step that is not finished yet, stage by stage; yield a line for each one that was done.
+    """Do every step that is not finished yet, as soon as the step before it is; yield a line for each one.
 
     Args:
         runs: of `plan`.
@@ -217,14 +222,20 @@ def carry_out(runs: list[Run], *, jobs: int) -> Iterator[str]:
     Raises:
         UserError: a step failed; the message names its log. Others that are under way are finished first.
     """
-    for level in range(max(len(run.steps) for run in runs)):
-        waiting: dict[Path, Step] = {}
-        for run in runs:
-            for step in run.steps[level : level + 1]:
-                if not is_finished(step):
-                    waiting[step.folder] = step
-        with ThreadPoolExecutor(jobs) as pool:
-            yield from pool.map(_done, waiting.values())
+    steps = {step.folder: step for run in runs for step in run.steps}
+    needs = {after.folder: before.folder for run in runs for before, after in pairwise(run.steps)}
+    waiting = [folder for folder, step in steps.items() if not is_finished(step)]
+    running: dict[Future[str], Path] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        while waiting or running:
+            unfinished = {*waiting, *running.values()}
+            ready = [folder for folder in waiting if needs.get(folder) not in unfinished]
+            for folder in ready[: jobs - len(running)]:
+                waiting.remove(folder)
+                running[pool.submit(_done, steps[folder])] = folder
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                del running[future]
+                yield future.result()
 
 
 def _done(step: Step) -> str:
