@@ -288,6 +288,9 @@ def finished(file):
         for step in run.steps:
             step.folder.parent.mkdir(parents=True, exist_ok=True)
             said_finished(step, seconds=1)
+        for step in run.steps[:-1]:
+            step.folder.mkdir(exist_ok=True)
+            (step.folder / "training.json").write_text(json.dumps([{"stage": step.command[1], "seed": run.seed}]))
     return runs
 
 
@@ -348,6 +351,15 @@ def test_every_seed_has_a_row_and_the_published_table_stands_behind(ablation):
         *(["block 1", ""], ["1", "SFT only (seed 1)"], ["1", "SFT only (seed 2)"]),
         *(["block 2", ""], ["2", "w/o tool cost (seed 1)"]),
     ]
+
+
+def test_every_rows_trainings_are_named(ablation):
+    output, _ = ablation
+    assert json.loads((output / "trainings4.json").read_text()) == {
+        "SFT only (seed 1)": [{"stage": "sft", "seed": 1}],
+        "SFT only (seed 2)": [{"stage": "sft", "seed": 2}],
+        "w/o tool cost (seed 1)": [{"stage": "sft", "seed": 1}, {"stage": "grpo", "seed": 1}],
+    }
 
 
 def test_compare_takes_the_groups(ablation):

@@ -1,6 +1,8 @@
 """A finished ablation as tables: per benchmark, calls, diagnostics, and means over seeds; the published one behind."""
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -11,6 +13,7 @@ from lmms_awares.report.tables.comparison import Request, tables_of
 from lmms_awares.report.tables.main import LONG_COLUMNS, long_table
 from lmms_awares.report.tables.paper import paper_table
 from lmms_awares.report.tables.table import Table, frame_of
+from lmms_awares.training.conditions import read_conditions
 from lmms_awares.training.sweep import TABLES, Grid, Run
 
 GROUPS = "groups.csv"  # for `awares compare --group`
@@ -20,7 +23,8 @@ def write_tables(grid: Grid, runs: Sequence[Run]) -> list[Table]:
     """Make the tables of finished runs and write them to the grid's folder.
 
     For each of the grid's tables `tableN.md` has what was measured, with averages over seeds, and the published one
-    behind it; `tableN.csv` a line per method, seed and benchmark for Tables 3 and 4, else the cells of `tableN.md`.
+    behind it; `tableN.csv` a line per method, seed and benchmark for Tables 3 and 4, else the cells of `tableN.md`;
+    `trainingsN.json`, of the first N, by row what it was trained with.
 
     Args:
         grid: says which tables, and where labels are.
@@ -42,6 +46,9 @@ def write_tables(grid: Grid, runs: Sequence[Run]) -> list[Table]:
     lineup = lineup.renamed({row: f"{run.row.method} (seed {run.seed})" for row, run in of_row.items()})
     long = _long(lineup, list(of_row.values()))
     settings.to_csv(grid.output / GROUPS, index=False)
+    trained = {f"{run.row.method} (seed {run.seed})": conditions_of(run) for run in runs}
+    text = json.dumps(trained, indent=1)
+    (grid.output / f"trainings{grid.tables[0]}.json").write_text(text + "\n", encoding="utf-8")
     written = []
     for number in grid.tables:
         measured = [
@@ -56,6 +63,11 @@ def write_tables(grid: Grid, runs: Sequence[Run]) -> list[Table]:
         (grid.output / f"table{number}.csv").write_text(cells, encoding="utf-8")
         written += shown
     return written
+
+
+def conditions_of(run: Run) -> list[dict[str, Any]]:
+    """What a run's trainings were done with, stage by stage."""
+    return [conditions for step in run.steps[:-1] for conditions in read_conditions(step.folder)]
 
 
 def _labels(grid: Grid, kind: str) -> str | None:
