@@ -121,7 +121,8 @@ def _command(suite: Suite, row: Row, folder: Path) -> Iterator[str]:
     arguments = named | suite.args | row.args
     yield from ("--model", row.model)
     yield from ("--model_args", ",".join(f"{name}={value}" for name, value in arguments.items()))
-    yield from ("--tasks", suite.tasks, "--batch_size", str(suite.batch_size), "--output_path", str(folder))
+    batch_size = 1 if "base_url" in arguments else suite.batch_size  # a server makes its own batches
+    yield from ("--tasks", suite.tasks, "--batch_size", str(batch_size), "--output_path", str(folder))
     if suite.device is not None:
         yield from ("--device", suite.device)
     if suite.limit is not None:
