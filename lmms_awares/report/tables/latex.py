@@ -26,7 +26,7 @@ _MARKS = {BEST: r"\textbf{%s}", SECOND: r"\underline{%s}", "": "%s"}
 Headings = list[tuple[str, str]]
 Body = list[list[str]]
 Panel = tuple[Headings, Body]
-_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"
 
 
 def latex(table: Table) -> str:
@@ -49,7 +49,7 @@ def latex(table: Table) -> str:
             said = [rf"\caption[{{{title}}}]{{{title}. \footnotesize {caption}}}", rf"\label{{tab:{_label(table)}}}"]
         parts += [r"\begin{table}[tbp]", r"\centering\emergencystretch=3em\setlength{\tabcolsep}{3pt}", *said, size]
         for headings, body in held:
-            parts += [r"\par\medskip", _FIT, *_tabular(headings, body)]
+            parts += [r"\par\medskip", *_tabular(headings, body)]
         parts.append(r"\end{table}")
     return "\n".join(parts)
 
@@ -189,7 +189,7 @@ def _bare(text: str) -> str:
 
 
 def _tabular(headings: Headings, body: Body) -> list[str]:
-    lines = [rf"\begin{{tabular}}{{l{'r' * (len(headings) - 1)}}}", r"\toprule"]
+    lines = [rf"{_FIT}\begin{{tabular}}{{l{'r' * (len(headings) - 1)}}}", r"\toprule"]
     if any(group for group, _ in headings):
         lines += _group_lines(headings)
     lines += [" & ".join(_escaped(name) for _, name in headings) + r" \\", r"\midrule"]

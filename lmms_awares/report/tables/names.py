@@ -51,12 +51,14 @@ def display_names(methods: Iterable[str]) -> dict[str, str]:
 
 
 def display_heading(heading: str) -> str:
-    """Return a column's heading with a capital letter, and its unit in brackets.
+    """Return a column's heading with a capital letter, and its unit in brackets; what is no words as it is.
 
     Example:
         >>> display_heading("latency s"), display_heading("KV MB"), display_heading("tokens/s")
         ('Latency (s)', 'KV (MB)', 'Tokens/s')
     """
+    if not re.fullmatch(r"[A-Za-z0-9 /]+", heading):
+        return heading
     name, _, unit = heading.rpartition(" ")
     text = f"{name} ({unit})" if name and unit in ("s", "MB") else heading
     return text[:1].upper() + text[1:]
