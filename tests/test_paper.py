@@ -1,6 +1,5 @@
 """The published numbers: complete, parsable, and printed as published."""
 
-import pandas as pd
 import pytest
 from report_runs import awares
 
@@ -34,15 +33,15 @@ SHAPES = {
 }
 
 
-def test_paper_only_prints_table_1_as_published():
-    lines = awares("compare", "--paper-only", "--format", "markdown").stdout.splitlines()
+def test_awares_paper_prints_table_1_as_published():
+    lines = awares("paper", "1", "--format", "markdown").stdout.splitlines()
     printed = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     published = [[cell.strip() for cell in line.split("|")] for line in TABLE_1.strip().splitlines()]
     assert printed[2:] == published
     assert printed[0][:3] == ["Model", "ChartQA Acc", "ChartQA RTR"]
     assert printed[0][-2:] == ["Average Acc", "Average RTR"]
     assert any("not measured here" in line for line in lines)
-    spaced = [" ".join(line.split()) for line in awares("compare", "--paper-only").stdout.splitlines()]
+    spaced = [" ".join(line.split()) for line in awares("paper", "1").stdout.splitlines()]
     for row in published:
         assert " ".join(row) in spaced
 
@@ -91,8 +90,6 @@ def test_published_shares_fit_together():
 
 
 def test_figure_5_of_the_text():
-    from lmms_awares.report.tables.paper import FOLDER
-
-    frame = pd.read_csv(FOLDER / "fig5.csv").set_index("Stage")
+    frame = paper_table("fig5").frame.set_index(("", "Stage")).astype(float)
     assert frame.loc["GRPO"].tolist() == [72.2, 4.9]
-    assert frame.loc["Oracle GT", "LR (no call)"] == 80.8
+    assert frame.loc["Oracle GT", ("", "LR (no call)")] == 80.8

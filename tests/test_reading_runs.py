@@ -81,11 +81,12 @@ BAD = {
         ["{aware}", "--table", "cdp", "--labels", "x", "--data", "y"],
         "--data goes with --labels mini",
     ),
-    "a run beside the paper alone": (["{aware}", "--paper-only"], "published table alone; leave out a run"),
-    "intervals of the paper alone": (["--paper-only", "--ci"], "published table alone; leave out --ci"),
-    "groups of the paper alone": (["--paper-only", "--group", "x.csv"], "published table alone; leave out --group"),
+    "no such column": (
+        ["{aware}", "--columns", "average,speed"],
+        "--columns: no column 'speed'; there are RTR, average, ChartQA, POPE; nominal, score, RTR, latency s, F1",
+    ),
+    "an ablation to transpose": (["--group", "{runs}", "--transpose"], "--transpose and --group exclude each other"),
     "labels missing": (["{aware}", "--table", "cdp", "--labels", "none.jsonl"], "none.jsonl is no file"),
-    "no paper table": (["--paper-only", "--table", "hard"], "no table of the kind hard"),
     "group without run": (["--group", "{group}"], "needs a column 'run'"),
     "group missing": (["--group", "none.csv"], "none.csv is no CSV file"),
     "unwritable": (["{aware}", "-o", "/proc/nope"], "cannot be written"),
@@ -98,6 +99,7 @@ def test_bad_input_is_one_line_and_exit_2(name, pair, tmp_path, monkeypatch, cap
     (tmp_path / "empty").mkdir()
     write(tmp_path / "stranger", {"awares_ocrbench": [sample()]}, model="visionzip")
     (tmp_path / "group").write_text("folder,x\na,1\n")
+    (tmp_path / "runs").write_text(f"run,x\n{pair[1]},1\n")
     (write(tmp_path / "bytes", {POPE: [sample()]}) / "1_results.json").write_bytes(b"\xff\xfe")
     results = write(tmp_path / "modelless", {POPE: [sample()]}) / "1_results.json"
     results.write_text(results.read_text().replace('"model":', '"name":'))

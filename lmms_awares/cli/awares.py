@@ -15,6 +15,7 @@ from lmms_awares.cli import (
     eval,
     mini,
     models,
+    paper,
     plot,
     prompts,
     regress,
@@ -41,6 +42,7 @@ app.command()(plot.plot)
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 app.command("eval", context_settings=_PASSED_ON)(eval.evaluate)
 app.command("models")(models.models_list)
+app.command()(paper.paper)
 app.command()(report.report)
 app.command()(doctor.doctor)
 for _name, _group in {

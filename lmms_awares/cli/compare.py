@@ -30,38 +30,34 @@ def compare(
     table: Annotated[Kind, typer.Option(help="paper's Table 1, 5-9, FLOPs, hard split, scores by label")] = Kind.main,
     ci: Annotated[bool, typer.Option("--ci", help="95 % bootstrap intervals of the scores")] = False,
     paper: Annotated[bool, typer.Option("--paper", help="the published rows beside them")] = False,
-    paper_only: Annotated[bool, typer.Option("--paper-only", help="the published table alone; takes no run")] = False,
     group: Annotated[Path | None, typer.Option(help="CSV of an ablation: columns run, block, and the settings")] = None,
     labels: Labels = None,
     data: Data = None,
+    columns: Annotated[str | None, typer.Option(help="which, by commas: average,ChartQA,RTR,'POPE score'")] = None,
+    transpose: Annotated[bool, typer.Option("--transpose", help="a column per method")] = False,
     form: FormatOption = Format.terminal,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="folder to write the table to")] = None,
     keep_going: KeepGoing = False,
 ) -> None:
     """Lay runs side by side: score and RTR per benchmark, and what could make them incomparable.
 
-    `-o DIR` writes table.md, table.tex, table.html, table_wide.csv with the same cells, and table.csv in long format:
-    method, nominal, benchmark, score, rtr, call_rate, latency_s, n. With --group the runs may be left to the CSV.
+    `-o DIR` writes table.md, table.tex, table.html, table.json, table_wide.csv with the same cells, and table.csv in
+    long format: method, nominal, benchmark, score, rtr, call_rate, latency_s, n. With --group the runs may be left to
+    the CSV. The published tables alone: `awares paper`.
     """
     from lmms_awares.report.tables import ablation, render
     from lmms_awares.report.tables.comparison import Request, tables_of
     from lmms_awares.report.tables.main import long_table
-    from lmms_awares.report.tables.paper import published
 
-    if paper_only:
-        for given, what in ((runs, "a run"), (ci, "--ci"), (group, "--group"), (labels or data, "--labels or --data")):
-            if given:
-                raise ConfigError(f"--paper-only prints the published table alone; leave out {what}")
-        print(render.FORMATS[form](published(table)))
-        return
     if (labels or data) and table not in (Kind.cdp, Kind.by_label):
         raise ConfigError(f"--labels and --data have no effect on --table {table}; give --table cdp or split")
     settings = None if group is None else ablation.read_settings(group)
     if not runs and settings is not None:
         runs = [Path(run) for run in settings[ablation.RUN]]
     lineup, errors = read_runs(runs, keep_going=keep_going)
-    shown = tables_of(lineup, Request(table, ci, paper, settings, labels, data))
-    print("\n\n".join(render.FORMATS[form](part) for part in shown))
+    wanted = () if columns is None else tuple(columns.split(","))
+    shown = tables_of(lineup, Request(table, ci, paper, settings, labels, data, wanted, transpose))
+    print(render.document(shown, form))
     if output is not None:
         render.write(shown, output)
         long_table(lineup.summary).to_csv(output / "table.csv", index=False)

@@ -23,4 +23,4 @@ def agree(
     from lmms_awares.report.tables import render
     from lmms_awares.report.tables.agreement import agreement_table
 
-    print(render.FORMATS[form](agreement_table(a, b)))
+    print(render.document([agreement_table(a, b)], form))

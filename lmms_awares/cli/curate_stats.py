@@ -26,7 +26,7 @@ def stats(
     found = open_set(folder)
     frame = frame_of(found)
     tables = tables_of(frame, found.provenance)
-    print("\n\n".join(render.FORMATS[form](table) for table in tables.values()))
+    print(render.document(list(tables.values()), form))
     if output is not None:
         from lmms_awares.report.curated.figures import draw
         from lmms_awares.report.figures.looks import save

@@ -28,4 +28,4 @@ def diagnose(
     tables = [calls.policy_table(source), calls.form_by_benchmark(source)]
     if labels is not None:
         tables.insert(0, calls.cdp_by_benchmark(source, labels_from(labels, data)(source)))
-    print("\n\n".join(render.FORMATS[form](table) for table in tables))
+    print(render.document(tables, form))

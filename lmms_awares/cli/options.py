@@ -24,6 +24,7 @@ class Format(StrEnum):
     terminal = "terminal"
     markdown = "markdown"
     csv = "csv"
+    json = "json"
     latex = "latex"
     html = "html"
 

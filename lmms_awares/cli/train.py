@@ -46,7 +46,7 @@ def sweep(
     with _extra():
         from lmms_awares.training.sweep import carry_out, check_labels, plan, read_grid
         from lmms_awares.training.sweep_tables import write_tables
-    from lmms_awares.report.tables.render import terminal
+    from lmms_awares.report.tables.terminal import terminal
     from lmms_awares.steps import is_finished
 
     read = read_grid(grid)

@@ -1,5 +1,6 @@
 """Ablations laid out as in the paper's Tables 3, 4, 8 and 10: the settings in front, rows in blocks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -52,7 +53,7 @@ def lay_out(table: Table, lineup: Lineup, settings: pd.DataFrame) -> Table:
     if BLOCK in by_run.columns:
         blocks = pd.Series([row_of[row][BLOCK] if row in row_of else "" for row in table.frame["", "method"]])
         frame = _in_blocks(frame, blocks)
-    return Table(table.title, frame, table.notes)
+    return replace(table, frame=frame)
 
 
 def _in_blocks(frame: pd.DataFrame, blocks: pd.Series) -> pd.DataFrame:

@@ -1,11 +1,12 @@
 """`awares compare`: from the request to its tables."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
+from lmms_awares.errors import ConfigError
 from lmms_awares.report.curated.labels import set_labels
 from lmms_awares.report.read.benchmarks import is_mini
 from lmms_awares.report.read.lineup import Lineup, Source
@@ -13,6 +14,7 @@ from lmms_awares.report.read.resolution_labels import MINI, mini_labels, read_la
 from lmms_awares.report.read.samples import RunError
 from lmms_awares.report.tables import calls, per_benchmark
 from lmms_awares.report.tables.ablation import lay_out
+from lmms_awares.report.tables.columns import average_first, chosen, transposed
 from lmms_awares.report.tables.conditions import footer
 from lmms_awares.report.tables.cost import cost_table
 from lmms_awares.report.tables.main import main_table
@@ -33,6 +35,8 @@ class Request:
         settings: of an ablation, see `lmms_awares.report.tables.ablation.read_settings`.
         labels: file of labels or `mini`, for `cdp` and `split`.
         data: folder with the mini suite's documents.
+        columns: which columns, in which order, see `lmms_awares.report.tables.columns.chosen`; all where empty.
+        transposed: a row per column, and a column per row.
     """
 
     kind: str = "main"
@@ -41,6 +45,8 @@ class Request:
     settings: pd.DataFrame | None = None
     labels: str | None = None
     data: Path | None = None
+    columns: tuple[str, ...] = ()
+    transposed: bool = False
 
 
 def tables_of(lineup: Lineup, request: Request) -> list[Table]:
@@ -48,9 +54,11 @@ def tables_of(lineup: Lineup, request: Request) -> list[Table]:
 
     Raises:
         RunError: what the table needs is missing.
+        ConfigError: a column that the table does not have, or an ablation to transpose.
     """
-    table = _measured(lineup, request)
-    table = Table(table.title, table.frame, [*table.notes, *footer(lineup)])
+    if request.settings is not None and request.transposed:
+        raise ConfigError("--transpose and --group exclude each other; leave one out")
+    table = replace(average_first(_measured(lineup, request)), conditions=footer(lineup), label=request.kind)
     extra = []
     if request.paper:
         if request.kind == "main" and not any(map(is_mini, lineup.tasks)):
@@ -61,7 +69,8 @@ def tables_of(lineup: Lineup, request: Request) -> list[Table]:
         if request.kind == "length":
             raise RunError("--group needs a table with a row per method; --table length has a row per benchmark")
         table = lay_out(table, lineup, request.settings)
-    return [table, *extra]
+    shown = [chosen(table, list(request.columns)) if request.columns else table, *extra]
+    return [transposed(table) for table in shown] if request.transposed else shown
 
 
 def _measured(lineup: Lineup, request: Request) -> Table:

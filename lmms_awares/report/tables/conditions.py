@@ -156,6 +156,12 @@ def footer(lineup: Lineup) -> list[str]:
     return [f"same in all rows: {', '.join(shared)}", *lines] if shared else lines
 
 
+def brief(lines: Iterable[str]) -> list[str]:
+    """Return what a caption says of a `footer`: what all rows share, and warnings without the rows behind them."""
+    said = [line for line in lines if line.startswith(("same in all rows: ", "warning: ", "("))]
+    return [": ".join(line.split(": ")[:2]) for line in said]
+
+
 def _within(name: str, cells: _Cells) -> list[str]:
     """Warn of rows that have more than one value, with the benchmarks of each."""
     groups: dict[str, list[str]] = {}

@@ -9,7 +9,7 @@ from lmms_awares.report.read.content import changed
 from lmms_awares.report.read.lineup import Lineup, Source
 from lmms_awares.report.read.samples import RunError, answered
 from lmms_awares.report.tables.conditions import Mixtures, marked, mixtures
-from lmms_awares.report.tables.table import Table, cell, frame_of
+from lmms_awares.report.tables.table import Table, cell, frame_of, rounded
 
 Frames = dict[str, dict[str, pd.DataFrame]]
 _LATENCY = "latency s"
@@ -57,20 +57,32 @@ def _parts(frames: dict[str, pd.DataFrame], tasks: list[str]) -> dict[str, str]:
 
 
 def length_table(lineup: Lineup) -> Table:
-    """Make Table 6: characters of all assistant text, mean and standard deviation; new tokens beside them."""
+    """Make Table 6: characters of all assistant text and new tokens, mean and standard deviation.
+
+    With several rows each but the reference has the ratio of its mean characters to the reference's: the row of
+    `awares`, or where there is none the last one.
+    """
     rows, table = lineup.rows, []
+    reference = "awares" if "awares" in rows else list(rows)[-1]
     for task in lineup.tasks:
         found = {row: answered(frames[task]) for row, frames in rows.items() if task in frames}
         cells = {("", "benchmark"): title_of(task), ("", "samples"): str(max(map(len, found.values())))}
+        means = {row: frame["response_chars"].mean() for row, frame in found.items()}
         for row in rows:
-            chars = found[row]["response_chars"] if row in found else pd.Series(dtype=float)
-            cells[row, "chars"] = f"{cell(chars.mean(), 1)} ± {cell(chars.std(), 1)}"
-            cells[row, "tokens"] = cell(found[row]["new_tokens"].mean(), 1) if row in found else "-"
-        if len(rows) == 2:
-            first, second = (found[row]["response_chars"].mean() if row in found else float("nan") for row in rows)
-            cells["", "ratio"] = cell(first / second if second else float("nan"), 1)
+            for name, column in (("chars", "response_chars"), ("tokens", "new_tokens")):
+                cells[row, name] = _spread(found[row][column]) if row in found else "-"
+            if row != reference:
+                known = row in means and means.get(reference)
+                cells[row, "ratio"] = rounded(means[row] / means[reference] if known else None)
         table.append(cells)
-    return Table("Response length, characters and tokens of all turns", frame_of(table), ["mean ± standard deviation"])
+    notes = ["mean ± standard deviation over samples", f"ratio: of mean characters to those of {reference}"]
+    return Table(
+        "Response length, characters and tokens of all turns", frame_of(table), notes if len(rows) > 1 else notes[:1]
+    )
+
+
+def _spread(values: pd.Series) -> str:
+    return f"{cell(values.mean(), 1)} ± {cell(values.std(), 1)}"
 
 
 def hard_table(lineup: Lineup) -> Table:

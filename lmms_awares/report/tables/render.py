@@ -1,61 +1,52 @@
-"""A `Table` as terminal text, markdown, CSV, LaTeX (booktabs) and HTML."""
+"""A `Table` as terminal text, markdown, CSV, JSON, LaTeX and HTML."""
 
 import html
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import pandas as pd
 from tabulate import tabulate
 
 from lmms_awares.report.read.samples import RunError
-from lmms_awares.report.tables.table import Table
-
-_LATEX = str.maketrans(
-    {character: f"\\{character}" for character in "%_&#${}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {"\0": r"$\ge$", ">": "$>$", "<": "$<$", "±": r"$\pm$"}
-)
-
-
-def terminal(table: Table) -> str:
-    """Render as aligned text, the notes below."""
-    headings = [f"{group}\n{name}" for group, name in _merged(table)]
-    body = tabulate(table.frame.to_numpy().tolist(), headings, disable_numparse=True, stralign="right")
-    return "\n".join([table.title, body, *table.notes])
+from lmms_awares.report.tables.latex import latex
+from lmms_awares.report.tables.table import Table, headings_of
+from lmms_awares.report.tables.terminal import terminal
 
 
 def markdown(table: Table) -> str:
     """Render as a pipe table for GitHub, the notes as a list."""
     rows = [[text.replace("|", r"\|").replace("*", r"\*") for text in row] for row in table.frame.to_numpy().tolist()]
-    headings = [" ".join(column).strip().replace("*", r"\*") for column in table.frame.columns]
+    headings = [heading.replace("*", r"\*") for heading in _headings(table)]
     alignment = ["left", *["right"] * (len(headings) - 1)]
     body = tabulate(rows, headings, tablefmt="pipe", disable_numparse=True, colalign=alignment)
-    notes = [f"- {note}" for note in table.notes]
+    notes = [f"- {note}" for note in table.lines]
     return "\n".join([f"**{table.title}**", "", body, *(["", *notes] if notes else [])])
 
 
 def csv(table: Table) -> str:
     """Render the same cells as CSV, two-level headings joined by a blank, without the notes."""
-    frame = table.frame.set_axis([" ".join(column).strip() for column in table.frame.columns], axis="columns")
-    return frame.to_csv(index=False).rstrip("\n")
+    return table.frame.set_axis(_headings(table), axis="columns").to_csv(index=False).rstrip("\n")
 
 
-def latex(table: Table) -> str:
-    """Render as a `table` environment with booktabs rules; needs `\\usepackage{booktabs}`. The notes are comments."""
-    frame = table.frame
-    shape = "l" + "r" * (frame.shape[1] - 1)
-    columns = pd.MultiIndex.from_tuples([tuple(map(_escaped, column)) for column in frame.columns])
-    body = (
-        frame.map(_escaped)
-        .set_axis(columns, axis="columns")
-        .to_latex(index=False, escape=False, column_format=shape, multicolumn_format="c", caption=_escaped(table.title))
-    )
-    return "\n".join([*(f"% {note}" for note in table.notes), body.rstrip()])
+def as_json(table: Table) -> str:
+    """Render as an object: `title`, `notes`, and `rows`, each an object by CSV's headings.
+
+    A cell that is a number is one, `-` is null, and anything else its text, such as an average marked with a star.
+    """
+    headings = _headings(table)
+    rows = [dict(zip(headings, map(_value, row), strict=True)) for row in table.frame.to_numpy().tolist()]
+    return json.dumps({"title": table.title, "rows": rows, "notes": table.lines}, indent=1)
 
 
-def _escaped(text: str) -> str:
-    """Escape for LaTeX; pandas leaves captions alone, and `>` and `<`, which the default font prints as others."""
-    return text.replace(">=", "\0").translate(_LATEX)
+def _value(text: str) -> float | str | None:
+    if re.fullmatch(r"-?\d+(\.\d+)?", text):
+        return float(text) if "." in text else int(text)
+    return None if text == "-" else text
+
+
+def _headings(table: Table) -> list[str]:
+    return [" ".join(column).strip() for column in headings_of(table.frame)]
 
 
 def html_page(table: Table) -> str:
@@ -65,7 +56,7 @@ def html_page(table: Table) -> str:
         "border:0;border-bottom:1px solid #ccc}td:first-child{text-align:left}"
     )
     title = html.escape(table.title)
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.lines)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{style}</style>'
         f"<h1>{title}</h1>{html_table(table)}<ul>{notes}</ul></html>"
@@ -77,21 +68,27 @@ def html_table(table: Table) -> str:
     return table.frame.to_html(index=False, escape=True, border=0)
 
 
-def _merged(table: Table) -> list[tuple[str, str]]:
-    """Return the headings with each group named at its first column only."""
-    columns = list(table.frame.columns)
-    before = [None, *(column[0] for column in columns)]
-    return [("" if column[0] == last else column[0], column[1]) for column, last in zip(columns, before, strict=False)]
-
-
 FORMATS: dict[str, Callable[[Table], str]] = {
     "terminal": terminal,
     "markdown": markdown,
     "csv": csv,
+    "json": as_json,
     "latex": latex,
     "html": html_page,
 }
-FILES = {"markdown": "table.md", "csv": "table_wide.csv", "latex": "table.tex", "html": "table.html"}
+FILES = {
+    "markdown": "table.md",
+    "csv": "table_wide.csv",
+    "json": "table.json",
+    "latex": "table.tex",
+    "html": "table.html",
+}
+
+
+def document(tables: Sequence[Table], form: str) -> str:
+    """Render several tables as one text; as JSON they are the items of one array."""
+    parts = [FORMATS[form](table) for table in tables]
+    return "[" + ",\n".join(parts) + "]" if form == "json" else "\n\n".join(parts)
 
 
 def write(tables: list[Table], folder: Path) -> None:
@@ -105,8 +102,7 @@ def write(tables: list[Table], folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, file in FILES.items():
-            held = tables[:1] if name == "csv" else tables
-            text = "\n\n".join(FORMATS[name](table) for table in held)
+            text = document(tables[:1] if name == "csv" else tables, name)
             (folder / file).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise RunError(f"{folder} cannot be written: {error.strerror}; give another folder") from None

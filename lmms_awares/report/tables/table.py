@@ -9,11 +9,31 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Table:
-    """A table to render: text cells under two-level headings, and notes about them."""
+    """A table to render: text cells under two-level headings, and notes about them.
+
+    Attributes:
+        title: one line without a full stop.
+        frame: text cells; the first column names the rows.
+        notes: what the cells are, one line each.
+        conditions: what the rows were measured under, see `lmms_awares.report.tables.conditions.footer`.
+        label: a word for LaTeX's `\\label`; empty where the title gives it.
+    """
 
     title: str
     frame: pd.DataFrame
     notes: list[str] = field(default_factory=list)
+    conditions: list[str] = field(default_factory=list)
+    label: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines below the table: notes, then conditions."""
+        return [*self.notes, *self.conditions]
+
+
+def headings_of(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return the two-level headings of a table's frame: group and name."""
+    return [(str(column[0]), str(column[1])) for column in frame.columns]
 
 
 def cell(value: Any, digits: int) -> str:
