@@ -137,7 +137,11 @@ _STEPS = 10_000
 
 
 def _first(enough: Callable[[int], bool], most: int) -> int | None:
-    """Return the smallest number from 1 to `most` that is enough, where all above it are; None where `most` is not."""
+    """Return the smallest number from 1 to `most` that is enough; None where `most` is not.
+
+    By halving, as if all above it were enough. An exact test's power falls a little where one more document raises the
+    number that must be lost, so that a few below the answer may be enough as well.
+    """
     low, high = 0, 1
     while not enough(high):
         if high == most:
