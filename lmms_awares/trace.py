@@ -8,13 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lmms_awares.errors import UserError
 from lmms_awares.protocol.base import Status
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 # Version 1 had no `code`, `image_digest` and `reused`; version 2 no `method`, `nominal`, `view`, `family` and `engine`;
-# version 3 no parts of a turn's time, `cached_tokens`, `flops` and `kv_bytes`.
-READABLE = (1, 2, 3, 4)
+# version 3 no parts of a turn's time, `cached_tokens`, `flops` and `kv_bytes`; version 4 no `crop_content`, `lender`.
+READABLE = (1, 2, 3, 4, 5)
 NAMED_SINCE = 3  # the version from which a trace says its method
 EXECUTABLE: tuple[Status, ...] = ("valid", "recovered")  # status of a call that could be executed
 FirstView = Literal["full", "lowres"]  # what the first turn shows of an image
+CropContent = Literal["true", "blank", "shuffled", "other"]  # what a second turn shows in the place of crops
 REASON_CHARS = 200  # an error may quote a whole answer or a whole file
 _OPEN = "<|awares-trace|>"
 _CLOSE = "<|/awares-trace|>"
@@ -144,6 +145,8 @@ class Trace(_Strict):
         preprocess_s: loading, resizing and tokenising before turn 1.
         latency_s: start of turn 1's generation to the end of the last one (Supp. 8.1); includes rendering the crops.
         response_chars: characters of all assistant text of all turns (Supp. 8.3).
+        crop_content: what stood in the crops' places; all but `true` are controls (`lmms_awares.models.control_crops`).
+        lender: the document whose image the crops were cut from; None where it was the sample's own.
         truncated: the answer was cut at the task's token limit.
         batch_size: samples generated together; latency compares only between equal batch sizes.
         failed: why the sample could not be answered; None where it was.
@@ -167,6 +170,8 @@ class Trace(_Strict):
     full_tokens: int = 0
     lowres_tokens: int = 0
     crops: list[CropTrace] = Field(default_factory=list)
+    crop_content: CropContent = "true"
+    lender: int | None = None
     visual_tokens: int | float = 0
     visual_tokens_processed: int | float | None = 0
     pruning: PruningTrace | None = None
@@ -190,14 +195,24 @@ class Trace(_Strict):
         return self.tool_call is not None and self.tool_call.status in EXECUTABLE
 
 
-def method_name(model: str, policy: str | None, pruner: str | None, retain_ratio: float | None) -> str:
-    """Name a method: the model id, with `:policy` for a control of awares, `+pruner` unless the id names it, `@ratio`.
+def method_name(
+    model: str,
+    policy: str | None,
+    pruner: str | None,
+    retain_ratio: float | None,
+    crop_content: CropContent = "true",
+) -> str:
+    """Name a method: model id, `:policy` and `:CONTENT-crops` of controls, `+pruner` unless the id names it, `@ratio`.
 
     Example:
         >>> method_name("awares", "oracle", "holov", 0.7)
         'awares:oracle+holov@0.7'
+        >>> method_name("awares", "model", None, None, "blank")
+        'awares:blank-crops'
     """
     name = model if policy in (None, "model") else f"{model}:{policy}"
+    if crop_content != "true":
+        name += f":{crop_content}-crops"
     if pruner not in (None, model):
         name += f"+{pruner}"
     return name if retain_ratio is None else f"{name}@{retain_ratio:g}"

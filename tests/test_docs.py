@@ -166,7 +166,8 @@ def test_commands_named_in_the_text_exist(page):
 
 
 @pytest.mark.parametrize(
-    "words", [["compare", "RUN", "--no-such-option"], ["compare", "--table", "none"], ["mini", "fly"], ["diagnose"]]
+    "words",
+    [["compare", "RUN", "--no-such-option"], ["compare", "--table", "none"], ["mini", "fly"], ["regress", "power"]],
 )
 def test_a_wrong_command_does_not_parse(words):
     with pytest.raises(UsageError):

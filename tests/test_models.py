@@ -88,6 +88,7 @@ TOLD = {
     "lowres": (LowResolution, {}, ("qwen2_5_vl_lowres", 0.25, "lowres", None)),
     "model": (Awares, {}, ("awares", None, "lowres", "model")),
     "control": (Awares, {"policy": "never"}, ("awares:never", None, "lowres", "never")),
+    "blank": (Awares, {"crops": "blank"}, ("awares:blank-crops", None, "lowres", "model")),
     "pruned": (Pruned, {"pruner": "random", "retain_ratio": 0.5}, ("pruned+random@0.5", 0.5, "full", None)),
     "named": (VisionZip, {"retain_ratio": 0.7}, ("visionzip@0.7", 0.7, "full", None)),
     "both": (
@@ -380,6 +381,7 @@ class TestJournal:
             {"seed": 1},
             {"prompt": "default"},
             {"min_crop_side": 50},
+            {"crops": "blank"},
             {"dtype": "bfloat16"},
         ],
         ids=str,

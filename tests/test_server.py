@@ -66,6 +66,7 @@ METHODS = {
     "never": (Awares, {"policy": "never"}),
     "always_full": (Awares, {"policy": "always_full"}),
     "random": (Awares, {"policy": "random"}),
+    **{content: (Awares, {"crops": content}) for content in ("blank", "shuffled", "other")},
 }
 EQUAL = (
     "visual_tokens",

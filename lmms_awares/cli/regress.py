@@ -1,4 +1,4 @@
-"""`awares regress` and `awares regress save`."""
+"""`awares regress`, `awares regress save` and `awares regress power`."""
 
 import os
 import sys
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from lmms_awares.cli.options import Format, FormatOption
 
 if TYPE_CHECKING:
     from lmms_awares.report.gate.verdict import Report, Rules
@@ -71,6 +73,29 @@ def save_baseline(
     file = store.save(reduced, output or _BASELINES / f"{reduced.name.replace(':', '-')}{store.SUFFIX}")
     samples = sum(len(task.doc_ids) for task in reduced.tasks.values())
     typer.echo(f"{file}: {len(reduced.tasks)} tasks, {samples} samples, {file.stat().st_size / 1000:.0f} kB")
+
+
+@app.command("power")
+def show_power(
+    *,
+    baseline: Annotated[Path, typer.Option(help="result folder, or a file of `awares regress save`")],
+    alpha: Annotated[float, typer.Option(help="as in `awares regress`")] = 0.05,
+    changed: Annotated[float, typer.Option(help="share of a candidate's answers drawn anew, above 0, at most 1")] = 0.2,
+    form: FormatOption = Format.terminal,
+) -> None:
+    """Before a candidate is run: which drop can a baseline's documents show, and how many documents show which drop?
+
+    From the baseline's own scores, and an assumption on how alike the runs are: --changed.
+    """
+    if not 0 < alpha < 0.5:
+        raise typer.BadParameter(f"--alpha {alpha:g} must lie between 0 and 0.5")
+    if not 0 < changed <= 1:
+        raise typer.BadParameter(f"--changed {changed:g} must lie above 0 and be at most 1")
+    from lmms_awares.report.gate import baseline as store
+    from lmms_awares.report.tables import render
+    from lmms_awares.report.tables.power import power_table
+
+    typer.echo(render.FORMATS[form](power_table(store.load(baseline), alpha=alpha, changed=changed)))
 
 
 def _compare(baseline: Path, candidate: Path, rules: "Rules") -> "Report":

@@ -1,7 +1,7 @@
 """`awares`: low-res view, tool call for crops, answer on the same KV cache (paper sections 3.1 and 3.5)."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,12 +11,13 @@ from lmms_awares.engine.crop_turns import crop_turn, requested
 from lmms_awares.engine.turns import Prepared, Times, Turn
 from lmms_awares.errors import SampleError
 from lmms_awares.models.config import AwaresArgs
+from lmms_awares.models.control_crops import control, other_image
 from lmms_awares.models.decisions import ASK, DIRECT, Decision
 from lmms_awares.models.policies import CONTROLS, require_evidence
-from lmms_awares.models.sample import Address, Outcome, Sample
+from lmms_awares.models.sample import Address, Lent, Outcome, Sample
 from lmms_awares.models.two_turns import TwoTurns
 from lmms_awares.protocol import GetCrops, ToolCall, format_call
-from lmms_awares.trace import CropTrace, TurnTrace
+from lmms_awares.trace import CropContent, CropTrace, TurnTrace
 from lmms_awares.views import ViewPlan
 
 
@@ -37,8 +38,11 @@ class Awares(TwoTurns[ToolCall]):
         return GetCrops()
 
     def respond(self, sample: Sample, call: ToolCall) -> Turn:
-        """The user turn that holds the crops."""
-        return crop_turn(sample.images[0], sample.plans[0], call)
+        """The user turn that holds the crops, or what a control shows in their places."""
+        turn = crop_turn(sample.lent.image if sample.lent else sample.images[0], sample.plans[0], call)
+        seed = self.sample_seed(sample.at)
+        views = [control(view, self.crop_content, f"{seed} {place}") for place, view in enumerate(turn.views)]
+        return replace(turn, views=views)
 
     def shown(self, sample: Sample, call: ToolCall) -> list[CropTrace]:
         """The crops with their tokens."""
@@ -49,6 +53,11 @@ class Awares(TwoTurns[ToolCall]):
     def policy(self) -> str:
         """The argument of that name."""
         return self.args.policy
+
+    @property
+    def crop_content(self) -> CropContent:
+        """The argument `crops`."""
+        return self.args.crops
 
     @property
     def min_crop_side(self) -> int:
@@ -69,6 +78,14 @@ class Awares(TwoTurns[ToolCall]):
         if plans[0].lowres_is_full:
             return DIRECT
         return Decision(by_model=False, crops=CONTROLS[self.args.policy](doc, plans[0], self.sample_seed(at)))
+
+    def lend(
+        self, own: Sequence[Image.Image], decision: Decision, at: Address, read: Callable[[int], list[Image.Image]]
+    ) -> Lent | None:
+        """With `crops=other`, the image of another document of the task, wherever a call may come."""
+        if self.crop_content != "other" or decision == DIRECT:
+            return None
+        return other_image(own[0], len(self.task_dict[at.task][at.split]), read, f"{self.sample_seed(at)} other")
 
     def answer(self, samples: Sequence[Sample]) -> list[Outcome | SampleError]:
         """Answer what is decided on directly, ask the model, or put the call into its mouth."""

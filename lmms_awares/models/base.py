@@ -6,7 +6,7 @@ request ──► _prepare ──► Sample ──► answer (the method's) ─�
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -28,11 +28,11 @@ from lmms_awares.models.decisions import DIRECT, Decision
 from lmms_awares.models.image_sizes import Headers
 from lmms_awares.models.prefetch import default_workers
 from lmms_awares.models.recovery import is_of_one_sample
-from lmms_awares.models.sample import Address, Outcome, Sample, messages_of, read_images
+from lmms_awares.models.sample import Address, Lent, Outcome, Sample, messages_of, read_images
 from lmms_awares.models.server_args import check_batch_size
 from lmms_awares.protocol.prompts import foreign_prompt
 from lmms_awares.provenance import code_hash
-from lmms_awares.trace import Conditions, FirstView, TurnTrace, method_name
+from lmms_awares.trace import Conditions, CropContent, FirstView, TurnTrace, method_name
 from lmms_awares.views import FULL, ViewPlan, plan_views, show
 
 
@@ -97,6 +97,11 @@ class Method(Answering):
         """Px that a crop's side has at least."""
         return MIN_CROP_SIDE
 
+    @property
+    def crop_content(self) -> CropContent:
+        """What a second turn shows in the crops' places."""
+        return "true"
+
     def plan(self, image: Image.Image) -> ViewPlan:
         """Views of an image under this method's limits."""
         low, high = self.engine.pixel_limits
@@ -128,6 +133,20 @@ class Method(Answering):
     def decide(self, doc: dict[str, Any], plans: Sequence[ViewPlan], at: Address) -> Decision:
         """Who decides on crops for this sample, and what was decided where the model does not."""
         return DIRECT
+
+    def lend(
+        self, own: Sequence[Image.Image], decision: Decision, at: Address, read: Callable[[int], list[Image.Image]]
+    ) -> Lent | None:
+        """Another document's image to cut crops from; None for the sample's own.
+
+        Args:
+            own: the sample's images.
+            read: the images of a document of the same task.
+
+        Raises:
+            SampleError: there is none.
+        """
+        return None
 
     def answer(self, samples: Sequence[Sample]) -> list[Outcome | SampleError]:
         """Answer a batch in one turn; methods with more turns override this.
@@ -204,15 +223,21 @@ class Method(Answering):
         at = Address(task, split, doc_id, repeat if decoding.temperature else 0)
         started = time.perf_counter()
         images: list[Image.Image] = []
+        documents = self.task_dict[at.task][at.split]
+
+        def conversation(number: int) -> list[Message]:
+            return messages_of(documents[number], doc_to_messages, self.engine.quote)
+
         try:
-            doc = self.task_dict[at.task][at.split][at.doc_id]
-            messages = messages_of(doc, doc_to_messages, self.engine.quote)
+            doc, messages = documents[at.doc_id], conversation(at.doc_id)
             images = read_images(messages)
             self.check(doc, images, task)
             plans = [self.plan(image) for image in images]
             opening = Opening(self.arrange(messages), self._prompt.text)
             decision = self.decide(doc, plans, at)
-            key = self._key(at, decoding, opening, images, decision)
+            lent = self.lend(images, decision, at, lambda number: read_images(conversation(number)))
+            shown = [*images, lent.image] if lent else images
+            key = self._key(at, decoding, opening, shown, decision)
             if entry := self._journaled(key):
                 return entry
             views = [show(image, plan, self.view) for image, plan in zip(images, plans, strict=True)]
@@ -222,7 +247,7 @@ class Method(Answering):
                 raise
             return records.failed(at, error, images, self._identity)
         seed = int(self.sample_seed(at)[:15], 16) if decoding.temperature else None
-        return key, Sample(at, images, plans, prompt, decision, decoding, time.perf_counter() - started, seed)
+        return key, Sample(at, images, plans, prompt, decision, decoding, time.perf_counter() - started, seed, lent)
 
     def _key(
         self, at: Address, decoding: Decoding, opening: Opening, images: list[Image.Image], decision: Decision
@@ -249,9 +274,10 @@ class Method(Answering):
         return {
             "model": self.model_id,
             "policy": self.policy,
-            "method": method_name(self.model_id, self.policy, name, ratio),
+            "method": method_name(self.model_id, self.policy, name, ratio, self.crop_content),
             "nominal": self.nominal if ratio is None else ratio,
             "view": self.view,
+            "crop_content": self.crop_content,
             "prompt": self._prompt.label,
             "conditions": Conditions(
                 lowres_base=self.args.lowres_base, **self._conditions, **records.versions(self._code)

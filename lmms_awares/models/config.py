@@ -9,6 +9,7 @@ from pydantic_core import PydanticUndefined
 from lmms_awares.crops import MIN_CROP_SIDE
 from lmms_awares.errors import ConfigError
 from lmms_awares.families import FAMILIES
+from lmms_awares.models.control_args import ControlArgs
 from lmms_awares.models.server_args import ServerArgs, without_server
 from lmms_awares.protocol.prompts import PUBLISHED, Prompt, load_prompt
 from lmms_awares.protocol.visionthink import OWN_PROMPTS
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 # The prefix keeps lmms-eval's argument parser from reading hex digits as a number.
 _HASH = r"^sha-[0-9a-f]{4,64}$"
-Policy = Literal["model", "never", "always_full", "oracle", "random"]
 
 
 class CommonArgs(ServerArgs):
@@ -34,7 +34,7 @@ class CommonArgs(ServerArgs):
         min_pixels, max_pixels: limits of every view, in px; default: the checkpoint's own.
         lowres_base: what the low-res view halves, see `lmms_awares.views.ViewPlan`.
         prompt: system prompt: `own`, `default` (the template's), a published name, or a file.
-        seed: of sampling (temperature > 0), of policy=random, and of pruners that draw.
+        seed: of sampling (temperature > 0), of policy=random, of control crops, and of pruners that draw.
         workers: processes that load, resize and patch images ahead; default: up to 4 with a GPU where there are cores
             for them, else 0.
         journal: file (or folder) that records finished samples; a rerun with the same one resumes.
@@ -174,18 +174,14 @@ class SparseVLMArgs(PrunedArgs):
     pruner: Literal["sparsevlm"] = "sparsevlm"
 
 
-class AwaresArgs(PruningArgs):
+class AwaresArgs(PruningArgs, ControlArgs):
     """Arguments of `awares`; with `pruner` and `retain_ratio`, every view of both turns is pruned.
 
     Attributes:
-        policy: who decides on the crops: the `model`; or a control: `never` (low-res view, no tool offered),
-            `always_full` (the whole image), `random` (no call half of the time, else one crop of the ten, seeded),
-            `oracle` (from the document's `evidence_box` and `lowres_suffices`).
         reuse_cache: false prefills everything again in turn 2, as a reference to test and time against.
         min_crop_side: px that a crop's side has at least; smaller images are not cropped.
     """
 
-    policy: Policy = "model"
     reuse_cache: bool = True
     min_crop_side: int = Field(default=MIN_CROP_SIDE, ge=1)
 

@@ -51,6 +51,7 @@ def finished(key: str, sample: Sample, outcome: Outcome, identity: dict[str, Any
         full_tokens=full,
         lowres_tokens=sum(plan.lowres_tokens for plan in sample.plans),
         crops=outcome.crops,
+        lender=sample.lent.doc_id if sample.lent and outcome.crops else None,
         visual_tokens=outcome.visual_tokens,
         visual_tokens_processed=outcome.visual_tokens_processed,
         pruning=outcome.pruning,

@@ -26,6 +26,19 @@ class Address:
 
 
 @dataclass(frozen=True)
+class Lent:
+    """The image of another document, which crops are cut from.
+
+    Attributes:
+        doc_id: of that document.
+        image: RGB, in the size of the sample's own image.
+    """
+
+    doc_id: int
+    image: Image.Image
+
+
+@dataclass(frozen=True)
 class Sample:
     """A sample ready for generation.
 
@@ -36,6 +49,7 @@ class Sample:
         decision: who decides on crops, and what was decided.
         preprocess_s: loading, resizing and tokenising, seconds.
         seed: of sampling; None where decoding is greedy.
+        lent: what crops are cut from, where that is not the sample's own image.
     """
 
     at: Address
@@ -46,6 +60,7 @@ class Sample:
     decoding: Decoding
     preprocess_s: float
     seed: int | None
+    lent: Lent | None = None
 
 
 @dataclass

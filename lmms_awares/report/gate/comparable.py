@@ -12,28 +12,38 @@ _NAMED = 5  # documents that a message lists
 
 def obstacles(before: TaskSamples, after: TaskSamples) -> list[str]:
     """List why a task's samples do not compare, in a few words per reason; empty where they do."""
-    settings = (
-        ("metric", before.metric, after.metric),
-        ("system prompt", before.prompts, after.prompts),
-        (f"limits ({', '.join(_LIMITS)})", _limits(before), _limits(after)),
-        ("generation settings", before.generation, after.generation),
-    )
+    sides = ("the baseline", "the candidate")
+    prompt = difference("system prompt", before.prompts, after.prompts, sides)
+    return [*prompt, *unlike(before, after, sides)]
+
+
+def unlike(before: TaskSamples, after: TaskSamples, sides: tuple[str, str]) -> list[str]:
+    """List why a task's samples are not alike, whatever the prompts; `sides`: names of the two in the text."""
     reasons = [
-        f"another {name}: {_text(old)} in the baseline, {_text(new)} in the candidate"
-        for name, old, new in settings
-        if old != new
+        reason
+        for name, old, new in (
+            ("metric", before.metric, after.metric),
+            (f"limits ({', '.join(_LIMITS)})", _limits(before), _limits(after)),
+            ("generation settings", before.generation, after.generation),
+        )
+        for reason in difference(name, old, new, sides)
     ]
     for documents, where in (
-        (set(before.doc_ids) - set(after.doc_ids), "in the baseline only"),
-        (set(after.doc_ids) - set(before.doc_ids), "in the candidate only"),
-        (_failed(after) - _failed(before), "failed in the candidate only"),
-        (_failed(before) - _failed(after), "failed in the baseline only"),
+        (set(before.doc_ids) - set(after.doc_ids), f"in {sides[0]} only"),
+        (set(after.doc_ids) - set(before.doc_ids), f"in {sides[1]} only"),
+        (_failed(after) - _failed(before), f"failed in {sides[1]} only"),
+        (_failed(before) - _failed(after), f"failed in {sides[0]} only"),
     ):
         if documents:
             reasons.append(f"missing samples: {_some(documents)} {where}")
     if changed := _changed(before, after):
         reasons.append(f"different data: {_some(changed)} with another question, target or image")
     return reasons
+
+
+def difference(name: str, old: object, new: object, sides: tuple[str, str]) -> list[str]:
+    """Say that a setting differs; nothing where it does not."""
+    return [] if old == new else [f"another {name}: {_text(old)} in {sides[0]}, {_text(new)} in {sides[1]}"]
 
 
 def notes(before: Baseline, after: Baseline) -> list[str]:

@@ -91,7 +91,8 @@ def _same_method(run: Run, other: Run) -> bool:
 
 def _identity(run: Run) -> tuple[tuple[object, ...], tuple[str | None, ...]]:
     given = run.model_args
-    method = run.model, given.get("policy", "model"), given.get("pruner"), run.retain_ratio
+    controls = given.get("policy", "model"), given.get("crops", "true").lower()
+    method = run.model, *controls, given.get("pruner"), run.retain_ratio
     return method, (given.get("pretrained"), given.get("adapter"))
 
 

@@ -56,8 +56,8 @@ def summarize_frames(run: Run, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
 def is_control(method: str) -> bool:
     """Return True for methods that only measure the worth of others.
 
-    These are AwaRes' control policies, which decide always alike, at random, or by the labels (`oracle`), and the
-    pruners `random` and `downsample`.
+    These are AwaRes' control policies, which decide always alike, at random, or by the labels (`oracle`), its control
+    crops, and the pruners `random` and `downsample`.
 
     Example:
         >>> is_control("awares:oracle"), is_control("pruned+divprune@0.5")

@@ -32,7 +32,7 @@ _NAMES = (*_TRACED, *_SETTINGS, *_SERVERS, _ARGUMENTS)
 # Arguments of our models that the trace or the method's name tell, and those that change no number.
 _TOLD = (
     *("pretrained", "adapter", "dtype", "attn_implementation", "min_pixels", "max_pixels", "lowres_base", "prompt"),
-    *("policy", "pruner", "retain_ratio", "device_map", "journal", "rev", "setup", "workers"),
+    *("policy", "crops", "pruner", "retain_ratio", "device_map", "journal", "rev", "setup", "workers"),
     *(*_SERVERS, "served_model", "api_key_env", "request_timeout"),
 )
 _STAR_NOTE = "*: an average over what does not compare; the warnings say why"
