@@ -58,6 +58,7 @@ class Wrapped:
         scale: its highest value per document; None where that is not known, and documents get no `score`.
         alone: a value that is no number becomes one by aggregating the document alone.
         alone_scale: highest value of that; None where it is not known or not done.
+        lower: lower values of the headline are better, so that documents get no `score`.
     """
 
     name: str
@@ -67,10 +68,13 @@ class Wrapped:
     scale: float | None
     alone: bool
     alone_scale: float | None
+    lower: bool
 
     @property
     def scored(self) -> str:
         """The headline with its scale, in words; where the scale depends on the documents' values, both cases."""
+        if self.lower:
+            return f"{self.headline} (lower is better)"
         scales = [self.scale, *([self.alone_scale] if self.alone else [])]
         known = sorted({f"0..{scale:g}" for scale in scales if scale is not None})
         return f"{self.headline} {' or '.join(known) or '(scale not known)'}"
@@ -88,7 +92,7 @@ def survey(name: str) -> Wrapped | str:
     """
     settings = installed().settings[name]
     try:
-        return next(_obstacles(name, settings), None) or _wrapped(name, settings)
+        return next(_obstacles(name, settings), None) or described(name)
     except (SyntaxError, UnicodeDecodeError) as error:
         return f"its config does not load: {error}"
 
@@ -181,12 +185,20 @@ def _scorers(settings: Mapping[str, Any]) -> list[Function]:
     return [one for one in found if isinstance(one, Function)]
 
 
-def _wrapped(name: str, settings: Mapping[str, Any]) -> Wrapped:
+def described(name: str, headline: str | None = None) -> Wrapped:
+    """Return what is known of a task that can be wrapped.
+
+    Args:
+        name: of a task of the installed lmms-eval.
+        headline: one of its metrics; None for the first that every document gets, else the first.
+    """
+    settings = installed().settings[name]
     shown, scorer = settings.get("doc_to_visual"), settings.get("process_results")
     named = [str(metric["metric"]) for metric in settings["metric_list"]]
     to_all = given_to_all(scorer) if isinstance(scorer, Function) else frozenset()
-    headline = next((metric for metric in named if metric in to_all), named[0])
-    aggregation = settings["metric_list"][named.index(headline)].get("aggregation")
+    headline = headline or next((metric for metric in named if metric in to_all), named[0])
+    metric = settings["metric_list"][named.index(headline)]
+    aggregation = metric.get("aggregation")
     alone = isinstance(aggregation, Function) and _is_plain(reach(aggregation), judged=name in FALLBACK_JUDGES)
     scores = reach(scorer) if isinstance(scorer, Function) else Reach()
     means = reach(aggregation) if isinstance(aggregation, Function) and alone else Reach()
@@ -198,6 +210,7 @@ def _wrapped(name: str, settings: Mapping[str, Any]) -> Wrapped:
         scale=SCALES.get(name, None if names_hundred(scores) else 1),
         alone=alone,
         alone_scale=SCALES.get(name, None if names_hundred(scores) or names_hundred(means) else 1) if alone else None,
+        lower=metric.get("higher_is_better") is False,
     )
 
 

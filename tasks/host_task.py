@@ -20,7 +20,7 @@ from PIL import Image
 from lmms_awares.errors import ConfigError
 from lmms_awares.tasks.data import host_files
 from lmms_awares.tasks.host_index import installed
-from lmms_awares.tasks.host_survey import FALLBACK_JUDGES, Wrapped, wrapped
+from lmms_awares.tasks.host_survey import FALLBACK_JUDGES, Wrapped, described, wrapped
 from lmms_awares.tasks.traced_task import TracedTask, on_files, with_traces
 from lmms_awares.tasks.values import image_file
 from lmms_awares.trace import envelope_of
@@ -54,23 +54,24 @@ class HostTask(TracedTask):
         self.facts = _facts(config)
         files = host_files(self.facts.name, self.facts.split)
         self._folder = Path(files[0]).parent if files else None  # where relative image paths start
+        self.args: Any = None  # lmms-eval's command line, which it sets before it scores
         self._images: dict[str, bool] = {}  # columns with images, and whether they hold lists of them
         super().__init__(config=_full_config(self.facts, config["task"], files), model_name=config.get("model"))
-        aggregation = self._aggregation_list.get(self.facts.headline)
-        self._aggregate: Callable[..., Any] | None = aggregation if self.facts.alone else None
         _without_judge(self.facts.name, self.config.process_results)
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None) -> None:
         """Load the documents, leaving images undecoded, so that one broken image cannot end the task."""
         _host_download(self, dataset_kwargs)
+        stored, without = {}, {}
         for split, documents in self.dataset.items():
             found = {name: kind for name, kind in map(_as_stored, documents.features.items()) if kind is not None}
             self._images |= {name: isinstance(kind, datasets.List) for name, kind in found.items()}
             for name, kind in found.items():
                 documents = documents.cast_column(name, kind)  # noqa: PLW2901
-            if not self.config.process_results_use_image:  # such scorers get them as lmms-eval gives them
-                self.dataset_no_image[split] = documents.remove_columns(list(found))
-            self.dataset[split] = documents
+            stored[split], without[split] = documents, documents.remove_columns(list(found))
+        # Scorers that want images get them as lmms-eval gives them.
+        self.dataset_no_image = self.dataset if self.config.process_results_use_image else without
+        self.dataset = stored
         self.config.metadata["awares_images"] = list(self._images)
 
     def doc_to_visual(self, doc: dict[str, Any]) -> list[Any]:
@@ -143,7 +144,7 @@ class HostTask(TracedTask):
         scale = self.facts.scale
         if not isinstance(value, int | float):  # bool is an int, and numpy's numbers are floats
             value, scale = self._alone(value, metric), self.facts.alone_scale
-        if value is None or scale is None or math.isnan(value):
+        if value is None or scale is None or math.isnan(value) or self.facts.lower:
             return None
         if not 0 <= value <= scale:
             raise ConfigError(
@@ -154,7 +155,7 @@ class HostTask(TracedTask):
 
     def _alone(self, value: Any, metric: str | None) -> float | None:
         """Aggregate one document's value."""
-        if self._aggregate is None or metric is None or value is None:
+        if value is None or metric != self.facts.headline or not self.facts.alone:
             return None
         aggregate = self._aggregation_list[metric]
         log = aggregate.__module__
@@ -184,10 +185,11 @@ def _facts(config: dict[str, Any]) -> Wrapped:
     facts = wrapped(config["host_task"])[0]
     if facts.name != config["host_task"]:
         raise ConfigError(f"{config['host_task']} is a group of lmms-eval; name one task as host_task")
-    listed = [metric["metric"] for metric in installed().settings[facts.name]["metric_list"]]
-    if (headline := config.get("headline", facts.headline)) not in listed:
-        raise ConfigError(f"{facts.name} has no metric {headline}; it has: {', '.join(listed)}")
-    facts = replace(facts, headline=headline)
+    if "headline" in config:
+        listed = [metric["metric"] for metric in installed().settings[facts.name]["metric_list"]]
+        if config["headline"] not in listed:
+            raise ConfigError(f"{facts.name} has no metric {config['headline']}; it has: {', '.join(listed)}")
+        facts = described(facts.name, config["headline"])
     scale = config.get("scale")
     return facts if scale is None else replace(facts, scale=float(scale), alone_scale=float(scale))
 

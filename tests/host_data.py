@@ -155,19 +155,19 @@ HOST: dict[str, HostData] = {
         "lmms-lab-encoder/ai2d",
         "test",
         lambda i: {"question": f"Which is {i}?", "options": list("wxyz"), "answer": str(i % 4), "image": image(i)},
-        lambda doc: f"The answer is {LETTERS[int(doc['answer'])]}.",
+        lambda doc: f"{LETTERS[int(doc['answer'])]}. As the arrow says",  # of which its filter takes the letter
     ),
-    "mmmu_val": HostData("mmmu", "lmms-lab-encoder/MMMU", "validation", mmmu, letter),
+    "mmmu_val": HostData("mmmu", "lmms-lab-encoder/MMMU", "validation", mmmu, letter, other_letter),
     "textvqa_val": HostData("textvqa", "lmms-lab-encoder/textvqa", "validation", vqa, first_of),
     "vizwiz_vqa_val": HostData("vizwiz_vqa", "lmms-lab-encoder/VizWiz-VQA", "val", vqa, first_of),
     "hrbench4k": HostData(
         "hrbench", "DreamMr/HR-Bench", "hrbench_4k", hrbench, letter, other_letter, config="hrbench_version_split"
     ),
     "mmerealworld_lite": HostData(
-        "mme_realworld", "yifanzhang114/MME-RealWorld-lite-lmms-eval", "train", mmerealworld, letter
+        "mme_realworld", "yifanzhang114/MME-RealWorld-lite-lmms-eval", "train", mmerealworld, letter, other_letter
     ),
-    "mmstar": HostData("mmstar", "Lin-Chen/MMStar", "val", mmstar, letter),
-    "cv_bench_2d": HostData("cv_bench", "nyu-visionx/CV-Bench", "test", cv_bench, letter, config="2D"),
+    "mmstar": HostData("mmstar", "Lin-Chen/MMStar", "val", mmstar, letter, other_letter),
+    "cv_bench_2d": HostData("cv_bench", "nyu-visionx/CV-Bench", "test", cv_bench, letter, other_letter, config="2D"),
     "mme": HostData("mme", "lmms-lab-encoder/MME", "test", mme, lambda doc: doc["answer"]),
     "scienceqa_img": HostData(
         "scienceqa",
@@ -213,7 +213,6 @@ def as_data_set(folder: Path, name: str, file: Path) -> None:
     data = HOST[name]
     home = folder / data.path
     home.mkdir(parents=True, exist_ok=True)
-    (home / "README.md").write_text(
-        f"---\nconfigs:\n- config_name: {data.config}\n  data_files:\n  - split: {data.split}\n    path: {file.name}\n---\n"
-    )
+    files = f"  data_files:\n  - split: {data.split}\n    path: {file.name}\n"
+    (home / "README.md").write_text(f"---\nconfigs:\n- config_name: {data.config}\n{files}---\n")
     (home / file.name).write_bytes(file.read_bytes())

@@ -15,7 +15,7 @@ REFUSED = {
     "mvbench_action_count": "video",
     "clotho_aqa_test": "audio",
     "omni_bench": "audio",
-    "arc_agi_1": "no images",
+    "arc_agi_1": "several images per document",
     "gsm8k_cot": "no images",
     "mmvet": r"an external judge \(its scorer uses lmms_eval\.llm_judge",
     "mmbench_en_dev": r"an external judge \(its scorer uses requests\)",
@@ -47,7 +47,7 @@ def test_headlines_and_scales():
     assert survey("hrbench4k").headline == "average"  # `single` and `cross` come first in its list
     assert survey("chartqa").headline == "relaxed_overall"
     assert survey("mme").scored == "mme_perception_score 0..1"
-    assert survey("visualwebbench_webqa").scale == 100
+    assert survey("mathvision_testmini").scored == "mathvision_standard_eval 0..100"
     assert survey("olympiadbench_math_en").scale is None  # something is multiplied by 100 there
 
 
