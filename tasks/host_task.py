@@ -50,6 +50,8 @@ class HostTask(TracedTask):
         DataError: no local documents where `AWARES_DATA_ROOT` is set.
     """
 
+    dataset: Any  # a split's documents by its name
+
     def __init__(self, config: dict[str, Any]) -> None:
         self.facts = _facts(config)
         files = host_files(self.facts.name, self.facts.split)
