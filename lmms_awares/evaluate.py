@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from lmms_awares import host_arguments, ranks
+from lmms_awares import host_arguments, host_tasks, ranks
 from lmms_awares.engine.machine import check_machine
 from lmms_awares.errors import ConfigError, UserError
 from lmms_awares.journal import check_journal
@@ -29,6 +29,7 @@ from lmms_awares.plan import LISTINGS, Plan, plan_of
 from lmms_awares.quiet import plain_off_terminal, verbosity
 from lmms_awares.stamps import unique_stamps
 from lmms_awares.tasks import benchmarks, data, values
+from lmms_awares.tasks.host_index import HOST_PREFIX
 
 _OWN_TASKS = {*benchmarks.OWN_TASKS, *benchmarks.SUITES}
 
@@ -43,13 +44,15 @@ def preflight(plan: Plan, rest: Sequence[str]) -> None:
         PromptError: the system prompt.
     """
     _check_writable(Path(plan.output_path), "--output_path")
+    wrapped = host_tasks.expand(plan)
     args = None
     if plan.model in MODELS:
         args = _check_model(plan)
     else:
         _check_host_model(plan.model)
     check_tasks(plan)
-    _check_data(plan, oracle=isinstance(args, AwaresArgs) and args.policy == "oracle")
+    oracle = isinstance(args, AwaresArgs) and args.policy == "oracle"
+    _check_data(plan, oracle=oracle)
     found = host_arguments.parse(_arguments(plan, rest))
     host_arguments.check(found)
     _check_offset(plan, found.offset)
@@ -59,6 +62,7 @@ def preflight(plan: Plan, rest: Sequence[str]) -> None:
 
         Decoding.from_task(host_arguments.pairs(found.gen_kwargs, "--gen_kwargs"))
         check_machine(args, found.device)
+    host_tasks.check(wrapped, plan.model, oracle=oracle, offset=found.offset)
 
 
 def _check_model(plan: Plan) -> CommonArgs:
@@ -109,7 +113,7 @@ def _check_host_model(name: str) -> None:
 
 
 def _foreign_tasks(plan: Plan) -> list[str]:
-    return [name for name in plan.tasks.split(",") if name not in _OWN_TASKS]
+    return [name for name in plan.tasks.split(",") if name not in _OWN_TASKS and not name.startswith(HOST_PREFIX)]
 
 
 def check_tasks(plan: Plan) -> None:
@@ -227,6 +231,7 @@ def _run_host(plan: Plan, rest: list[str]) -> list[Exception]:
     # Of several processes only the first writes; the others must not wait for seconds of their own.
     stamps = unique_stamps(Path(plan.output_path), host.utils.get_datetime_str) if _is_first() else nullcontext()
     with (
+        host_tasks.written(host_tasks.expand(plan), plan.model) as folders,
         stamps as stamp,
         patch.object(host.utils, "get_datetime_str", stamp or host.utils.get_datetime_str),
         patch.object(host, "cli_evaluate_single", recorded),
@@ -234,10 +239,10 @@ def _run_host(plan: Plan, rest: list[str]) -> list[Exception]:
         patch.object(sys, "argv", ["lmms-eval", *arguments]),
     ):
         if _is_first():
-            paths = [part for path in plan.include_path for part in ("--include_path", str(path))]
+            paths = [part for path in [*plan.include_path, *folders] for part in ("--include_path", str(path))]
             print("+", shlex.join(["lmms-eval", *paths, *arguments]), flush=True)
         # On the command line lmms-eval takes one include path; in a namespace it takes several.
-        host.cli_evaluate(argparse.Namespace(include_path=plan.include_path))
+        host.cli_evaluate(argparse.Namespace(include_path=[*plan.include_path, *folders]))
     return errors
 
 

@@ -291,10 +291,17 @@ def unseal(response: str) -> tuple[str, Trace | None]:
         >>> unseal("42")
         ('42', None)
     """
+    answer, envelope = envelope_of(response)
+    return answer, parse_trace(envelope.removeprefix(_OPEN).removesuffix(_CLOSE)) if envelope else None
+
+
+def envelope_of(response: str) -> tuple[str, str]:
+    """Split a response into its answer and the text behind it that holds the trace, '' where there is none.
+
+    Example:
+        >>> envelope_of("42")
+        ('42', '')
+    """
     body = response.rstrip()
-    if not body.endswith(_CLOSE):
-        return response, None
-    answer, marker, payload = body.removesuffix(_CLOSE).rpartition(_OPEN)
-    if not marker:
-        return response, None
-    return answer, parse_trace(payload)
+    answer, marker, payload = body.rpartition(_OPEN)
+    return (answer, f"{marker}{payload}") if marker and body.endswith(_CLOSE) else (response, "")

@@ -51,6 +51,31 @@ def local_files(benchmark: str) -> list[str] | None:
     return [str(file) for file in files]
 
 
+def host_files(task: str, split: str) -> list[str] | None:
+    """Return a wrapped task's parquet files below `AWARES_DATA_ROOT`; None where that is not set.
+
+    Args:
+        task: lmms-eval's name.
+        split: the one that is scored.
+
+    Raises:
+        DataError: no file, or an unreadable one.
+    """
+    root = os.environ.get(DATA_ROOT)
+    if not root:
+        return None
+    pattern = f"{task}/{split}-*.parquet"
+    files = sorted(Path(root).glob(pattern))
+    if not files:
+        raise DataError(
+            f"{DATA_ROOT}={root} has no {pattern} (lmms-eval's {task}); put the file there, or unset {DATA_ROOT} to "
+            "load from the hub"
+        )
+    for file in files:
+        _columns(file)
+    return [str(file) for file in files]
+
+
 def content_hash(files: list[str]) -> str:
     """Hash the content of data files, in their order, to a hex sha256."""
     sha = hashlib.sha256()

@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 from typer.core import TyperGroup
 
 from lmms_awares.cli import app
+from lmms_awares.host_tasks import expand
 from lmms_awares.mini.excerpt import WHAT, excerpt
 from lmms_awares.models import MODELS
 from lmms_awares.models.config import ARGS
@@ -124,7 +125,7 @@ def check_command(words, added=frozenset()):
     assert plan.model in MODELS, words
     given = {argument.partition("=")[0] for argument in plan.model_args.split(",") if argument}
     assert given <= ARGS[plan.model].model_fields.keys(), words
-    assert plan.own_tasks or set(plan.tasks.split(",")) <= added, words
+    assert plan.own_tasks or expand(plan) or set(plan.tasks.split(",")) <= added, words
 
 
 def test_pages_are_found():

@@ -5,7 +5,8 @@ import typer
 _HELP = """Usage: awares eval [lmms-eval's arguments]
 
 Runs lmms-eval in this process, plus:
-  - our tasks are found (--include_path is set; yours is kept beside it)
+  - our tasks are found (--include_path is set; yours is kept beside it), and --tasks awares:NAME is the task NAME of
+    lmms-eval with tokens and traces (awares tasks list --host)
   - a preflight fails before the model loads: arguments, checkpoint, prompt, tasks, data, folders
   - a journal (<output_path>/journal.jsonl unless --model_args journal=FILE) resumes a run that died
   - --log_samples is on; --output_path defaults to results/runs

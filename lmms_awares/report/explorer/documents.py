@@ -14,10 +14,11 @@ from lmms_awares.errors import DataError
 from lmms_awares.labels import EVIDENCE, ORACLE_CROPS, SUFFICES
 from lmms_awares.report.read.content import Content, question_column, target_column, target_text
 from lmms_awares.tasks.benchmarks import OWN_TASKS
-from lmms_awares.tasks.data import task_files
+from lmms_awares.tasks.data import host_files, task_files
+from lmms_awares.tasks.host_index import HOST_PREFIX
 from lmms_awares.tasks.values import image_file
 
-_COLUMNS = ("image", EVIDENCE, SUFFICES, ORACLE_CROPS)  # beside those with question and target
+_COLUMNS = (EVIDENCE, SUFFICES, ORACLE_CROPS)  # beside those with image, question and target
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,35 @@ def read(config: dict[str, Any]) -> Iterator[Document]:
         config: the task's entry under `configs` in a results file.
 
     Raises:
-        DataError: neither local files nor the hub have them.
+        DataError: neither local files nor the hub have them, or the task makes documents of them itself.
     """
+    if not (columns := _image_columns(config)):
+        raise DataError(f"the images of {config.get('task')} are in no image column of its data")
+    if config.get("process_docs"):
+        raise DataError(f"{config.get('task')} makes its documents of the data's rows itself; only a run knows them")
     for row, folder in _rows(config):
         box, oracle = row.get(EVIDENCE), row.get(ORACLE_CROPS)
         yield Document(
-            image=_bytes(row["image"], folder),
+            image=_first_image(row, columns, folder),
             question=row.get(question_column(config.get("task", ""))),
             answer=target_text(row.get(target_column(config) or "")),
             evidence=tuple(box) if box is not None else None,
             suffices=row.get(SUFFICES),
             oracle=tuple(oracle) if oracle is not None else None,
         )
+
+
+def _image_columns(config: dict[str, Any]) -> list[str]:
+    """Return the data's columns with images; a wrapped task of lmms-eval says which."""
+    columns: list[str] = (config.get("metadata") or {}).get("awares_images", ["image"])
+    return columns
+
+
+def _first_image(row: dict[str, Any], columns: list[str], folder: Path | None) -> bytes | None:
+    """Return the encoded image of a row: where several columns may hold one, the first that does."""
+    cells = (row.get(name) for name in columns)
+    images = [one for cell in cells for one in (cell if isinstance(cell, list) else [cell]) if one is not None]
+    return _bytes(images[0], folder) if images else None
 
 
 def _bytes(stored: dict[str, Any] | bytes | str | None, folder: Path | None) -> bytes | None:
@@ -124,11 +142,11 @@ def _files(config: dict[str, Any]) -> list[str] | None:
     recorded = (config.get("dataset_kwargs") or {}).get("data_files")
     if not recorded:
         return None
-    files: list[str] = recorded[config["test_split"]]
+    files: list[str] = recorded[_split(config)]
     missing = [file for file in files if not Path(file).is_file()]
     if not missing:
         return files
-    found = task_files(config["task"]) if config["task"] in OWN_TASKS else None
+    found = _local_files(config["task"], _split(config))
     if found is None:
         raise DataError(
             f"{missing[0]}, which the run read, is not here; set AWARES_DATA_ROOT to the folder of the data"
@@ -136,9 +154,21 @@ def _files(config: dict[str, Any]) -> list[str] | None:
     return found
 
 
+def _local_files(task: str, split: str) -> list[str] | None:
+    if task in OWN_TASKS:
+        return task_files(task)
+    host = (task.removeprefix(HOST_PREFIX), split)
+    return host_files(*host) if task.startswith(HOST_PREFIX) else None
+
+
+def _split(config: dict[str, Any]) -> str:
+    return str(config.get("test_split") or config["validation_split"])
+
+
 def _columns(config: dict[str, Any]) -> set[str]:
     """Return the columns that identify a task's documents; its data need not have all of them."""
-    return {*_COLUMNS, question_column(config.get("task", "")), target_column(config) or "image"}
+    named = question_column(config.get("task", "")), *([target] if (target := target_column(config)) else [])
+    return {*_COLUMNS, *_image_columns(config), *named}
 
 
 def _from_hub(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -146,8 +176,12 @@ def _from_hub(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
     path = config["dataset_path"]
     try:
-        rows = datasets.load_dataset(path, config.get("dataset_name"), split=config["test_split"])
+        rows = datasets.load_dataset(path, config.get("dataset_name"), split=_split(config))
     except (OSError, ValueError) as error:  # the hub's errors and datasets' own are among these
         raise DataError(f"{path} cannot be had from the hub: {str(error).splitlines()[0]}") from None
     keep = [column for column in rows.column_names if column in _columns(config)]
-    yield from rows.select_columns(keep).cast_column("image", datasets.Image(decode=False))
+    rows = rows.select_columns(keep)
+    for name in _image_columns(config):
+        if isinstance(rows.features[name], datasets.Image):
+            rows = rows.cast_column(name, datasets.Image(decode=False))
+    yield from rows
