@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom; original pixels; right and bottom exclusive
+FreeBox = tuple[float, float, float, float]  # the same, anywhere
+Region = str | FreeBox  # id of one of the ten crops, or a box
 
 MIN_CROP_SIDE = 100  # px, the released adapter's rule
 IOU_THRESHOLD = 0.5  # tau of Eq. 3
@@ -122,6 +124,31 @@ def union_area(ids: Iterable[str]) -> float:
         0.5
     """
     return _region(ids).bit_count() / _CELLS**2
+
+
+def shown_area(regions: Iterable[Region], size: tuple[int, int]) -> float:
+    """Return the fraction of an image, 0..1, that regions cover together: crops of the ten, or one box.
+
+    Args:
+        regions: ids, or a single box in px of the image; what lies outside the image covers nothing.
+        size: (width, height) of the image in px.
+
+    Raises:
+        ValueError: as `check_ids`, and for several boxes, or a box beside ids.
+
+    Example:
+        >>> shown_area([(0, 0, 320, 240)], (640, 480)), shown_area(["0", "5"], (640, 480))
+        (0.25, 0.5)
+    """
+    given = list(regions)
+    boxes = [region for region in given if not isinstance(region, str)]
+    if not boxes:
+        return union_area(region for region in given if isinstance(region, str))
+    if len(given) > 1:
+        raise ValueError(f"an area needs crop ids or one box, got {given}")
+    (left, top, right, bottom), (width, height) = boxes[0], size
+    inside = max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom)
+    return max(0.0, inside[2] - inside[0]) * max(0.0, inside[3] - inside[1]) / (width * height)
 
 
 def region_iou(ids: Iterable[str], others: Iterable[str]) -> float:
