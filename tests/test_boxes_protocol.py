@@ -12,7 +12,10 @@ from lmms_awares.protocol.free_box import FreeBox
 from lmms_awares.tokens import budget_size, grid_size, thickened
 from lmms_awares.views import plan_views
 
-RECORDED = {name: json.loads((Path(__file__).parent / f"data/boxes/{name}.json").read_text()) for name in ("adaptvision", "ergo")}
+RECORDED = {
+    name: json.loads((Path(__file__).parent / f"data/boxes/{name}.json").read_text())
+    for name in ("adaptvision", "ergo")
+}
 CROP_LIMITS = 3136, 3840**2  # of AdaptVision's crops
 
 

@@ -8,12 +8,12 @@ class Decision:
     """Of one sample, before anything is generated.
 
     Attributes:
-        by_model: the model is asked; `crops` is empty.
-        crops: ids that are asked for in the model's place; empty for a direct answer.
+        by_model: the model is asked; `call` is empty.
+        call: what is said in the model's place; empty for a direct answer.
     """
 
     by_model: bool
-    crops: tuple[str, ...] = ()
+    call: str = ""
 
 
 ASK = Decision(by_model=True)

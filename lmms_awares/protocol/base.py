@@ -10,6 +10,11 @@ Part = dict[str, Any]  # of a chat message's content: {"type": "text", "text": .
 Status = Literal["valid", "recovered", "invalid"]
 
 
+def words_of(content: Sequence[Part]) -> str:
+    """Return the text of a message's content, images left out."""
+    return "".join(part["text"] for part in content if part["type"] == "text")
+
+
 class Call(Protocol):
     """A tool call that a reply attempts."""
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from lmms_awares.crops import Box
-from lmms_awares.protocol.base import Part
+from lmms_awares.protocol.base import Part, words_of
 from lmms_awares.protocol.boxes import BoxCall, BoxProtocol, clamped_note, lost, named, placed, read_as, unusable
 from lmms_awares.tokens import budget_size
 from lmms_awares.views import Size, ViewPlan
@@ -154,8 +154,3 @@ class Ergo(BoxProtocol):
 
     def _asking(self, part: str, question: str) -> Part:
         return {"type": "text", "text": self._prompts[part].format(Question=question)}
-
-
-def words_of(content: Sequence[Part]) -> str:
-    """Return the text of a message's content, images left out."""
-    return "".join(part["text"] for part in content if part["type"] == "text")
