@@ -115,8 +115,8 @@ class ViewPlan:
         """
         return self.full_tokens if self.is_whole(region) else self._count(self.crop_size(region))
 
-    def requested(self, regions: tuple[Region, ...]) -> tuple[Region, ...]:
-        """Return the crops that a request yields, each piece of the image once; boxes are what they are.
+    def requested(self, ids: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the crops that a request yields, each piece of the image once.
 
         Where an image is too small to crop, every id is the whole image, `all`; in a small one, two ids can coincide.
 
@@ -127,10 +127,7 @@ class ViewPlan:
             >>> plan_views(90, 90).requested(("0", "5"))
             ('all',)
         """
-        ids = tuple(region for region in regions if isinstance(region, str))
-        if len(ids) < len(regions):
-            return regions
-        pieces: dict[FreeBox, Region] = {}
+        pieces: dict[FreeBox, str] = {}
         for id in check_ids(ids):
             pieces.setdefault(self.crop_box(id), "all" if self.is_whole(id) else id)
         return tuple(pieces.values())

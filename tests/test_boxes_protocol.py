@@ -5,12 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lmms_awares.protocol import adaptvision, ergo, free_box
-from lmms_awares.protocol.adaptvision import AdaptVision
-from lmms_awares.protocol.ergo import Ergo
-from lmms_awares.protocol.free_box import FreeBox
+from lmms_awares.protocol import adaptvision, ergo
 from lmms_awares.tokens import budget_size, grid_size, thickened
-from lmms_awares.views import plan_views
 
 RECORDED = {
     name: json.loads((Path(__file__).parent / f"data/boxes/{name}.json").read_text())

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from lmms_awares.crops import FreeBox
 from lmms_awares.engine.turns import Decoding
 from lmms_awares.models.box_turns import BoxTurns
 from lmms_awares.models.decisions import DIRECT, Decision
@@ -51,8 +52,12 @@ class AdaptVision(BoxTurns, ThinkingTurns[BoxCall]):
 
     def views(self, sample: Sample, call: BoxCall) -> list[View]:
         """The box."""
-        return [show(sample.images[0], sample.plans[0], region) for region in call.regions]
+        return [show(sample.images[0], sample.plans[0], region) for region in self._boxes(call)]
 
     def shown(self, sample: Sample, call: BoxCall) -> list[CropTrace]:
         """The box where the call could be run."""
-        return crop_traces(sample.plans[0], call.regions)
+        return crop_traces(sample.plans[0], self._boxes(call))
+
+    @staticmethod
+    def _boxes(call: BoxCall) -> list[FreeBox]:
+        return [] if call.box is None else [call.box]

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from lmms_awares.engine.crop_turns import crop_turn, requested
+from lmms_awares.engine.crop_turns import crop_turn, read_call, regions
 from lmms_awares.engine.turns import Decoding, Turn
 from lmms_awares.errors import SampleError
 from lmms_awares.models.config import AwaresArgs
@@ -33,17 +33,13 @@ class Awares(TwoTurns[ToolCall]):
     args: AwaresArgs
 
     @cached_property
-    def protocol(self) -> GetCrops | FreeBox:
+    def protocol(self) -> GetCrops:
         """AwaRes' own, with the ten crops or with boxes."""
         return FreeBox() if self.args.boxes == "free" else GetCrops()
 
     def read(self, sample: Sample, reply: str) -> ToolCall | None:
         """The call; a box is placed in the image."""
-        protocol = self.protocol
-        if isinstance(protocol, GetCrops):
-            return protocol.read(reply)
-        call = protocol.read(reply)
-        return None if call is None else protocol.place(call, sample.plans[0])
+        return read_call(self.protocol, sample.plans[0], reply)
 
     def respond(self, sample: Sample, call: ToolCall) -> Turn:
         """The user turn that holds the crops."""
@@ -51,7 +47,7 @@ class Awares(TwoTurns[ToolCall]):
 
     def shown(self, sample: Sample, call: ToolCall) -> list[CropTrace]:
         """The crops with their tokens."""
-        return crop_traces(sample.plans[0], requested(sample.plans[0], call))
+        return crop_traces(sample.plans[0], regions(sample.plans[0], call))
 
     @property
     def policy(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from lmms_awares.engine.crop_turns import requested
+from lmms_awares.engine.crop_turns import regions
 from lmms_awares.engine.turns import Decoding, Turn
 from lmms_awares.models.box_turns import BoxTurns
 from lmms_awares.models.decisions import DIRECT, Decision
@@ -53,9 +53,9 @@ class Ergo(BoxTurns):
     def respond(self, sample: Sample, call: BoxCall) -> Turn:
         """The box, or the whole image, and the task's words again."""
         (image,), (plan,) = sample.images, sample.plans
-        views = [show(image, plan, region) for region in requested(plan, call)]
+        views = [show(image, plan, region) for region in regions(plan, call)]
         return Turn(self.protocol.respond(call, len(views), sample.question), views)
 
     def shown(self, sample: Sample, call: BoxCall) -> list[CropTrace]:
         """The box or the whole image."""
-        return crop_traces(sample.plans[0], requested(sample.plans[0], call))
+        return crop_traces(sample.plans[0], regions(sample.plans[0], call))

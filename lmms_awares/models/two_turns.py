@@ -21,14 +21,9 @@ from lmms_awares.views import ViewPlan
 
 
 class TwoTurns(Method, Generic[AnyCall]):
-    """Base of the methods that speak one of `lmms_awares.protocol.PROTOCOLS`; not registered itself.
-
-    Attributes:
-        reuse_cache: turn 2 continues on turn 1's KV cache.
-    """
+    """Base of the methods that speak one of `lmms_awares.protocol.PROTOCOLS`; not registered itself."""
 
     view = "lowres"
-    reuse_cache: bool = True
 
     @property
     @abstractmethod
@@ -46,6 +41,11 @@ class TwoTurns(Method, Generic[AnyCall]):
     def read(self, sample: Sample, reply: str) -> AnyCall | None:
         """The call in a sample's first reply; None where it is the answer."""
         return self.protocol.read(reply)
+
+    @property
+    def reuse_cache(self) -> bool:
+        """Turn 2 continues on turn 1's KV cache."""
+        return True
 
     def first_decoding(self, decoding: Decoding) -> Decoding:
         """How to decode the first round where the task wants `decoding`."""

@@ -4,8 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
-from lmms_awares.crops import Region
-
 Part = dict[str, Any]  # of a chat message's content: {"type": "text", "text": ...} or {"type": "image"}
 Status = Literal["valid", "recovered", "invalid"]
 
@@ -29,10 +27,6 @@ class Call(Protocol):
     @property
     def text(self) -> str:
         """The part of the reply that is the call."""
-
-    @property
-    def regions(self) -> tuple[Region, ...]:
-        """What is to be shown; empty where nothing in the call is usable."""
 
     @property
     def note(self) -> str | None:

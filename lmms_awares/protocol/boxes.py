@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lmms_awares.crops import FreeBox, Region
+from lmms_awares.crops import FreeBox
 from lmms_awares.protocol.base import ToolProtocol
 from lmms_awares.protocol.get_crops import ToolCall
 from lmms_awares.views import Size, ViewPlan
@@ -25,11 +25,6 @@ class BoxCall(ToolCall):
 
     numbers: tuple[float, ...] = ()
     box: FreeBox | None = None
-
-    @property
-    def regions(self) -> tuple[Region, ...]:
-        """The box; empty where there is none."""
-        return () if self.box is None else (self.box,)
 
 
 def unusable(text: str, note: str) -> BoxCall:

@@ -4,9 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from lmms_awares.protocol.base import Part
-from lmms_awares.protocol.boxes import BoxCall, BoxProtocol, clamped_note, lost, placed, read_as, scaled, unusable
-from lmms_awares.protocol.get_crops import ATTEMPT, CALL_BUDGET, TOOL_NAME, fold
+from lmms_awares.protocol.boxes import BoxCall, clamped_note, lost, placed, read_as, scaled, unusable
+from lmms_awares.protocol.get_crops import ATTEMPT, TOOL_NAME, GetCrops, fold
 from lmms_awares.views import ViewPlan
 
 _CANONICAL = re.compile(rf"{TOOL_NAME}: \[(\d{{1,6}}(?:, \d{{1,6}}){{3}})\]")
@@ -57,7 +56,7 @@ OWN_PROMPT: str = (
 )
 
 
-class FreeBox(BoxProtocol):
+class FreeBox(GetCrops):
     """The protocol of `awares` with `boxes=free`: as `GetCrops`, but for what the call names.
 
     Example:
@@ -66,11 +65,6 @@ class FreeBox(BoxProtocol):
     """
 
     own: ClassVar[Mapping[str, str]] = {"system": OWN_PROMPT}
-
-    @property
-    def keep(self) -> int:
-        """`CALL_BUDGET`, whatever the task's limit."""
-        return CALL_BUDGET
 
     def read(self, reply: str) -> BoxCall | None:
         """Read the call as `parse_reply` does."""
@@ -91,7 +85,3 @@ class FreeBox(BoxProtocol):
     def write(self, corners: Sequence[int]) -> str:
         """Write the call as `format_call` does."""
         return format_call(corners)
-
-    def respond(self, call: BoxCall, images: int) -> list[Part]:
-        """Return the turn with the crop and nothing else."""
-        return [{"type": "image"}] * images

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lmms_awares.crops import CROPS, Region, check_ids
+from lmms_awares.crops import CROPS, check_ids
 from lmms_awares.protocol.base import Part, Status, ToolProtocol
 
 TOOL_NAME = "GET_CROPS"
@@ -47,11 +47,6 @@ class ToolCall:
     status: Status
     text: str
     note: str | None = None
-
-    @property
-    def regions(self) -> tuple[Region, ...]:
-        """The crops that `ids` name."""
-        return self.ids
 
 
 def format_call(ids: Iterable[str]) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from lmms_awares.crops import Region
 from lmms_awares.protocol.base import AnyCall, Part, Status, ToolProtocol
 
 TOOL_NAME = "resize_image"
@@ -45,11 +44,6 @@ class ToolCall:
     def status(self) -> Status:
         """`valid` or `invalid`; there is one grammar, so nothing is recovered."""
         return "valid" if self.error is None else "invalid"
-
-    @property
-    def regions(self) -> tuple[Region, ...]:
-        """The whole image, or nothing."""
-        return self.ids
 
     @property
     def note(self) -> str | None:
