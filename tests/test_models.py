@@ -13,7 +13,9 @@ from transformers import Qwen2VLImageProcessor
 
 from lmms_awares.crops import CROPS
 from lmms_awares.errors import ConfigError
+from lmms_awares.models.adaptvision import AdaptVision
 from lmms_awares.models.awares import Awares
+from lmms_awares.models.ergo import Ergo
 from lmms_awares.models.pruned import Pruned, VisionZip
 from lmms_awares.models.resolution import FullResolution, LowResolution
 from lmms_awares.models.visionthink import VisionThink
@@ -96,14 +98,17 @@ TOLD = {
         ("awares:random+visionzip@0.7", 0.7, "lowres", "random"),
     ),
     "visionthink": (VisionThink, {}, ("visionthink", None, "lowres", None)),
+    "adaptvision": (AdaptVision, {}, ("adaptvision", None, "lowres", "model")),
+    "ergo": (Ergo, {"policy": "oracle"}, ("ergo:oracle", None, "lowres", "oracle")),
 }
 
 
 @pytest.mark.parametrize(("kind", "arguments", "told"), TOLD.values(), ids=TOLD)
 def test_traces_tell_the_method(build, kind, arguments, told):
     """Of a sample that failed, too."""
-    lost = document((300, 200)) | {"question": None}
-    for _, trace in answers(build(kind, **arguments), [document((300, 200)), lost]):
+    shown = document((300, 200), evidence_box=None)
+    lost = shown | {"question": None}
+    for _, trace in answers(build(kind, **arguments), [shown, lost]):
         assert (trace.method, trace.nominal, trace.view, trace.policy) == told
         assert (trace.conditions.family, trace.conditions.engine) == ("qwen2_5_vl", "local")
         assert trace.schema_version == SCHEMA_VERSION

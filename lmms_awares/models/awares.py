@@ -41,6 +41,11 @@ class Awares(TwoTurns[ToolCall]):
         """The call; a box is placed in the image."""
         return read_call(self.protocol, sample.plans[0], reply)
 
+    def forced(self, sample: Sample) -> ToolCall | None:
+        """The crops that were decided on, or the box."""
+        ids, call = sample.decision.crops, sample.decision.call
+        return ToolCall(ids, "valid", call) if ids else super().forced(sample)
+
     def respond(self, sample: Sample, call: ToolCall) -> Turn:
         """The user turn that holds the crops."""
         return crop_turn(sample.images[0], sample.plans[0], call)
@@ -83,7 +88,7 @@ class Awares(TwoTurns[ToolCall]):
             box = BOX_CONTROLS[policy](doc, plan, seed)
             return DIRECT if box is None else Decision(by_model=False, call=protocol.write(in_view(box, plan)))
         ids = CONTROLS[policy](doc, plan, seed)
-        return Decision(by_model=False, call=format_call(ids) if ids else "")
+        return Decision(by_model=False, call=format_call(ids) if ids else "", crops=ids)
 
     def first_decoding(self, decoding: Decoding) -> Decoding:
         """Turn 1 may run as long as a call, turn 2 as long as the task allows."""

@@ -42,6 +42,10 @@ class TwoTurns(Method, Generic[AnyCall]):
         """The call in a sample's first reply; None where it is the answer."""
         return self.protocol.read(reply)
 
+    def forced(self, sample: Sample) -> AnyCall | None:
+        """The call that a control policy put into the model's mouth."""
+        return self.read(sample, sample.decision.call)
+
     @property
     def reuse_cache(self) -> bool:
         """Turn 2 continues on turn 1's KV cache."""
@@ -86,7 +90,7 @@ class TwoTurns(Method, Generic[AnyCall]):
         """Put the calls into the assistant's turns, then prefill everything at once."""
         started = time.perf_counter()
         texts = [sample.decision.call for sample in samples]
-        calls = [self.read(sample, text) for sample, text in zip(samples, texts, strict=True)]
+        calls = [self.forced(sample) for sample in samples]
         talk = self.start(samples)
         talk.say(texts)
         outcomes: dict[int, Outcome | SampleError] = {}

@@ -77,12 +77,11 @@ def _short(number: float) -> str:
 
 def lost(call: BoxCall, view: Size) -> str:
     """Say why nothing of a call's box lies in the view."""
-    if not any(map(math.isnan, call.numbers)):
-        left, top, right, bottom = call.numbers
-        if left > right or top > bottom:
-            return f"{named(call)} is inverted"
-        if left == right or top == bottom:
-            return f"{named(call)} has no area"
+    left, top, right, bottom = call.numbers
+    if left > right or top > bottom:
+        return f"{named(call)} is inverted"
+    if not (left < right and top < bottom):  # also NaN
+        return f"{named(call)} has no area"
     return f"{named(call)} lies outside the view of {view[0]}x{view[1]} px"
 
 
@@ -105,7 +104,7 @@ def in_view(box: FreeBox, plan: ViewPlan) -> tuple[int, int, int, int]:
     Example:
         >>> from lmms_awares.views import plan_views
         >>> in_view((100, 100, 301, 200), plan_views(644, 476))
-        (50, 50, 151, 100)
+        (52, 47, 158, 95)
     """
     width, height = plan.first_size
     left, top, right, bottom = scaled(box, width / plan.width, height / plan.height)
