@@ -64,7 +64,7 @@ def test_boxes_are_measured_by_their_part_of_the_image(tmp_path):
     labels = [{"task": POPE, "doc_id": k, "label": "HR", "targets": ["0"]} for k in range(5)]
     (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, labels)))
     source = read_source(folder)
-    found = diagnose(labelled(source, read_labels(source, tmp_path / "labels.jsonl")))
+    found = diagnose(labelled(source, read_labels(tmp_path / "labels.jsonl")))
     assert found["area"] == pytest.approx((0.25 + 0.125 + 0.25 + 0.25) / 4)
     assert (found["IoU=1"], found["IoU>=0.25"]) == (1 / 4, 2 / 4)
     assert found["call rate"] == 4 / 5

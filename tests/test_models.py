@@ -19,7 +19,7 @@ from lmms_awares.models.ergo import Ergo
 from lmms_awares.models.pruned import Pruned, VisionZip
 from lmms_awares.models.resolution import FullResolution, LowResolution
 from lmms_awares.models.visionthink import VisionThink
-from lmms_awares.protocol import CALL_BUDGET, ToolCall, get_crops
+from lmms_awares.protocol import CALL_BUDGET, ToolCall, adaptvision, ergo, get_crops
 from lmms_awares.trace import SCHEMA_VERSION, parse_trace
 
 SIZES = [(640, 480), (300, 500), (850, 600), (96, 64), (420, 336)]
@@ -104,8 +104,10 @@ TOLD = {
 
 
 @pytest.mark.parametrize(("kind", "arguments", "told"), TOLD.values(), ids=TOLD)
-def test_traces_tell_the_method(build, kind, arguments, told):
+def test_traces_tell_the_method(build, monkeypatch, kind, arguments, told):
     """Of a sample that failed, too."""
+    for protocol in (adaptvision, ergo):
+        monkeypatch.setattr(protocol, "ROUND_TOKENS", 4)
     shown = document((300, 200), evidence_box=None)
     lost = shown | {"question": None}
     for _, trace in answers(build(kind, **arguments), [shown, lost]):
