@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom; original pixels; right and bottom exclusive
+FreeBox = tuple[float, float, float, float]  # the same, anywhere
+Region = str | FreeBox  # id of one of the ten crops, or a box
 
 MIN_CROP_SIDE = 100  # px, the released adapter's rule
 IOU_THRESHOLD = 0.5  # tau of Eq. 3
@@ -124,6 +126,31 @@ def union_area(ids: Iterable[str]) -> float:
     return _region(ids).bit_count() / _CELLS**2
 
 
+def shown_area(regions: Iterable[Region], size: tuple[int, int] | None = None) -> float:
+    """Return the fraction of an image, 0..1, that regions cover together: crops of the ten, or one box.
+
+    Args:
+        regions: ids, or a single box in px of the image; what lies outside the image covers nothing.
+        size: (width, height) of the image in px; ids do not need it.
+
+    Raises:
+        ValueError: as `check_ids`, and for several boxes, a box beside ids, or one without `size`.
+
+    Example:
+        >>> shown_area([(0, 0, 320, 240)], (640, 480)), shown_area(["0", "5"], (640, 480))
+        (0.25, 0.5)
+    """
+    given = list(regions)
+    boxes = [region for region in given if not isinstance(region, str)]
+    if not boxes:
+        return union_area(region for region in given if isinstance(region, str))
+    if len(given) > 1 or size is None:
+        raise ValueError(f"an area needs crop ids, or one box and the image's size; got {given}, size {size}")
+    (left, top, right, bottom), (width, height) = boxes[0], size
+    inside = max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom)
+    return max(0.0, inside[2] - inside[0]) * max(0.0, inside[3] - inside[1]) / (width * height)
+
+
 def region_iou(ids: Iterable[str], others: Iterable[str]) -> float:
     """Return the intersection over union, 0..1, of the regions that two sets of crops cover (Supp. 9.1).
 
@@ -136,6 +163,27 @@ def region_iou(ids: Iterable[str], others: Iterable[str]) -> float:
     """
     first, second = _region(ids), _region(others)
     return (first & second).bit_count() / (first | second).bit_count()
+
+
+def region_box_iou(ids: Iterable[str], box: tuple[float, ...]) -> float:
+    """Return the intersection over union, 0..1, of the region that crops cover and a box in fractions of the image.
+
+    Raises:
+        ValueError: as `check_ids`.
+
+    Example:
+        >>> region_box_iou(["0", "1"], (0.0, 0.0, 0.5, 0.5))
+        0.5
+    """
+    mask, side = _region(ids), 1 / _CELLS
+    shared = 0.0
+    for cell in range(_CELLS**2):
+        if mask >> cell & 1:
+            row, column = divmod(cell, _CELLS)
+            width = min(box[2], (column + 1) * side) - max(box[0], column * side)
+            height = min(box[3], (row + 1) * side) - max(box[1], row * side)
+            shared += max(width, 0) * max(height, 0)
+    return shared / (mask.bit_count() * side**2 + _area(box) - shared)
 
 
 def box_iou(box: tuple[float, ...], other: tuple[float, ...]) -> float:

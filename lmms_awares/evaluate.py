@@ -24,6 +24,7 @@ from lmms_awares.journal import check_journal
 from lmms_awares.labels import EVIDENCE
 from lmms_awares.models import MODELS
 from lmms_awares.models.config import AwaresArgs, CommonArgs, PruningArgs, parse_args
+from lmms_awares.models.protocol_args import BoxArgs
 from lmms_awares.models.server_args import check_batch_size
 from lmms_awares.plan import LISTINGS, Plan, plan_of
 from lmms_awares.quiet import plain_off_terminal, verbosity
@@ -51,7 +52,7 @@ def preflight(plan: Plan, rest: Sequence[str]) -> None:
     else:
         _check_host_model(plan.model)
     check_tasks(plan)
-    oracle = isinstance(args, AwaresArgs) and args.policy == "oracle"
+    oracle = isinstance(args, AwaresArgs | BoxArgs) and args.policy == "oracle"
     _check_data(plan, oracle=oracle)
     found = host_arguments.parse(_arguments(plan, rest))
     host_arguments.check(found)

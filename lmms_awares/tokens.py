@@ -1,5 +1,6 @@
 """Exact visual token counts from image sizes."""
 
+import math
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -26,6 +27,52 @@ def grid_size(
         raise ValueError(f"an image needs at least 1x1 pixels, got {width}x{height}")
     rows, columns = smart_resize(height, width, token_side, min_pixels, max_pixels)
     return columns, rows
+
+
+def budget_size(
+    width: int, height: int, min_pixels: int, max_pixels: int, *, token_side: int = TOKEN_SIDE
+) -> tuple[int, int]:
+    """Return (w, h) in px, multiples of `token_side`, of an image under a budget of pixels as ERGO resizes it.
+
+    Sides are rounded where Qwen's processor takes the next smaller ones, so that the budget may be exceeded.
+
+    Raises:
+        ValueError: a side of 0, or so thin an image that a side is rounded to 0.
+
+    Example:
+        >>> budget_size(2000, 3000, 3136, 640 * 784)
+        (588, 868)
+    """
+
+    def near(side: float) -> int:
+        return round(side / token_side) * token_side
+
+    across, down = max(token_side, near(width)), max(token_side, near(height))
+    if width * height == 0 and not min_pixels <= across * down <= max_pixels:
+        raise ValueError(f"an image of {width}x{height} px cannot be scaled")
+    if across * down > max_pixels:
+        scale = math.sqrt(width * height / max_pixels)
+        across, down = near(width / scale), near(height / scale)
+    elif across * down < min_pixels:
+        scale = math.sqrt(min_pixels / (width * height))
+        across, down = (math.ceil(side * scale / token_side) * token_side for side in (width, height))
+    if min(across, down) == 0:
+        raise ValueError(f"an image of {width}x{height} px is too thin for {max_pixels} px")
+    return across, down
+
+
+def thickened(size: tuple[int, int], min_pixels: int, *, token_side: int = TOKEN_SIDE) -> tuple[int, int]:
+    """Return a thin strip's (w, h) in px with sides of a token at least, unless the whole is to be enlarged anyway.
+
+    Qwen's loader does so; the image processor alone would enlarge the strip.
+
+    Example:
+        >>> thickened((616, 4), 3136), thickened((60, 4), 3136)
+        ((616, 28), (60, 4))
+    """
+    if math.prod(max(token_side, round(side / token_side) * token_side) for side in size) < min_pixels:
+        return size
+    return max(token_side, size[0]), max(token_side, size[1])
 
 
 def count_visual_tokens(

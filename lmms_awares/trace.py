@@ -10,7 +10,8 @@ from lmms_awares.protocol.base import Status
 
 SCHEMA_VERSION = 5
 # Version 1 had no `code`, `image_digest` and `reused`; version 2 no `method`, `nominal`, `view`, `family` and `engine`;
-# version 3 no parts of a turn's time, `cached_tokens`, `flops` and `kv_bytes`; version 4 no `crop_content`, `lender`.
+# version 3 no parts of a turn's time, `cached_tokens`, `flops` and `kv_bytes`; version 4 no boxes and notes of calls,
+# `crop_content` and `lender`.
 READABLE = (1, 2, 3, 4, 5)
 NAMED_SINCE = 3  # the version from which a trace says its method
 EXECUTABLE: tuple[Status, ...] = ("valid", "recovered")  # status of a call that could be executed
@@ -26,19 +27,33 @@ class _Strict(BaseModel):
 
 
 class CropTrace(_Strict):
-    """One crop image that entered the conversation. `tokens`: visual tokens of the crop's view, before any pruning."""
+    """One crop image that entered the conversation.
+
+    Attributes:
+        id: of one of the ten crops, or `box`.
+        tokens: visual tokens of the crop's view, before any pruning.
+        box: left, top, right, bottom in px of the original image, where the id is `box`; else None.
+    """
 
     id: str
     tokens: int
+    box: tuple[float, float, float, float] | None = None
 
 
 class ToolCallTrace(_Strict):
-    """The call that the first turn made; `forced` where a control policy made the call in the model's place."""
+    """The call that the first turn made.
+
+    Attributes:
+        ids: of the crops asked for, or `box`; empty where nothing in the call is usable.
+        forced: a control policy made the call in the model's place.
+        note: why the call could not be executed, in one line, or what was done to its box; None for neither.
+    """
 
     status: Status
     ids: list[str]
     text: str
     forced: bool = False
+    note: str | None = None
 
 
 class TurnTrace(_Strict):

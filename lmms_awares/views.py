@@ -1,12 +1,13 @@
 """The views of one image: full, low-res and crops. Sizes and token counts first, pixels second."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from PIL import Image
 
-from lmms_awares.crops import CROPS, MIN_CROP_SIDE, Box, check_ids
-from lmms_awares.tokens import LOADER_TOKENS, TOKEN_SIDE, count_visual_tokens, grid_size
+from lmms_awares.crops import CROPS, MIN_CROP_SIDE, FreeBox, Region, check_ids
+from lmms_awares.tokens import LOADER_TOKENS, TOKEN_SIDE, budget_size, count_visual_tokens, grid_size, thickened
 
 LowresBase = Literal["processed", "raw"]
 Size = tuple[int, int]  # width, height in px
@@ -25,6 +26,8 @@ class ViewPlan:
             a low `max_pixels` the low-res view can then cost as much as the full view.
         min_crop_side: least side of a crop in px, see `lmms_awares.crops.Crop.box`.
         min_lowres_side: least side of the halved image in px; an image with a shorter side is enlarged as a whole.
+        budget: px that the low-res view and a box's view have about, by `budget_size`, in place of half the sides.
+        crop_base: as `lowres_base`, for crops alone; None: the same.
         token_side: side of a visual token in px, see `lmms_awares.families`.
     """
 
@@ -36,6 +39,8 @@ class ViewPlan:
     min_crop_side: int
     min_lowres_side: int = 1
     token_side: int = TOKEN_SIDE
+    budget: int | None = None
+    crop_base: LowresBase | None = None
 
     @property
     def full_size(self) -> Size:
@@ -55,7 +60,12 @@ class ViewPlan:
 
     @property
     def lowres_size(self) -> Size:
-        """`half_size`, enlarged where it is too small, truncated to whole px as VisionThink's adapter does."""
+        """`half_size`, enlarged where it is too small, truncated to whole px as VisionThink's adapter does.
+
+        With a `budget`, the whole image within that.
+        """
+        if self.budget is not None:
+            return self._within_budget((self.width, self.height))
         width, height = self.half_size
         scale = max(1.0, self.min_lowres_side / min(width, height))
         return int(width * scale), int(height * scale)
@@ -70,29 +80,40 @@ class ViewPlan:
         """N_low: visual tokens of the first turn."""
         return self.full_tokens if self.lowres_is_full else self._count(self.lowres_size)
 
-    def crop_box(self, id: str) -> Box:
-        """Return the box of crop `id` in px of the original image, as (left, top, right, bottom).
+    @property
+    def first_size(self) -> Size:
+        """(w, h) in px, multiples of `token_side`, of the low-res view as the model sees it."""
+        return self.full_size if self.lowres_is_full else self.grid_of(self.lowres_size)
+
+    def crop_box(self, region: Region) -> FreeBox:
+        """Return a crop's box in px of the original image, as (left, top, right, bottom); a box is its own.
 
         Raises:
             ValueError: an unknown crop id.
         """
-        check_ids([id])
-        return CROPS[id].box(self.width, self.height, self.min_crop_side)
+        if not isinstance(region, str):
+            return region
+        check_ids([region])
+        return CROPS[region].box(self.width, self.height, self.min_crop_side)
 
-    def crop_size(self, id: str) -> Size:
-        """Return (w, h) in px of crop `id` at the density it is rendered with, before rounding to the grid."""
-        left, top, right, bottom = self.crop_box(id)
-        if self.lowres_base == "raw":
-            return right - left, bottom - top
-        full_width, full_height = self.full_size
-        return (
-            max(1, round((right - left) * full_width / self.width)),
-            max(1, round((bottom - top) * full_height / self.height)),
-        )
+    def crop_size(self, region: Region) -> Size:
+        """Return (w, h) in px of a crop at the density it is rendered with, before rounding to the grid."""
+        left, top, right, bottom = self.crop_box(region)
+        across, down = right - left, bottom - top
+        if (self.crop_base or self.lowres_base) == "processed":
+            across, down = across * self.full_size[0] / self.width, down * self.full_size[1] / self.height
+        size = max(1, round(across)), max(1, round(down))
+        if self.budget is not None:
+            return self._within_budget(size)
+        return size if isinstance(region, str) else thickened(size, self.min_pixels, token_side=self.token_side)
 
-    def crop_tokens(self, id: str) -> int:
-        """Count the visual tokens of crop `id`; raises as `crop_box`."""
-        return self.full_tokens if self.is_whole(id) else self._count(self.crop_size(id))
+    def crop_tokens(self, region: Region) -> int:
+        """Count the visual tokens of a crop or a box.
+
+        Raises:
+            ValueError: an unknown crop id, or sides whose ratio the processor refuses.
+        """
+        return self.full_tokens if self.is_whole(region) else self._count(self.crop_size(region))
 
     def requested(self, ids: tuple[str, ...]) -> tuple[str, ...]:
         """Return the crops that a request yields, each piece of the image once.
@@ -106,18 +127,23 @@ class ViewPlan:
             >>> plan_views(90, 90).requested(("0", "5"))
             ('all',)
         """
-        pieces: dict[Box, str] = {}
+        pieces: dict[FreeBox, str] = {}
         for id in check_ids(ids):
             pieces.setdefault(self.crop_box(id), "all" if self.is_whole(id) else id)
         return tuple(pieces.values())
 
-    def is_whole(self, id: str) -> bool:
-        """Return True where crop `id` shows the whole image and so is the full view; raises as `crop_box`."""
-        return self.crop_box(id) == (0, 0, self.width, self.height)
+    def is_whole(self, region: Region) -> bool:
+        """Return True where a crop of the ten shows the whole image and so is the full view; raises as `crop_box`."""
+        return isinstance(region, str) and self.crop_box(region) == (0, 0, self.width, self.height)
 
     def grid_of(self, size: Size) -> Size:
         """Return (w, h) in px, multiples of `token_side`, that the image processor gives an image of `size`."""
         return grid_size(*size, self.min_pixels, self.max_pixels, token_side=self.token_side)
+
+    def _within_budget(self, size: Size) -> Size:
+        assert self.budget is not None
+        most = min(self.budget, self.max_pixels)
+        return budget_size(*size, self.min_pixels, most, token_side=self.token_side)
 
     def _count(self, size: Size) -> int:
         return count_visual_tokens(*size, self.min_pixels, self.max_pixels, token_side=self.token_side)
@@ -177,8 +203,8 @@ class View:
     tokens: int
 
 
-def show(image: Image.Image, plan: ViewPlan, name: str) -> View:
-    """Render the view `name`: `full`, `lowres` or a crop id; its pixels together with its planned token count.
+def show(image: Image.Image, plan: ViewPlan, name: Region) -> View:
+    """Render the view `name`: `full`, `lowres`, a crop id or a box; its pixels with its planned token count.
 
     Raises:
         ValueError: an unknown crop id.
@@ -204,21 +230,36 @@ def render_lowres(image: Image.Image, plan: ViewPlan) -> Image.Image:
     """Render the low-res view as RGB pixels for the image processor."""
     if plan.lowres_is_full:
         return render_full(image, plan)
+    if plan.budget is not None:
+        return image.resize(plan.lowres_size, Image.Resampling.BICUBIC)
     half = image.resize(plan.half_size, Image.Resampling.LANCZOS)
     return _to_grid(half.resize(plan.lowres_size, Image.Resampling.LANCZOS), plan)
 
 
-def render_crop(image: Image.Image, plan: ViewPlan, id: str) -> Image.Image:
-    """Render crop `id`, cut from the original pixels, as RGB pixels for the image processor."""
-    if plan.is_whole(id):
+def render_crop(image: Image.Image, plan: ViewPlan, region: Region) -> Image.Image:
+    """Render a crop or a box, cut from the original pixels, as RGB pixels for the image processor.
+
+    What a box has outside the image is black.
+    """
+    if plan.is_whole(region):
         return render_full(image, plan)
-    crop = image.crop(plan.crop_box(id))
-    if plan.lowres_base == "raw":
-        return _to_grid(crop, plan)
-    density = plan.crop_size(id)
+    if isinstance(region, str) and plan.lowres_base == "raw":
+        return _to_grid(image.crop(CROPS[region].box(plan.width, plan.height, plan.min_crop_side)), plan)
+    density = plan.crop_size(region)
     target = plan.grid_of(density)
     settled = plan.grid_of(target) == target
-    return crop.resize(target if settled else density, Image.Resampling.BICUBIC)
+    return _cut(image, plan.crop_box(region), target if settled else density)
+
+
+def _cut(image: Image.Image, box: FreeBox, size: Size) -> Image.Image:
+    """Cut `box`, whose sides may lie between pixels, and resample it to `size`."""
+    left, top, right, bottom = box
+    outer = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
+    piece = image.crop(outer)
+    if outer == box:
+        return piece.resize(size, Image.Resampling.BICUBIC)
+    within = left - outer[0], top - outer[1], right - outer[0], bottom - outer[1]
+    return piece.resize(size, Image.Resampling.BICUBIC, box=within)
 
 
 def _to_grid(image: Image.Image, plan: ViewPlan) -> Image.Image:

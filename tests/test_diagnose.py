@@ -54,6 +54,22 @@ def test_worked_example():
     )
 
 
+def test_boxes_are_measured_by_their_part_of_the_image(tmp_path):
+    """Of a 640x480 image: the top-left quarter, half of it, and a quarter elsewhere; beside them a crop and no call."""
+    boxes = [(0, 0, 320, 240), (0, 0, 160, 240), (320, 240, 900, 900)]
+    shown = [[{"id": "box", "tokens": 9, "box": box}] for box in boxes]
+    rows = [sample(ids=["box"], crops=crops, image_size=[640, 480]) for crops in shown]
+    rows += [sample(ids=["3"], crops=[{"id": "3", "tokens": 9}]), sample()]
+    folder = write(tmp_path / "run", {POPE: rows})
+    labels = [{"task": POPE, "doc_id": k, "label": "HR", "targets": ["0"]} for k in range(5)]
+    (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, labels)))
+    source = read_source(folder)
+    found = diagnose(labelled(source, read_labels(tmp_path / "labels.jsonl")))
+    assert found["area"] == pytest.approx((0.25 + 0.125 + 0.25 + 0.25) / 4)
+    assert (found["IoU=1"], found["IoU>=0.25"]) == (1 / 4, 2 / 4)
+    assert found["call rate"] == 4 / 5
+
+
 def test_call_decision_against_scikit_learn():
     generator = np.random.default_rng(1)
     called, hr = generator.random(500) < 0.4, generator.random(500) < 0.3

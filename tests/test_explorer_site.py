@@ -20,12 +20,14 @@ from explorer_site import (
 )
 from PIL import Image
 from synthetic import rows, write_run
+from test_trace import make_trace
 from typer.testing import CliRunner
 
 from lmms_awares.cli import app
 from lmms_awares.mini import smoke_data
 from lmms_awares.report.explorer import pictures, site
-from lmms_awares.report.explorer.documents import read
+from lmms_awares.report.explorer.documents import Document, read
+from lmms_awares.report.explorer.page_data import answer_record, view_record
 from lmms_awares.tasks.data import DATA_ROOT
 
 
@@ -39,6 +41,26 @@ def report(tmp_path_factory, data_root):
     return write_site(tmp_path_factory.mktemp("report"), data_root)
 
 
+def test_boxes_are_drawn_where_they_are(tmp_path):
+    """Two runs' boxes on one image, told apart by their px; the call's note is part of the record."""
+    image = Image.new("RGB", (640, 480))
+    boxes = [(0.0, 0.0, 320.0, 240.0), (160.4, 120.0, 320.0, 480.0)]
+    call = {"status": "valid", "ids": ["box"], "text": "", "note": "box [1, 2, 3, 4] was clamped"}
+    traces = [
+        make_trace(image_size=(640, 480), crops=[{"id": "box", "tokens": 9, "box": box}], tool_call=call)
+        for box in boxes
+    ]
+    document = Document(None, None, None, None, None, None)
+    record = view_record(document, pictures.Gallery(tmp_path, 1).add("0", image, {}), traces)
+    assert record["boxes"] == {
+        "[0, 0, 320, 240]": [0, 0, 0.5, 0.5],
+        "[160, 120, 320, 480]": [0.2506, 0.25, 0.2494, 0.75],
+    }
+    shown = answer_record({"awares": traces[1].model_dump(mode="json")})["trace"]
+    assert [crop["id"] for crop in shown["crops"]] == ["[160, 120, 320, 480]"]
+    assert shown["tool_call"]["note"] == call["note"]
+
+
 def test_records_hold_what_the_runs_did(report, data_root):
     index = page_data(report, "index")
     assert index["runs"] == ["one", "two"]
@@ -47,8 +69,8 @@ def test_records_hold_what_the_runs_did(report, data_root):
     statuses = [index["statuses"][entry[2][1]] for entry in index["documents"][:DOCUMENTS]]
     assert statuses == ["none", "valid", "recovered", "invalid", "failed", "none"]
     second = page_data(report, "0")[1]
-    assert second["runs"][0]["trace"]["crops"] == [{"id": "3", "tokens": 12}]
-    assert second["runs"][1]["trace"]["crops"] == [{"id": "2", "tokens": 12}]
+    assert second["runs"][0]["trace"]["crops"] == [{"id": "3", "tokens": 12, "box": None}]
+    assert second["runs"][1]["trace"]["crops"] == [{"id": "2", "tokens": 12, "box": None}]
     width, height = second["view"]["size"]
     assert (width, height) == sizes(data_root, "awares_pope")[1] == (850, 600)
     assert second["view"]["boxes"]["3"] == [0.5, 0.5, 0.5, 0.5]

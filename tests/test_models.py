@@ -13,11 +13,13 @@ from transformers import Qwen2VLImageProcessor
 
 from lmms_awares.crops import CROPS
 from lmms_awares.errors import ConfigError
+from lmms_awares.models.adaptvision import AdaptVision
 from lmms_awares.models.awares import Awares
+from lmms_awares.models.ergo import Ergo
 from lmms_awares.models.pruned import Pruned, VisionZip
 from lmms_awares.models.resolution import FullResolution, LowResolution
 from lmms_awares.models.visionthink import VisionThink
-from lmms_awares.protocol import CALL_BUDGET, ToolCall, get_crops
+from lmms_awares.protocol import CALL_BUDGET, ToolCall, adaptvision, ergo, get_crops
 from lmms_awares.trace import SCHEMA_VERSION, parse_trace
 
 SIZES = [(640, 480), (300, 500), (850, 600), (96, 64), (420, 336)]
@@ -97,14 +99,19 @@ TOLD = {
         ("awares:random+visionzip@0.7", 0.7, "lowres", "random"),
     ),
     "visionthink": (VisionThink, {}, ("visionthink", None, "lowres", None)),
+    "adaptvision": (AdaptVision, {}, ("adaptvision", None, "lowres", "model")),
+    "ergo": (Ergo, {"policy": "oracle"}, ("ergo:oracle", None, "lowres", "oracle")),
 }
 
 
 @pytest.mark.parametrize(("kind", "arguments", "told"), TOLD.values(), ids=TOLD)
-def test_traces_tell_the_method(build, kind, arguments, told):
+def test_traces_tell_the_method(build, monkeypatch, kind, arguments, told):
     """Of a sample that failed, too."""
-    lost = document((300, 200)) | {"question": None}
-    for _, trace in answers(build(kind, **arguments), [document((300, 200)), lost]):
+    for protocol in (adaptvision, ergo):
+        monkeypatch.setattr(protocol, "ROUND_TOKENS", 4)
+    shown = document((300, 200), evidence_box=None)
+    lost = shown | {"question": None}
+    for _, trace in answers(build(kind, **arguments), [shown, lost]):
         assert (trace.method, trace.nominal, trace.view, trace.policy) == told
         assert (trace.conditions.family, trace.conditions.engine) == ("qwen2_5_vl", "local")
         assert trace.schema_version == SCHEMA_VERSION

@@ -360,6 +360,8 @@ def test_cache_home(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_published_prompt_for(tmp_path: Path) -> None:
     assert prompts.published_prompt_for("Kimhi/AWARES-Qwen2.5-VL-7B") == "awares-adapter"
     assert prompts.published_prompt_for("senqiao/visionthink-efficient") == "visionthink"
+    assert prompts.published_prompt_for("AdaptVision/AdaptVision-7B") == "adaptvision"
+    assert prompts.published_prompt_for("nota-ai/ERGO-7B") == "ergo"
     assert prompts.published_prompt_for("Qwen/Qwen2.5-VL-7B-Instruct") is None
     assert prompts.published_prompt_for("someone/AWARES-Qwen2.5-VL-7B") is None
     folder = tmp_path / "awares-qwen2.5-vl-7b"
@@ -394,6 +396,8 @@ def test_the_real_registry_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
         "awares-adapter": ["system"],
         "awares-readme": ["system"],
         "visionthink": ["system", "turn2", "error", "instruction", "result"],
+        "adaptvision": ["system", "turn2", "error", "instruction", "result"],
+        "ergo": ["system", "turn1", "turn2"],
     }
     for texts in prompts.PUBLISHED.values():
         assert len({source.url for source in texts.values()}) == 1

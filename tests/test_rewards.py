@@ -54,6 +54,19 @@ def test_tool_cost(label, crops, cost, without):
     assert [tool_cost(label, crops, **off) for off in switches] == pytest.approx(without, abs=1e-12)
 
 
+def test_a_boxs_cost_is_by_its_share_of_the_image():
+    size = (640, 480)
+    assert tool_cost("HR", [(0, 0, 320, 240)], size=size) == pytest.approx(tool_cost("HR", ["0"]))
+    assert tool_cost("LR", [(10.5, 20, 42.5, 40)], size=size) == pytest.approx(0.25 + 0.01 * 640 / (640 * 480))
+    assert tool_cost("LR", [(-99, 240, 9999, 9999)], size=size) == pytest.approx(tool_cost("LR", ["6"]))
+    assert tool_cost("HR", ["0", "5"], size=size) == tool_cost("HR", ["0", "5"])
+    for crops in ([(0, 0, 9, 9), "0"], [(0, 0, 9, 9)] * 2):
+        with pytest.raises(ValueError, match="one box"):
+            tool_cost("HR", crops, size=size)
+    with pytest.raises(ValueError, match="the image's size"):
+        tool_cost("HR", [(0, 0, 9, 9)])
+
+
 def test_what_has_no_cost_is_refused():
     with pytest.raises(ValueError, match="HR or LR, got 'hard'"):
         tool_cost("hard", [])

@@ -4,18 +4,17 @@ import pytest
 from harness import answers, document, picture
 from loguru import logger
 from PIL import Image
+from scripted import Script
 from transformers import Qwen2VLImageProcessor
 
 from lmms_awares.engine import local
-from lmms_awares.engine.conversation import Conversation
-from lmms_awares.engine.turns import Decoding, Reply
+from lmms_awares.engine.turns import Decoding
 from lmms_awares.errors import ConfigError
 from lmms_awares.models.visionthink import VisionThink
 from lmms_awares.protocol import prompts
 from lmms_awares.protocol import visionthink as visionthink_protocol
 from lmms_awares.protocol.prompts import PromptError, Source
 from lmms_awares.protocol.visionthink import OWN_ERROR_PROMPT, OWN_SYSTEM_PROMPT, OWN_TURN2_PROMPT, format_call
-from lmms_awares.tokens import VisualTokens
 from lmms_awares.views import show
 
 TOLERANCE = 1e-5
@@ -24,58 +23,6 @@ SIZES = [(336, 280), (300, 500), (560, 420), (420, 336)]
 CALL = f"<think>small</think>{format_call()}"
 BAD = "<think>small</think><tool_call>zoom!</tool_call>"
 ANSWER = "<think>clear</think><answer>7</answer>"
-
-
-class Script(Conversation):
-    """A conversation whose rows say given replies: each token in turn gets the highest logit of a real forward pass.
-
-    `lines`: one list of replies (token ids) per sample still to come; None for an id leaves that token to the model.
-    `made`: every conversation so far, each with its rounds' replies, logits included, in `said`.
-    `quick`: replies that leave nothing to the model are said without asking it.
-    """
-
-    lines: list
-    made: list
-    quick: bool
-
-    def __init__(self, model, prompts, **options):
-        super().__init__(model, prompts, **options)
-        self.script = [type(self).lines.pop(0) for _ in prompts]
-        self.said = []
-        self.made.append(self)
-
-    def continue_rows(self, rows, turns):
-        self.script = [self.script[row] for row in rows]
-        super().continue_rows(rows, turns)
-
-    def generate(self, max_new_tokens, **options):
-        lines = [script[len(self.said)] for script in self.script]
-        if self.quick and all(None not in ids for ids in lines):
-            self.say(lines)
-            columns = (self._ids.shape[1],) * self._model.config.text_config.num_hidden_layers
-            shown = [VisualTokens(n, (n,), (n,), columns) for n in self._is_image.sum(1).tolist()]
-            self.said.append([Reply(ids, True, True, 0.0, visual) for ids, visual in zip(lines, shown, strict=True)])
-            return self.said[-1]
-        original, step = self._model.forward, iter(range(max_new_tokens))
-
-        def forward(*args, **kwargs):
-            out, now = original(*args, **kwargs), next(step)
-            for row, ids in enumerate(lines):
-                if now < len(ids) and ids[now] is not None:
-                    out.logits[row, -1, ids[now]] = 1e4
-            return out
-
-        self._model.forward = forward
-        try:
-            self.said.append(super().generate(max_new_tokens, return_logits=True, **options))
-        finally:
-            self._model.forward = original
-        return self.said[-1]
-
-    @property
-    def ids(self):
-        """What row 0 holds, pads and holes left out."""
-        return self._ids[0][self._mask[0] == 1].tolist()
 
 
 @pytest.fixture(scope="module")

@@ -11,4 +11,6 @@ MODELS: dict[str, str] = {
     "sparsevlm": "lmms_awares.models.pruned.SparseVLM",
     "pruned": "lmms_awares.models.pruned.Pruned",
     "visionthink": "lmms_awares.models.visionthink.VisionThink",
+    "adaptvision": "lmms_awares.models.adaptvision.AdaptVision",
+    "ergo": "lmms_awares.models.ergo.Ergo",
 }

@@ -1,23 +1,24 @@
 """`awares`: low-res view, tool call for crops, answer on the same KV cache (paper sections 3.1 and 3.5)."""
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from PIL import Image
 
-from lmms_awares.engine.crop_turns import crop_turn, requested
-from lmms_awares.engine.turns import Prepared, Times, Turn
+from lmms_awares.engine.crop_turns import crop_turn, read_call, regions
+from lmms_awares.engine.turns import Decoding, Turn
 from lmms_awares.errors import SampleError
 from lmms_awares.models.config import AwaresArgs
 from lmms_awares.models.control_crops import control, other_image
 from lmms_awares.models.decisions import ASK, DIRECT, Decision
-from lmms_awares.models.policies import CONTROLS, require_evidence
-from lmms_awares.models.sample import Address, Lent, Outcome, Sample
-from lmms_awares.models.two_turns import TwoTurns
-from lmms_awares.protocol import GetCrops, ToolCall, format_call
-from lmms_awares.trace import CropContent, CropTrace, TurnTrace
+from lmms_awares.models.policies import BOX_CONTROLS, CONTROLS, require_evidence
+from lmms_awares.models.sample import Address, Lent, Sample
+from lmms_awares.models.two_turns import TwoTurns, crop_traces
+from lmms_awares.protocol import FreeBox, GetCrops, ToolCall, format_call
+from lmms_awares.protocol.boxes import in_view
+from lmms_awares.trace import CropContent, CropTrace
 from lmms_awares.views import ViewPlan
 
 
@@ -32,10 +33,19 @@ class Awares(TwoTurns[ToolCall]):
     model_id = "awares"
     args: AwaresArgs
 
-    @property
+    @cached_property
     def protocol(self) -> GetCrops:
-        """AwaRes' own."""
-        return GetCrops()
+        """AwaRes' own, with the ten crops or with boxes."""
+        return FreeBox() if self.args.boxes == "free" else GetCrops()
+
+    def read(self, sample: Sample, reply: str) -> ToolCall | None:
+        """The call; a box is placed in the image."""
+        return read_call(self.protocol, sample.plans[0], reply)
+
+    def forced(self, sample: Sample) -> ToolCall | None:
+        """The crops that were decided on, or the box."""
+        ids, call = sample.decision.crops, sample.decision.call
+        return ToolCall(ids, "valid", call) if ids else super().forced(sample)
 
     def respond(self, sample: Sample, call: ToolCall) -> Turn:
         """The user turn that holds the crops, or what a control shows in their places."""
@@ -46,8 +56,7 @@ class Awares(TwoTurns[ToolCall]):
 
     def shown(self, sample: Sample, call: ToolCall) -> list[CropTrace]:
         """The crops with their tokens."""
-        plan = sample.plans[0]
-        return [CropTrace(id=id, tokens=plan.crop_tokens(id)) for id in requested(plan, call)]
+        return crop_traces(sample.plans[0], regions(sample.plans[0], call))
 
     @property
     def policy(self) -> str:
@@ -64,6 +73,11 @@ class Awares(TwoTurns[ToolCall]):
         """The argument of that name."""
         return self.args.min_crop_side
 
+    @property
+    def reuse_cache(self) -> bool:
+        """The argument of that name."""
+        return self.args.reuse_cache
+
     def check(self, doc: dict[str, Any], images: Sequence[Image.Image], task: str) -> None:
         """Crops are regions of *the* image, so there must be exactly one."""
         if self.args.policy == "oracle":
@@ -73,11 +87,17 @@ class Awares(TwoTurns[ToolCall]):
 
     def decide(self, doc: dict[str, Any], plans: Sequence[ViewPlan], at: Address) -> Decision:
         """A control policy decides here; where the low-res view is the full view there is nothing to fetch."""
-        if self.args.policy == "model":
+        (plan,), policy = plans, self.args.policy
+        if policy == "model":
             return ASK
-        if plans[0].lowres_is_full:
+        if plan.lowres_is_full:
             return DIRECT
-        return Decision(by_model=False, crops=CONTROLS[self.args.policy](doc, plans[0], self.sample_seed(at)))
+        seed, protocol = self.sample_seed(at), self.protocol
+        if isinstance(protocol, FreeBox):
+            box = BOX_CONTROLS[policy](doc, plan, seed)
+            return DIRECT if box is None else Decision(by_model=False, call=protocol.write(in_view(box, plan)))
+        ids = CONTROLS[policy](doc, plan, seed)
+        return Decision(by_model=False, call=format_call(ids) if ids else "", crops=ids)
 
     def lend(
         self, own: Sequence[Image.Image], decision: Decision, at: Address, read: Callable[[int], list[Image.Image]]
@@ -87,49 +107,6 @@ class Awares(TwoTurns[ToolCall]):
             return None
         return other_image(own[0], len(self.task_dict[at.task][at.split]), read, f"{self.sample_seed(at)} other")
 
-    def answer(self, samples: Sequence[Sample]) -> list[Outcome | SampleError]:
-        """Answer what is decided on directly, ask the model, or put the call into its mouth."""
-        asked = [row for row, sample in enumerate(samples) if sample.decision.by_model]
-        forced = [row for row, sample in enumerate(samples) if sample.decision.crops]
-        direct = [row for row in range(len(samples)) if row not in {*asked, *forced}]
-        outcomes: dict[int, Outcome | SampleError] = {}
-        for rows, answer in ((direct, super().answer), (asked, self._ask_model), (forced, self._force)):
-            if rows:
-                outcomes |= zip(rows, answer([samples[row] for row in rows]), strict=True)
-        return [outcomes[row] for row in range(len(samples))]
-
-    def _ask_model(self, samples: Sequence[Sample]) -> list[Outcome | SampleError]:
+    def first_decoding(self, decoding: Decoding) -> Decoding:
         """Turn 1 may run as long as a call, turn 2 as long as the task allows."""
-        decoding = samples[0].decoding
-        first = replace(decoding, max_new_tokens=max(decoding.max_new_tokens, self.protocol.keep))
-        return self.ask(samples, first=first, reuse_cache=self.args.reuse_cache)
-
-    def _force(self, samples: Sequence[Sample]) -> list[Outcome | SampleError]:
-        """Put the calls into the assistant's turns, then prefill everything at once."""
-        started = time.perf_counter()
-        calls = [ToolCall(s.decision.crops, "valid", format_call(s.decision.crops)) for s in samples]
-        talk = self.start(samples)
-        talk.say([call.text for call in calls])
-        outcomes: dict[int, Outcome | SampleError] = {}
-        turns: dict[int, Prepared] = {}
-        for row, (sample, call) in enumerate(zip(samples, calls, strict=True)):
-            try:
-                turns[row] = talk.prepare(row, self.respond(sample, call))
-            except SampleError as error:
-                outcomes[row] = error
-        if turns:
-            talk.continue_rows(list(turns), list(turns.values()))
-            rendering = time.perf_counter() - started
-            finals = talk.generate(samples[0].decoding)
-            for (row, turn), final in zip(turns.items(), finals, strict=True):
-                outcomes[row] = self.called_outcome(
-                    samples[row],
-                    calls[row],
-                    first=TurnTrace(text=calls[row].text, new_tokens=0, seconds=0.0, **asdict(Times(0.0, 0.0, 0.0))),
-                    turn=turn,
-                    final=final,
-                    latency=rendering + final.seconds,
-                    preprocess_s=rendering,
-                    forced=True,
-                )
-        return [outcomes[row] for row in range(len(samples))]
+        return replace(decoding, max_new_tokens=max(decoding.max_new_tokens, self.protocol.keep))

@@ -28,7 +28,7 @@ from lmms_awares.models.decisions import DIRECT, Decision
 from lmms_awares.models.image_sizes import Headers
 from lmms_awares.models.prefetch import default_workers
 from lmms_awares.models.recovery import is_of_one_sample
-from lmms_awares.models.sample import Address, Lent, Outcome, Sample, messages_of, read_images
+from lmms_awares.models.sample import Address, Lent, Outcome, Sample, messages_of, question_of, read_images
 from lmms_awares.models.server_args import check_batch_size
 from lmms_awares.protocol.prompts import foreign_prompt
 from lmms_awares.provenance import code_hash
@@ -247,7 +247,8 @@ class Method(Answering):
                 raise
             return records.failed(at, error, images, self._identity)
         seed = int(self.sample_seed(at)[:15], 16) if decoding.temperature else None
-        return key, Sample(at, images, plans, prompt, decision, decoding, time.perf_counter() - started, seed, lent)
+        spent, question = time.perf_counter() - started, question_of(messages)
+        return key, Sample(at, images, plans, prompt, decision, decoding, spent, seed, question, lent)
 
     def _key(
         self, at: Address, decoding: Decoding, opening: Opening, images: list[Image.Image], decision: Decision

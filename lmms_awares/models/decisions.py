@@ -8,11 +8,13 @@ class Decision:
     """Of one sample, before anything is generated.
 
     Attributes:
-        by_model: the model is asked; `crops` is empty.
-        crops: ids that are asked for in the model's place; empty for a direct answer.
+        by_model: the model is asked; `call` is empty.
+        call: what is said in the model's place; empty for a direct answer.
+        crops: ids of the ten that `call` names; empty where it names a box.
     """
 
     by_model: bool
+    call: str = ""
     crops: tuple[str, ...] = ()
 
 

@@ -11,6 +11,7 @@ from lmms_awares.cost import Cost
 from lmms_awares.engine.turns import Decoding, Message, Prepared
 from lmms_awares.errors import SampleError
 from lmms_awares.models.decisions import Decision
+from lmms_awares.protocol.base import words_of
 from lmms_awares.trace import CropTrace, PruningTrace, ToolCallTrace, TurnTrace
 from lmms_awares.views import ViewPlan
 
@@ -49,6 +50,7 @@ class Sample:
         decision: who decides on crops, and what was decided.
         preprocess_s: loading, resizing and tokenising, seconds.
         seed: of sampling; None where decoding is greedy.
+        question: the words of the task's last message.
         lent: what crops are cut from, where that is not the sample's own image.
     """
 
@@ -60,6 +62,7 @@ class Sample:
     decoding: Decoding
     preprocess_s: float
     seed: int | None
+    question: str
     lent: Lent | None = None
 
 
@@ -92,6 +95,12 @@ def messages_of(
         return [quoted(message, quote) for message in doc_to_messages(doc)]
     except (AttributeError, KeyError, TypeError) as error:  # a null where the task expects text
         raise SampleError(f"the task cannot make a prompt of its document: {error!r}") from None
+
+
+def question_of(messages: Sequence[Message]) -> str:
+    """The words of the last message, images left out."""
+    content = messages[-1]["content"]
+    return content if isinstance(content, str) else words_of(content)
 
 
 def quoted(message: Message, quote: Callable[[str], str]) -> Message:

@@ -8,6 +8,11 @@ Part = dict[str, Any]  # of a chat message's content: {"type": "text", "text": .
 Status = Literal["valid", "recovered", "invalid"]
 
 
+def words_of(content: Sequence[Part]) -> str:
+    """Return the text of a message's content, images left out."""
+    return "".join(part["text"] for part in content if part["type"] == "text")
+
+
 class Call(Protocol):
     """A tool call that a reply attempts."""
 
@@ -22,6 +27,10 @@ class Call(Protocol):
     @property
     def text(self) -> str:
         """The part of the reply that is the call."""
+
+    @property
+    def note(self) -> str | None:
+        """What is wrong with the call, in one line, or what was done to it; None for neither, or where it is plain."""
 
 
 AnyCall = TypeVar("AnyCall", bound=Call)

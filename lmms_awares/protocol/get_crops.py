@@ -40,11 +40,13 @@ class ToolCall:
         status: `valid` (the exact grammar), `recovered` (known ids could be taken out), `invalid` (a call was
             attempted but nothing in it is usable).
         text: the part of the reply from the tool's name to the end of its list.
+        note: what else is to be said about it.
     """
 
     ids: tuple[str, ...]
     status: Status
     text: str
+    note: str | None = None
 
 
 def format_call(ids: Iterable[str]) -> str:
@@ -71,7 +73,7 @@ def parse_reply(text: str) -> ToolCall | None:
     """
     if _CANONICAL.fullmatch(text.strip()):
         return ToolCall(tuple(dict.fromkeys(re.findall(r"'(\w+)'", text))), "valid", text.strip())
-    folded = _fold(text)
+    folded = fold(text)
     first: ToolCall | None = None
     for attempt in _ATTEMPT.finditer(folded):
         ids, end = _read_ids(folded, attempt.end())
@@ -120,7 +122,7 @@ class GetCrops(ToolProtocol[ToolCall]):
         return [{"type": "image"}] * images
 
 
-def _fold(text: str) -> str:
+def fold(text: str) -> str:
     """Convert full-width letters, digits, brackets and colons, as multilingual models write them, to plain ones.
 
     Character by character: over a whole string NFKC takes quadratic time in runs of combining marks.

@@ -53,6 +53,8 @@ class Source:
 
 _AWARES = "NimrodShabtay/AwaRes", "2121cde328830e8c682d539c3fe40831d8e39cf3"
 _THINK = "dvlab-research/VisionThink", "42afd8c34a4efffeb9811368469d3d890efdedf3", "scripts/vllm_tool.py"
+_ADAPT = "AdaptVision/AdaptVision", "9b7d57c0df97e7ff2da849f43e8fc816e2aa43b0", "scripts/vllm_adaptvision.py"
+_ERGO = "nota-github/ERGO", "c6d67421415fe0c3f78cc96f8290d0e65fa8c68a", "src/ergo/const.py"
 # Set name -> part name -> source. All parts of a set sit in one file. TRUN is the authors' own spelling.
 # fmt: off
 PUBLISHED: dict[str, dict[str, Source]] = {
@@ -77,9 +79,34 @@ PUBLISHED: dict[str, dict[str, Source]] = {
         "result": Source(*_THINK, "VLLM_TOOL.generate_until.tool_call_prompt_message",
                          "414f96654eaf5f4fba6daa73ba15d4380963be36beffa62fc3520301f23159c2"),
     },
+    "adaptvision": {
+        "system": Source(*_ADAPT, "IMAGE_CROP_SYSTEM_PROMPT",
+                         "8e71740ce41d2b0fb248419af39149e36025a4c8774b161a978800e9eebd9f3e"),
+        "turn2": Source(*_ADAPT, "IMAGE_CROP_TOOL_CALL_MULTI_TRUN_PROMPT",
+                        "e0f6e21381e456caf2a239376b815bd04f8de7dc162eafb174e099750914a97d"),
+        "error": Source(*_ADAPT, "ERROR_INFO_MULTI_TURN_PROMPT",
+                        "45cd090790afb463c38487c608fa1945ea99815480fb2bbc02c1af5cc327b290"),
+        "instruction": Source(*_ADAPT, "VLLM_AdaptVision.generate_until.prompt_template",
+                              "e47022ad9c3921492009303e7c197b24d671e7c1e1dc27871fadef54eb0183f0"),
+        "result": Source(*_ADAPT, "VLLM_AdaptVision.generate_until.tool_call_prompt_message",
+                         "371f9a8892eadc7c37d0fa141a8da5cac30f0d797efcec5fd19f7e8749ead91a"),
+    },
+    "ergo": {
+        "system": Source(*_ERGO, "SYSTEM_PROMPT",
+                         "aadd6aafb8d7b1e39fe47bd1bd7dabe505032db276f6f4fa7c38d53c6083a502"),
+        "turn1": Source(*_ERGO, "QUESTION_TEMPLATE1",
+                        "ad26f1bff9cab251e7308f5f2140e3cb7f28ceb9c4ea4567476942b231226c8e"),
+        "turn2": Source(*_ERGO, "QUESTION_TEMPLATE2",
+                        "37fe6eabcccfcace13e3d11eb81f2c786c5cde444b556c423ea08f3af39a49c7"),
+    },
 }
 # fmt: on
-_PROMPT_OF = {"kimhi/awares-qwen2.5-vl-7b": "awares-adapter", "senqiao/visionthink-efficient": "visionthink"}
+_PROMPT_OF = {
+    "kimhi/awares-qwen2.5-vl-7b": "awares-adapter",
+    "senqiao/visionthink-efficient": "visionthink",
+    "adaptvision/adaptvision-7b": "adaptvision",
+    "nota-ai/ergo-7b": "ergo",
+}
 
 
 def _digest(text: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from lmms_awares.protocol.base import Part, Status, ToolProtocol
+from lmms_awares.protocol.base import AnyCall, Part, Status, ToolProtocol
 
 TOOL_NAME = "resize_image"
 ACTION = "resize"
@@ -45,6 +45,11 @@ class ToolCall:
         """`valid` or `invalid`; there is one grammar, so nothing is recovered."""
         return "valid" if self.error is None else "invalid"
 
+    @property
+    def note(self) -> str | None:
+        """The error."""
+        return self.error
+
 
 def format_call() -> str:
     """Return the canonical call, the only one that the tool accepts."""
@@ -58,16 +63,25 @@ def parse_reply(text: str) -> ToolCall | None:
     As in the authors' adapter: a block counts once it is closed; all blocks together must hold exactly one object,
     written on one line and ending in `}}`, whose `arguments.action` is `resize`; the tool's name is not looked at.
     """
-    blocks = [block for block in _BLOCK.finditer(text) if block[2]]
+    blocks = call_blocks(text)
     if not blocks:
         return None
     error = None
     try:
-        objects = [found[0] for block in blocks for found in _OBJECT.finditer(block[1]) if found[1]]
-        _check([json.loads(found) for found in objects])
+        _check([json.loads(found) for found in call_objects(blocks)])
     except (ValueError, LookupError, TypeError, RecursionError) as failure:
         error = str(failure)
     return ToolCall("\n".join(block[0] for block in blocks), error)
+
+
+def call_blocks(text: str) -> list[re.Match[str]]:
+    """Return the closed tool-call blocks of a reply; group 1 is what stands inside."""
+    return [block for block in _BLOCK.finditer(text) if block[2]]
+
+
+def call_objects(blocks: Sequence[re.Match[str]]) -> list[str]:
+    """Return every shortest run from `{` to `}}` on one line of the blocks."""
+    return [found[0] for block in blocks for found in _OBJECT.finditer(block[1]) if found[1]]
 
 
 def _check(calls: Sequence[dict[str, Any]]) -> None:
@@ -134,15 +148,50 @@ OWN_PROMPTS: dict[str, str] = {
 }
 
 
-class VisionThink(ToolProtocol[ToolCall]):
+class Thinking(ToolProtocol[AnyCall]):
+    """Reasoning, then an answer or a call in tags; a call is answered by images, or by an error without any.
+
+    Args:
+        prompts: texts of the user turns around the task's words and the images, by part.
+            `turn2`: comes with the images.
+            `error`: comes right behind an error.
+            `instruction`: the first turn, with `{Question}` for the task's content; absent: that content alone.
+            `result`: header and opening of the turn that shows images; absent: the images come first.
+    """
+
+    def __init__(self, prompts: Mapping[str, str]) -> None:
+        self._turn2, self._error = prompts["turn2"], prompts["error"]
+        self._instruction, self._result = prompts.get("instruction"), prompts.get("result")
+        # The authors' turns follow the end of the one before without the line break that the template writes.
+        self.adjacent = self._result is not None
+
+    def opening(self, content: Sequence[Part]) -> list[Part]:
+        """Return the task's content, inside the instruction if the prompts have one."""
+        if self._instruction is None:
+            return list(content)
+        before, after = self._instruction.format(Question="\0").split("\0")
+        return [_text(before), *_lines(content), _text(after)]
+
+    def respond(self, call: AnyCall, images: int) -> list[Part]:
+        """Return the turn with the images, or with the error where the call cannot be executed."""
+        if call.status == "invalid":
+            return [_text(f"{call.note}{self._error}")]
+        shown: list[Part] = [{"type": "image"}] * images
+        if self._result is None:
+            return [*shown, _text(self._turn2)]
+        opening = self._result.removeprefix("<|im_start|>user\n").partition("<|vision_start|>")[0]
+        return [_text(opening), *_lines(shown), _text(f"</tool_response>\n{self._turn2}")]
+
+    def answer(self, replies: Sequence[str]) -> str:
+        """Return the answer as `final_answer` does."""
+        return final_answer(replies)
+
+
+class VisionThink(Thinking[ToolCall]):
     """VisionThink's protocol; see docs/methods/visionthink.md.
 
     Args:
-        prompts: texts of the user turns around the task's words and the images, by part; default: our own.
-            `turn2`: comes with the original image.
-            `error`: comes right behind an error.
-            `instruction`: the first turn, with `{Question}` for the task's content; absent: that content alone.
-            `result`: header and opening of the turn that shows the original image; absent: the image comes first.
+        prompts: as `Thinking`; default: our own.
 
     Example:
         >>> VisionThink().read(format_call()).status
@@ -152,40 +201,16 @@ class VisionThink(ToolProtocol[ToolCall]):
     own: ClassVar[Mapping[str, str]] = OWN_PROMPTS
 
     def __init__(self, prompts: Mapping[str, str] = OWN_PROMPTS) -> None:
-        self._turn2, self._error = prompts["turn2"], prompts["error"]
-        self._instruction, self._result = prompts.get("instruction"), prompts.get("result")
-        # The authors' turns follow the end of the one before without the line break that the template writes.
-        self.adjacent = self._result is not None
+        super().__init__(prompts)
 
     @property
     def keep(self) -> int:
         """One less than `ROUND_TOKENS`: at the limit, the last token gives way to an end of turn."""
         return ROUND_TOKENS - 1
 
-    def opening(self, content: Sequence[Part]) -> list[Part]:
-        """Return the task's content, inside the instruction if the prompts have one."""
-        if self._instruction is None:
-            return list(content)
-        before, after = self._instruction.format(Question="\0").split("\0")
-        return [_text(before), *_lines(content), _text(after)]
-
     def read(self, reply: str) -> ToolCall | None:
         """Read the call as `parse_reply` does."""
         return parse_reply(reply)
-
-    def respond(self, call: ToolCall, images: int) -> list[Part]:
-        """Return the turn with the original images, or with the error where the call cannot be executed."""
-        if call.error is not None:
-            return [_text(call.error + self._error)]
-        shown: list[Part] = [{"type": "image"}] * images
-        if self._result is None:
-            return [*shown, _text(self._turn2)]
-        opening = self._result.removeprefix("<|im_start|>user\n")
-        return [_text(opening), *_lines(shown), _text(f"</tool_response>\n{self._turn2}")]
-
-    def answer(self, replies: Sequence[str]) -> str:
-        """Return the answer as `final_answer` does."""
-        return final_answer(replies)
 
 
 def _lines(content: Sequence[Part]) -> list[Part]:

@@ -9,12 +9,12 @@ calls are those of `--model awares`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from lmms_awares.crops import union_area
-from lmms_awares.engine.crop_turns import crop_turn, requested
+from lmms_awares.crops import Region, shown_area
+from lmms_awares.engine.crop_turns import crop_turn, read_call, regions
 from lmms_awares.images import decode
-from lmms_awares.protocol import GetCrops, ToolCall
+from lmms_awares.protocol import FreeBox, GetCrops, ToolCall
 from lmms_awares.protocol.base import Part
 from lmms_awares.views import LOWRES, View, ViewPlan, plan_views, show
 
@@ -42,10 +42,12 @@ class CropEnvironment:
 
     Args:
         limits: of the checkpoint that is trained.
+        boxes: what a call names, as the argument of `--model awares`: ids of the `ten` crops, or one `free` box.
 
     Attributes:
         views: what was shown, the low-res view first.
-        crops: ids that were shown; the whole image where a call names nothing usable, as in evaluation.
+        crops: ids that were shown, or the box in px of the image; the whole image where a call names nothing usable, as
+            in evaluation.
         call: as the protocol read it; None for a direct answer.
 
     Example:
@@ -55,11 +57,11 @@ class CropEnvironment:
         environment.crops, environment.rtr
     """
 
-    def __init__(self, limits: ViewLimits) -> None:
+    def __init__(self, limits: ViewLimits, boxes: Literal["ten", "free"] = "ten") -> None:
         self._limits = limits
-        self._protocol = GetCrops()
+        self._protocol = FreeBox() if boxes == "free" else GetCrops()
         self.views: list[View] = []
-        self.crops: tuple[str, ...] = ()
+        self.crops: tuple[Region, ...] = ()
         self.call: ToolCall | None = None
 
     def reset(self, original: Mapping[str, Any], question: str, **_: Any) -> list[Part]:
@@ -81,18 +83,23 @@ class CropEnvironment:
         Args:
             reply: the assistant's whole turn.
         """
-        call = self._protocol.read(reply)
+        call = read_call(self._protocol, self._plan, reply)
         if call is None:
             raise ValueError("the reply holds no call")
-        self.call, self.crops = call, requested(self._plan, call)
+        self.call, self.crops = call, regions(self._plan, call)
         turn = crop_turn(self._image, self._plan, call)
         self.views += turn.views
         return [{"type": "image", "image": view.image} for view in turn.views]
 
     @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the image in px."""
+        return self._plan.width, self._plan.height
+
+    @property
     def area(self) -> float:
         """Fraction of the image, 0..1, that the shown crops cover together."""
-        return union_area(self.crops) if self.crops else 0.0
+        return shown_area(self.crops, self.size) if self.crops else 0.0
 
     @property
     def rtr(self) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lmms_awares.crops import union_area
+from lmms_awares.crops import Region, shown_area
 from lmms_awares.curation.metrics import METRICS
 from lmms_awares.errors import ConfigError
 
@@ -27,8 +27,9 @@ ANSWER_WEIGHT = 10.0  # of the answer reward beside the cost
 
 def tool_cost(
     label: str,
-    crops: Sequence[str],
+    crops: Sequence[Region],
     *,
+    size: tuple[int, int] | None = None,
     alpha_miss: float = 2.0,
     alpha_use: float = 0.25,
     area_weight: float = 0.01,
@@ -37,19 +38,22 @@ def tool_cost(
 
     Args:
         label: `HR` where the low-res view does not suffice, else `LR`.
-        crops: ids that were shown; empty where the model answered at once.
+        crops: ids that were shown, or one box in px of the image; empty where the model answered at once.
+        size: (width, height) of the image in px; a box needs it.
         alpha_miss: cost of no crop where one is needed.
         alpha_use: cost of a call, needed or not.
         area_weight: cost of the whole image's area; crops cost their union's share of it (the paper's lambda).
 
     Raises:
-        ValueError: another label, or an unknown crop id.
+        ValueError: another label, an unknown crop id, or a box without `size`.
 
     Example:
         >>> tool_cost("HR", []), tool_cost("LR", []), tool_cost("HR", ["0"])
         (2.0, 0.0, 0.2525)
+        >>> tool_cost("HR", [(0, 0, 320, 240)], size=(640, 480))
+        0.2525
     """
-    parts = cost_parts(label, crops)
+    parts = cost_parts(label, crops, size)
     return alpha_miss * parts.miss + alpha_use * parts.use + area_weight * parts.area
 
 
@@ -67,7 +71,7 @@ class CostParts(NamedTuple):
     area: float
 
 
-def cost_parts(label: str, crops: Sequence[str]) -> CostParts:
+def cost_parts(label: str, crops: Sequence[Region], size: tuple[int, int] | None = None) -> CostParts:
     """Return the parts of a trajectory's cost, each to be weighed; see `tool_cost`.
 
     Example:
@@ -77,7 +81,7 @@ def cost_parts(label: str, crops: Sequence[str]) -> CostParts:
     if label not in ("HR", "LR"):
         raise ValueError(f"a label is HR or LR, got {label!r}")
     if crops:
-        return CostParts(0.0, 1.0, union_area(crops))
+        return CostParts(0.0, 1.0, shown_area(crops, size))
     return CostParts(float(label == "HR"), 0.0, 0.0)
 
 

@@ -107,4 +107,7 @@ def area(label: Sequence[str], environments: Sequence[CropEnvironment], **_: Any
 
 
 def _parts(label: Sequence[str], environments: Sequence[CropEnvironment]) -> list[CostParts]:
-    return [cost_parts(one, environment.crops) for one, environment in zip(label, environments, strict=True)]
+    return [
+        cost_parts(one, environment.crops, environment.size)
+        for one, environment in zip(label, environments, strict=True)
+    ]

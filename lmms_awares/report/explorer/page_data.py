@@ -3,11 +3,11 @@
 from dataclasses import asdict
 from typing import Any
 
-from lmms_awares.crops import CROPS
+from lmms_awares.crops import CROPS, FreeBox
 from lmms_awares.report.explorer.documents import Document
 from lmms_awares.report.explorer.pictures import Picture
 from lmms_awares.report.read.content import Content, seen_by
-from lmms_awares.trace import Trace, parse_trace
+from lmms_awares.trace import CropTrace, Trace, parse_trace
 
 RIGHT = 0.5  # a score from here on counts as right; most metrics know 0 and 1 only
 STATUSES = ("none", "valid", "recovered", "invalid", "failed")
@@ -44,6 +44,8 @@ def answer_record(sample: Sample) -> Record:
     if trace is None:
         return record | {"answer": _last_response(sample)}
     record |= {"answer": sample.get("answer", ""), "trace": trace.model_dump(mode="json", exclude={"conditions"})}
+    for shown, crop in zip(record["trace"]["crops"], trace.crops, strict=True):
+        shown["id"] = _name(crop)
     for name in ("preprocess_s", "latency_s", "rtr"):
         if record["trace"][name] is not None:
             record["trace"][name] = round(record["trace"][name], _DIGITS)
@@ -71,20 +73,26 @@ def _unlike(known: Content, sample: Sample) -> Record:
 def view_record(document: Document, picture: Picture, traces: list[Trace]) -> Record:
     """Return pictures and boxes; all boxes are fractions [left, top, width, height] of the image."""
     oracle = document.target(picture.size)
-    asked = {crop.id for trace in traces for crop in trace.crops}
     width, height = picture.size
+    asked = {_name(crop): crop.box or CROPS[crop.id].box(width, height) for trace in traces for crop in trace.crops}
+    asked |= {id: CROPS[id].box(width, height) for id in oracle}
     record: Record = asdict(picture) | {
         "scale": round(picture.scale, 3),
         "oracle": list(oracle),
         "suffices": document.suffices,
-        "boxes": {id: _fractions(CROPS[id].box(width, height), picture.size) for id in sorted(asked | {*oracle})},
+        "boxes": {name: _fractions(asked[name], picture.size) for name in sorted(asked)},
     }
     if document.evidence is not None:
         record["evidence"] = _fractions(document.evidence, picture.size)
     return record
 
 
-def _fractions(box: tuple[int, int, int, int], size: tuple[int, int]) -> list[float]:
+def _name(crop: CropTrace) -> str:
+    """Name a crop by its id, a box by its px, which tell it from those of other runs."""
+    return crop.id if crop.box is None else f"[{', '.join(str(round(side)) for side in crop.box)}]"
+
+
+def _fractions(box: FreeBox, size: tuple[int, int]) -> list[float]:
     left, top, right, bottom = box
     parts = (left / size[0], top / size[1], (right - left) / size[0], (bottom - top) / size[1])
     return [round(part, _DIGITS) for part in parts]

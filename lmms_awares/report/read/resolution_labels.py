@@ -16,7 +16,7 @@ from lmms_awares.labels import EVIDENCE, ORACLE_CROPS, SUFFICES, Label
 from lmms_awares.report.read.benchmarks import benchmark_of
 from lmms_awares.report.read.content import Content, question_column, seen_by, target_column, target_text
 from lmms_awares.report.read.lineup import Source
-from lmms_awares.report.read.samples import RunError
+from lmms_awares.report.read.samples import BOX_PARTS, RunError
 
 MINI = "mini"
 
@@ -160,14 +160,14 @@ def _check_documents(source: Source, task: str, documents: list[Content], folder
 
 
 def labelled(source: Source, labels: pd.DataFrame) -> pd.DataFrame:
-    """Return answered samples that have a label: `task`, `called`, `ids`, `hr`, `targets`.
+    """Return answered samples that have a label: `task`, `called`, `ids`, `BOX_PARTS`, `hr`, `targets`.
 
     Raises:
         RunError: no sample has one.
     """
     samples = pd.concat([frame.assign(task=task) for task, frame in source.frames.items()], ignore_index=True)
     samples = samples[samples["failed"].isna() & samples["traced"]]
-    joined = samples.merge(labels, on=["task", "doc_id"])[["task", "called", "ids", "hr", "targets"]]
+    joined = samples.merge(labels, on=["task", "doc_id"])[["task", "called", "ids", *BOX_PARTS, "hr", "targets"]]
     if joined.empty:
         raise RunError(
             f"no sample of {source.name} has a label; its tasks: {', '.join(source.frames)}; the labels': "

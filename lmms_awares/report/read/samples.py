@@ -37,7 +37,7 @@ _TRACE = pa.struct(
         "prompt": pa.string(),
         "image_size": pa.list_(pa.int64()),
         "image_digest": pa.string(),
-        "crops": pa.list_(pa.struct({"id": pa.string()})),
+        "crops": pa.list_(pa.struct({"id": pa.string(), "box": pa.list_(pa.float64())})),
         "full_tokens": pa.int64(),
         "visual_tokens": pa.float64(),  # a mean over layers where a pruner acts inside the model
         "rtr": pa.float64(),
@@ -72,6 +72,7 @@ _TEXTS = ("truth", "model", "policy", "method", "view", "prompt", "status")
 _FEW_VALUES = (*_TEXTS, *(name for name in CONDITIONS if name not in _NUMBERS))
 # What older traces do not say, because there was nothing else: `family` and `engine`.
 _BEFORE = {name: field.default for name, field in Conditions.model_fields.items() if isinstance(field.default, str)}
+BOX_PARTS = ("box_left", "box_top", "box_right", "box_bottom")
 _BLOCK = 16 << 20  # bytes; a longer line does not fit, and goes through `_line_by_line`
 
 
@@ -93,7 +94,8 @@ def read_samples(file: Path, *, scored: bool, model_args: Mapping[str, str]) -> 
         or null), `no_input` (no token was given), `traced`, POPE's `truth` (`yes` or `no`) and `said_yes`, and of the
         trace: `model`, `policy`, `method`, `nominal`, `view`, `prompt`, `full_tokens`, `visual_tokens`, `rtr`,
         `flops` and `kv_bytes` (null where unknown), `latency_s`, `response_chars`, the sums of `turns.of_turns`,
-        `batch_size`, `width`, `height`, `status` (of the tool call), `ids` (joined by commas), `forced`, `called`,
+        `batch_size`, `width`, `height`, `status` (of the tool call), `ids` (joined by commas),
+        `BOX_PARTS` (of a call for a box: fractions of the image; null elsewhere), `forced`, `called`,
         `no_image` (the call got an error instead of an image), `truncated` (at the token limit), `reused` (from a
         journal), and the run's `CONDITIONS`.
 
@@ -202,6 +204,7 @@ def _flatten(table: pa.Table, model_args: Mapping[str, str]) -> pd.DataFrame:
         "height": _element(size, 1),
         "status": pc.struct_field(call, "status"),
         "ids": pc.binary_join(pc.struct_field(call, "ids"), ","),
+        **_parts_of_boxes(_element(pc.struct_field(trace, "crops"), 0), size),
         "no_image": pc.and_(
             pc.fill_null(pc.equal(pc.struct_field(call, "status"), "invalid"), False),
             pc.fill_null(pc.equal(pc.list_value_length(pc.struct_field(trace, "crops")), 0), False),
@@ -232,6 +235,16 @@ def _described(trace: pa.Array, model_args: Mapping[str, str]) -> dict[str, pa.A
         first["model"], first["policy"], model_args.get("pruner"), None if ratio is None else float(ratio)
     )
     return {name: pc.if_else(older, pa.scalar(fields[name], told[name].type), told[name]) for name in told}
+
+
+def _parts_of_boxes(first: pa.Array, size: pa.Array) -> dict[str, pa.Array]:
+    """Return the sides of a first crop's box as fractions of the image, 0..1: what lies outside is cut off."""
+    box = pc.struct_field(first, "box")
+    made = {}
+    for place, name in enumerate(BOX_PARTS):
+        part = pc.divide(_element(box, place), pc.cast(_element(size, place % 2), pa.float64()))
+        made[name] = pc.min_element_wise(pc.max_element_wise(part, 0.0, skip_nulls=False), 1.0, skip_nulls=False)
+    return made
 
 
 def _hash_of(*texts: pa.Array) -> np.ndarray[Any, Any]:

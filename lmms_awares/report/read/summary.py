@@ -5,7 +5,9 @@ from typing import Any
 import pandas as pd
 
 from lmms_awares.crops import union_area
+from lmms_awares.protocol.boxes import BOX
 from lmms_awares.report.read.results import Run
+from lmms_awares.report.read.samples import BOX_PARTS
 from lmms_awares.trace import older_fields
 
 _CONTROL_PRUNERS = ("random", "downsample")
@@ -109,7 +111,7 @@ def _pope_f1(answered: pd.DataFrame) -> float | None:
 
 
 def _token_figures(traced: pd.DataFrame) -> dict[str, Any]:
-    calls = traced.loc[traced["called"], "ids"]
+    calls = traced[traced["called"]]
     return {
         "rtr": traced["rtr"].mean(),
         "rtr_pooled": traced["visual_tokens"].sum() / traced["full_tokens"].sum(),
@@ -123,10 +125,18 @@ def _token_figures(traced: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def areas(calls: pd.Series) -> pd.Series:
-    """Return the fraction of the image, 0..1, that each call asks for; `calls` holds crop ids joined by commas."""
-    known = {ids: union_area(ids.split(",")) for ids in calls.unique()}  # few different calls, many samples
-    return calls.map(known)
+def areas(calls: pd.DataFrame) -> pd.Series:
+    """Return the fraction of the image, 0..1, that each call asks for.
+
+    Args:
+        calls: crop ids joined by commas in `ids`, and `BOX_PARTS` where a call may be for a box.
+    """
+    known = {ids: union_area(ids.split(",")) for ids in calls["ids"].unique() if ids != BOX}  # few different calls
+    found = calls["ids"].map(known).astype(float)
+    if BOX_PARTS[0] not in calls:
+        return found
+    left, top, right, bottom = (calls[name].astype(float) for name in BOX_PARTS)
+    return found.fillna((right - left) * (bottom - top))
 
 
 def _headline(run: Run, task: str, answered: pd.DataFrame) -> tuple[str, float | None]:

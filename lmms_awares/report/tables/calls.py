@@ -24,7 +24,7 @@ def calls_table(lineup: Lineup) -> Table:
         star = row in mixed.scores
         kept = {task: answered(frame) for task, frame in frames.items()}
         complete = len(kept) == len(tasks)
-        calls = pd.concat([frame.loc[frame["called"], "ids"] for frame in kept.values()])
+        calls = pd.concat([frame[frame["called"]] for frame in kept.values()])
         called = {task: frame["called"].astype(float).where(frame["traced"]) for task, frame in kept.items()}
         parts = [frame[["score", "rtr"]].assign(called=called[task]).mean() for task, frame in kept.items()]
         means = pd.DataFrame(parts).mean(skipna=False)
@@ -105,7 +105,7 @@ def policy_table(source: Source) -> Table:
     rows = []
     for name, frame in [*frames.items(), ("all", pd.concat(frames.values()))]:
         traced = frame[frame["traced"]]
-        calls = traced.loc[traced["called"], "ids"]
+        calls = traced[traced["called"]]
         shares = crop_shares(traced)
         cells = {("", "benchmark"): name, ("", "samples"): str(len(frame))}
         cells["", "call rate"] = cell(100 * traced["called"].mean(), 2)

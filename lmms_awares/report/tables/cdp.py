@@ -4,7 +4,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from lmms_awares.crops import CROPS, region_iou
+from lmms_awares.crops import CROPS, region_box_iou, region_iou
+from lmms_awares.protocol.boxes import BOX
+from lmms_awares.report.read.samples import BOX_PARTS
 from lmms_awares.report.read.summary import areas
 
 RELAXED_IOU = 0.25
@@ -22,9 +24,7 @@ def diagnose(samples: pd.DataFrame) -> dict[str, float]:
     hits = int((called & hr).sum())
     precision, recall = _share(hits, called.sum()), _share(hits, hr.sum())
     aimed = samples[called & hr & (samples["targets"] != "")]
-    pairs = aimed.groupby(["ids", "targets"]).size()  # few different pairs, many samples
-    overlaps = {pair: overlap(*(side.split(",") for side in pair)) for pair in pairs.index}
-    ious = pd.Series([overlaps[pair] for pair in zip(aimed["ids"], aimed["targets"], strict=True)], dtype=float)
+    ious = _ious(aimed)
     values = (
         precision,
         recall,
@@ -32,10 +32,26 @@ def diagnose(samples: pd.DataFrame) -> dict[str, float]:
         _share(int((called & ~hr).sum()), (~hr).sum()),
         _share(int((ious == 1).sum()), len(ious)),
         _share(int((ious >= RELAXED_IOU).sum()), len(ious)),
-        float(areas(samples.loc[called, "ids"]).mean()) if called.any() else float("nan"),
+        float(areas(samples[called]).mean()) if called.any() else float("nan"),
         _share(int(called.sum()), len(samples)),
     )
     return dict(zip(CDP_COLUMNS, values, strict=True))
+
+
+def _ious(aimed: pd.DataFrame) -> pd.Series:
+    """The overlap of each call with its targets, of a box with its part of the image."""
+    of_box = aimed["ids"] == BOX
+    pairs = aimed[~of_box].groupby(["ids", "targets"]).size()  # few different pairs, many samples
+    overlaps = {pair: overlap(*(side.split(",") for side in pair)) for pair in pairs.index}
+    found = [overlaps[pair] for pair in zip(aimed["ids"][~of_box], aimed["targets"][~of_box], strict=True)]
+    for row in aimed[of_box].to_dict("records"):
+        box, targets = tuple(row[name] for name in BOX_PARTS), row["targets"].split(",")
+        found.append(max(region_box_iou(target, box) for target in _alone_and_together(targets)))
+    return pd.Series(found, dtype=float)
+
+
+def _alone_and_together(targets: list[str]) -> list[list[str]]:
+    return [[target] for target in targets] + [targets]
 
 
 def overlap(ids: list[str], targets: list[str]) -> float:
@@ -45,7 +61,7 @@ def overlap(ids: list[str], targets: list[str]) -> float:
         >>> overlap(["5"], ["0", "1"])  # the top half is both targets together
         1.0
     """
-    return max(region_iou(ids, target) for target in ([[target] for target in targets] + [targets]))
+    return max(region_iou(ids, target) for target in _alone_and_together(targets))
 
 
 def formatting(frames: Iterable[pd.DataFrame]) -> dict[str, float]:
@@ -68,7 +84,8 @@ def formatting(frames: Iterable[pd.DataFrame]) -> dict[str, float]:
 def crop_shares(traced: pd.DataFrame) -> dict[str, float]:
     """Return the share (0..1) of samples that ask for nothing (`no crop`), and for each crop, by name.
 
-    A call for several crops counts for each. A call that names no crop gets the whole image and counts as `no crop`.
+    A call for several crops counts for each. A call that names no crop gets the whole image and counts as `no crop`. A
+    call for a box counts for none of these.
     """
     counts = traced.loc[traced["called"], "ids"].value_counts()
     shares = {"no crop": float((~traced["called"]).mean())}

@@ -82,6 +82,7 @@ function figures(trace) {
   const call = trace.tool_call;
   const rows = {
     "tool call": call ? `${call.status}: ${call.ids.join(", ")}${call.forced ? " (made by a control policy)" : ""}` : "none",
+    ...(call?.note ? { "about the call": call.note } : {}),
     ...(trace.crop_content !== "true" && { "crops shown": `${trace.crop_content}, a control; not what is drawn here` }),
     "visual tokens": `${trace.visual_tokens} of ${trace.full_tokens} (low-res ${trace.lowres_tokens})`,
     RTR: trace.rtr,
