@@ -99,10 +99,11 @@ def test_another_model_in_the_same_folder_is_left_out_and_named(tmp_path, capsys
     assert f"left out: {tmp_path / '100_results.json'}" in warning
 
 
-@pytest.mark.parametrize("changed", ["revision", "policy", "ratio"])
+@pytest.mark.parametrize("changed", ["revision", "policy", "crops", "ratio"])
 def test_another_checkpoint_or_setting_of_the_method_is_left_out(changed, tmp_path, capsys):
     old = of(sample(0.0), conditions={"revision": "old"}) if changed == "revision" else sample(0.0)
-    arguments = {"revision": "pretrained=a", "policy": "policy=never", "ratio": "retain_ratio=0.7"}[changed]
+    settings = {"policy": "policy=never", "crops": "crops=blank", "ratio": "retain_ratio=0.7"}
+    arguments = settings.get(changed, "pretrained=a")
     run_into(tmp_path, 100, {POPE: [old]}, model_args=arguments)
     run_into(tmp_path, 200, {CHART: [sample(1.0)]}, model_args="pretrained=a")
     assert newest_run(tmp_path).tasks == [CHART]
