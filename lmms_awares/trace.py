@@ -3,7 +3,7 @@
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from lmms_awares.errors import UserError
 from lmms_awares.protocol.base import Status
@@ -27,17 +27,18 @@ class _Strict(BaseModel):
 
 
 class CropTrace(_Strict):
-    """One crop image that entered the conversation.
+    """One crop image that entered the conversation. `tokens`: visual tokens of the crop's view, before any pruning.
 
-    Attributes:
-        id: of one of the ten crops, or `box`.
-        tokens: visual tokens of the crop's view, before any pruning.
-        box: left, top, right, bottom in px of the original image, where the id is `box`; else None.
+    Where `id` is `box`, `box` has left, top, right and bottom in px of the original image; elsewhere it is left out.
     """
 
     id: str
     tokens: int
     box: tuple[float, float, float, float] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value is not None}
 
 
 class ToolCallTrace(_Strict):

@@ -233,15 +233,14 @@ def free(play, name, docs, script, **options):
     return finals, [trace for _, trace in pairs]
 
 
-@pytest.mark.parametrize("dtype", ["float32"])
 @pytest.mark.parametrize("name", KINDS)
-def test_cached_equals_fresh_and_batch_equals_singles(play, name, dtype):
+def test_cached_equals_fresh_and_batch_equals_singles(play, name):
     write = KINDS[name][2]
     docs = [document(size, seed, question="Why? " * (seed + 1)) for seed, size in enumerate(SIZES)]
     script = [write((20, 30, 90, 100)), write((0, 0, 33, 121)), write((9, 9, 3, 3)), write((50, 60, 84, 80))]
-    cached, alone = free(play, name, docs, script, dtype=dtype)
-    fresh, _ = free(play, name, docs, script, reuse_cache=False, dtype=dtype)
-    batch, together = free(play, name, docs, script, batch_size=4, dtype=dtype)
+    cached, alone = free(play, name, docs, script)
+    fresh, _ = free(play, name, docs, script, reuse_cache=False)
+    batch, together = free(play, name, docs, script, batch_size=4)
     for one, two, three in zip(cached, fresh, batch, strict=True):
         assert len(one.ids) == 7
         assert one.ids == two.ids == three.ids

@@ -69,8 +69,8 @@ def test_records_hold_what_the_runs_did(report, data_root):
     statuses = [index["statuses"][entry[2][1]] for entry in index["documents"][:DOCUMENTS]]
     assert statuses == ["none", "valid", "recovered", "invalid", "failed", "none"]
     second = page_data(report, "0")[1]
-    assert second["runs"][0]["trace"]["crops"] == [{"id": "3", "tokens": 12, "box": None}]
-    assert second["runs"][1]["trace"]["crops"] == [{"id": "2", "tokens": 12, "box": None}]
+    assert second["runs"][0]["trace"]["crops"] == [{"id": "3", "tokens": 12}]
+    assert second["runs"][1]["trace"]["crops"] == [{"id": "2", "tokens": 12}]
     width, height = second["view"]["size"]
     assert (width, height) == sizes(data_root, "awares_pope")[1] == (850, 600)
     assert second["view"]["boxes"]["3"] == [0.5, 0.5, 0.5, 0.5]

@@ -251,6 +251,9 @@ def test_row_has_the_keys_that_reports_rely_on() -> None:
     assert row["schema_version"] == SCHEMA_VERSION
     assert row["image_size"] == [640, 480]
     assert row["crops"] == [{"id": "0", "tokens": 96}, {"id": "5", "tokens": 184}]
+    boxed = make_trace(crops=[CropTrace(id="box", tokens=9, box=(0, 0, 99.5, 40))])
+    assert json.loads(boxed.model_dump_json())["crops"] == [{"id": "box", "tokens": 9, "box": [0, 0, 99.5, 40]}]
+    assert parse_trace(boxed.model_dump_json()) == boxed
     assert {"status", "ids", "text"} <= set(row["tool_call"])
     keys = "text new_tokens seconds preprocess_s vision_s prefill_s decode_s prompt_tokens cached_tokens"
     assert set(keys.split()) == set(row["turns"][0])
