@@ -5,12 +5,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from lmms_awares.models.control_args import Policy
 from lmms_awares.models.common_args import CommonArgs
+from lmms_awares.models.control_args import Policy
 from lmms_awares.protocol import adaptvision, ergo, visionthink
 from lmms_awares.protocol.adaptvision import BoxMap
 from lmms_awares.protocol.prompts import PUBLISHED, Prompt, load_prompt
-
 
 
 def load_parts(spec: str, published: str, own: Mapping[str, str]) -> dict[str, Prompt]:
