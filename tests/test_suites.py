@@ -61,7 +61,8 @@ def run(*arguments):
 
 def test_the_demonstration_has_every_model_and_pruner():
     rows = read_suite(Path("mini")).rows
-    assert {row.model for row in rows} == {name for name in MODELS if not name.startswith("qwen3_vl")}
+    untrained = {"qwen3_vl_full", "qwen3_vl_lowres", "adaptvision", "ergo"}  # the tiny checkpoint has not learnt these
+    assert {row.model for row in rows} == MODELS.keys() - untrained
     named = [row.args.get("pruner", row.model) for row in rows]
     assert all(named.count(pruner) >= 2 for pruner in PRUNERS)
     assert rows[1].name == "visionzip_retain_ratio-0.7" and rows[1].model == "visionzip"

@@ -11,6 +11,8 @@ MODELS = {
     "qwen3_vl_full": "Qwen3-VL",
     "qwen3_vl_lowres": "Qwen3-VL (low-res)",
     "visionthink": "VisionThink",
+    "adaptvision": "AdaptVision",
+    "ergo": "ERGO",
     "pruned": "",  # its pruner says it all
 }
 PRUNERS = {
