@@ -56,7 +56,7 @@ def write_tables(grid: Grid, runs: Sequence[Run]) -> list[Table]:
             for kind in TABLES[number]
             for table in tables_of(lineup, Request(kind, settings=settings, labels=_labels(grid, kind)))
         ]
-        shown = [*([_means(long)] if "main" in TABLES[number] else []), *measured, paper_table(number)]
+        shown = [*([means(long)] if "main" in TABLES[number] else []), *measured, paper_table(number)]
         text = "\n\n".join(render.markdown(table) for table in shown)
         (grid.output / f"table{number}.md").write_text(text + "\n", encoding="utf-8")
         cells = long.to_csv(index=False) if "main" in TABLES[number] else render.csv(measured[0]) + "\n"
@@ -94,8 +94,15 @@ def _long(lineup: Lineup, runs: Sequence[Run]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[[*LONG_COLUMNS, "seed"]]
 
 
-def _means(long: pd.DataFrame) -> Table:
-    """Averages over benchmarks, by method: mean and standard deviation over seeds."""
+def means(long: pd.DataFrame) -> Table:
+    """Average over benchmarks, by method: mean and standard deviation over seeds.
+
+    Args:
+        long: columns `method`, `seed`, `score` in 0..100, `rtr` and `call_rate` as fractions; a line per benchmark.
+
+    Example:
+        means(pd.read_csv("table4/table4.csv"))
+    """
     measures = {"score": 2, "rtr": 3, "call_rate": 3}
     by_seed = long.groupby(["method", "seed"], sort=False)[list(measures)].mean()
     rows = []
