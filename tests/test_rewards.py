@@ -139,7 +139,7 @@ def test_the_answer_of_a_rollout():
 def test_rollouts_pay_what_trajectories_do(label, crops, cost, without):
     """Eq. 6 by the trainer's weights; without one of them, the same without that part."""
     answer, *costs = rollout_rewards(AnswerReward("exact"))
-    given = {"label": [label], "environments": [SimpleNamespace(crops=crops)]}
+    given = {"label": [label], "environments": [SimpleNamespace(crops=crops, size=(640, 480))]}
     parts = [function(**given)[0] for function in costs]
     weights = (2.0, 0.25, 0.01)
     assert -sum(part * weight for part, weight in zip(parts, weights, strict=True)) == pytest.approx(cost)

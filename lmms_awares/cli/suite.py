@@ -112,6 +112,7 @@ def _show(suite: "Suite", jobs: Sequence["Job"], output: Path) -> None:
     folders = list(finished.values())
     compare(folders, paper=suite.paper, output=output)
     plot(folders, output=output, paper=suite.paper, labels=suite.labels)
-    report([finished[name] for name in suite.report or finished if name in finished], output=output / "report")
+    shown = [finished[name] for name in suite.report or finished if name in finished]
+    report(shown, output=output.with_name(f"{output.name}-report"))  # not inside, where DIR/*/ are the rows
     if missing := [job.row.name for job in jobs if job.row.name not in finished]:
         print(f"not in the tables, since not finished: {', '.join(missing)}", file=sys.stderr)
