@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lmms_awares.errors import UserError
 from lmms_awares.protocol.base import Status
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 # Version 1 had no `code`, `image_digest` and `reused`; version 2 no `method`, `nominal`, `view`, `family` and `engine`;
-# version 3 no parts of a turn's time, `cached_tokens`, `flops` and `kv_bytes`.
-READABLE = (1, 2, 3, 4)
+# version 3 no parts of a turn's time, `cached_tokens`, `flops` and `kv_bytes`; version 4 no `kept` tokens.
+READABLE = (1, 2, 3, 4, 5)
 NAMED_SINCE = 3  # the version from which a trace says its method
 EXECUTABLE: tuple[Status, ...] = ("valid", "recovered")  # status of a call that could be executed
 FirstView = Literal["full", "lowres"]  # what the first turn shows of an image
@@ -69,6 +69,13 @@ class TurnTrace(_Strict):
     cached_tokens: int | None = None
 
 
+class KeptTrace(_Strict):
+    """The visual tokens that one place of a pruner left; see `lmms_awares.tokens.Left`."""
+
+    layer: int | None
+    bits: str
+
+
 class PruningTrace(_Strict):
     """What a pruner did to one sample, over all its turns. Counts are visual tokens unless said otherwise.
 
@@ -81,6 +88,9 @@ class PruningTrace(_Strict):
         mean_input: mean over layers of the count at the layer's input, which the layer computes and caches.
         final_tokens: count at the last layer's output.
         kv_lengths: per layer, columns of the KV cache after the last prefill; text included, padding not.
+        grids: (columns, rows) of the encoded tokens of each view: the first turn's images, then the crops. Empty in
+            older files.
+        kept: what each place that drops tokens left, in the order of the layers. Empty in older files.
     """
 
     pruner: str
@@ -91,6 +101,8 @@ class PruningTrace(_Strict):
     mean_input: float
     final_tokens: int
     kv_lengths: list[int]
+    grids: list[tuple[int, int]] = Field(default_factory=list)
+    kept: list[KeptTrace] = Field(default_factory=list)
 
 
 class Conditions(_Strict):

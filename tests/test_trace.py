@@ -297,6 +297,8 @@ def test_what_older_traces_do_not_say_follows_from_what_they_do(version: int, fi
     assert (trace.conditions.family, trace.conditions.engine) == ("qwen2_5_vl", "local")
     assert trace.schema_version == SCHEMA_VERSION
     assert parse_trace(trace.model_dump(mode="json")) == trace
+    if trace.pruning is not None:  # nor where the tokens are that it kept
+        assert (trace.pruning.grids, trace.pruning.kept) == ([], [])
 
 
 def test_what_a_trace_says_is_not_derived_again() -> None:
