@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from explorer_site import DOCUMENTS, FIRST, SECOND, data_file, questions, sizes, write_traced
 from matplotlib.text import Text
@@ -38,7 +39,7 @@ def words(figure):
 
 
 def pictures(figure):
-    return [axes.images[0].get_array() for part in figure.subfigs for axes in part.axes if axes.images]
+    return [np.asarray(axes.images[0].get_array()) for part in figure.subfigs for axes in part.axes if axes.images]
 
 
 def test_question_calls_crops_and_answers(runs, data_root):

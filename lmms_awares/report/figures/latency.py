@@ -75,11 +75,11 @@ def _standing(
     """Draw the rows beside each other, in a group for each benchmark."""
     figure, axes = new_figure(lineup, 9.0, 4.2)
     axes.set_yscale("log")
-    grouped_bars(axes, {row: [spread[0] for spread in of] for row, of in bars.items()}, styles, names)
-    for container, of in zip(list(axes.containers), bars.values(), strict=True):
-        middles = [bar.get_x() + bar.get_width() / 2 for bar in container]
-        _, low, high = np.array(of).T
-        axes.vlines(middles, low, high, color="k", linewidth=1)
+    medians = {row: [spread[0] for spread in of] for row, of in bars.items()}
+    for row, middles in grouped_bars(axes, medians, styles, names).items():
+        for middle, (_, low, high) in zip(middles, bars[row], strict=True):
+            if not np.isnan(low):
+                axes.vlines(middle, low, high, color="k", linewidth=1)
     _seconds(axes, axes.yaxis, bars)
     axes.set_ylabel(_QUANTITY.replace(" (", "\n("))
     axes.set_xlabel(averaged(lineup, list(bars)))
@@ -99,7 +99,8 @@ def _lying(
         for place, (row, of) in enumerate(bars.items()):
             median, low, high = of[column]
             axes.barh(place, median, 0.74, label=drawable(row), **styles[row])
-            axes.hlines(place, low, high, color="k", linewidth=1)
+            if not np.isnan(low):
+                axes.hlines(place, low, high, color="k", linewidth=1)
         axes.set_title(names[column], fontsize=9, fontweight="bold" if column == len(names) - 1 else "normal")
         axes.grid(axis="x", color="0.9", zorder=0)
         axes.set_axisbelow(True)

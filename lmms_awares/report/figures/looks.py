@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -71,13 +70,21 @@ def bare_figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 def grouped_bars(
     axes: Axes, bars: Mapping[str, Sequence[float]], styles: Mapping[str, dict[str, Any]], names: list[str]
-) -> None:
-    """Draw the bars of each row beside each other, and name the groups. `styles`: of the rows, for `Axes.bar`."""
-    places, width = np.arange(len(names)), 0.84 / len(bars)
+) -> dict[str, list[float]]:
+    """Draw the bars of each row beside each other, and name the groups; return the bars' middles by row.
+
+    Args:
+        bars: heights of each row, one for each of `names`.
+        styles: of the rows, for `Axes.bar`.
+    """
+    width = 0.84 / len(bars)
+    middles = {}
     for index, (row, heights) in enumerate(bars.items()):
         offset = (index - (len(bars) - 1) / 2) * width
-        axes.bar(places + offset, heights, width, label=drawable(row), **styles[row])
-    axes.set_xticks(places, names)
+        middles[row] = [place + offset for place in range(len(names))]
+        axes.bar(middles[row], heights, width, label=drawable(row), **styles[row])
+    axes.set_xticks(range(len(names)), names)
+    return middles
 
 
 def by_position(names: Iterable[str]) -> dict[str, dict[str, Any]]:

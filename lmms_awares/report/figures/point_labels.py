@@ -14,6 +14,7 @@ Pixels = np.ndarray[Any, np.dtype[np.float64]]
 Point = tuple[float, float]
 _MARKER = 5.0  # half of a marker's side, pt
 _NEAR, _BESIDE = 6.0, 9.5  # markers nearer than this cover each other, and then stand so far apart, pt
+_MOVED = 0.5  # pt; by less no point is moved
 _GAP = 1.0  # around a text, pt
 _RADII = (9, 16, 26, 38, 52, 70, 90, 115, 145)  # distances to try, pt
 # Beside, above and below first, then ever more oblique.
@@ -41,8 +42,10 @@ def apart(axes: Axes, points: list[Point]) -> list[Point]:
         ordered = sorted(group, key=lambda i: (pixels[i][0], -pixels[i][1], i))
         for number, i in enumerate(ordered):
             offset = (number - (len(group) - 1) / 2) * _BESIDE * scale
-            x, y = axes.transData.inverted().transform((middle[0] + offset, middle[1]))
-            places[i] = float(x), float(y)
+            place = middle + np.array((offset, 0.0))
+            if np.hypot(*(place - pixels[i])) > _MOVED * scale:
+                x, y = axes.transData.inverted().transform(place)
+                places[i] = float(x), float(y)
     return places
 
 

@@ -57,7 +57,7 @@ function keptViews(view, trace, limit = Infinity) {
   }));
   const list = element("div", { className: "kept" });
   let start = 0;
-  viewsOf(view, trace).slice(0, limit).forEach(([name, box], i) => {
+  viewsOf(view, trace).slice(0, Math.min(limit, grids.length)).forEach(([name, box], i) => {
     const [columns, rows] = grids[i];
     const from = start;
     start += columns * rows;
