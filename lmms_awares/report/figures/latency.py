@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from lmms_awares.report.figures.looks import (
@@ -27,6 +28,8 @@ from lmms_awares.report.tables.conditions import mixtures
 STANDING_ROWS = 8  # up to so many rows stand beside each other; more lie below each other, a panel for each benchmark
 _QUANTILES = (0.1, 0.5, 0.9)
 _QUANTITY = "median latency per sample, s (line: 10th to 90th percentile)"
+# With a white seam, so that it shows on dark bars too.
+_LINE: dict[str, Any] = {"color": "k", "linewidth": 1.2, "path_effects": [withStroke(linewidth=2.8, foreground="w")]}
 _TICKS = [step * 10.0**power for power in range(-4, 6) for step in (1, 2, 5)]
 
 Spread = tuple[float, float, float]  # median, low and high quantile of one row on one benchmark, s
@@ -79,7 +82,7 @@ def _standing(
     for row, middles in grouped_bars(axes, medians, styles, names).items():
         for middle, (_, low, high) in zip(middles, bars[row], strict=True):
             if not np.isnan(low):
-                axes.vlines(middle, low, high, color="k", linewidth=1)
+                axes.vlines(middle, low, high, **_LINE)
     _seconds(axes, axes.yaxis, bars)
     axes.set_ylabel(_QUANTITY.replace(" (", "\n("))
     axes.set_xlabel(averaged(lineup, list(bars)))
@@ -100,7 +103,7 @@ def _lying(
             median, low, high = of[column]
             axes.barh(place, median, 0.74, label=drawable(row), **styles[row])
             if not np.isnan(low):
-                axes.hlines(place, low, high, color="k", linewidth=1)
+                axes.hlines(place, low, high, **_LINE)
         axes.set_title(names[column], fontsize=9, fontweight="bold" if column == len(names) - 1 else "normal")
         axes.grid(axis="x", color="0.9", zorder=0)
         axes.set_axisbelow(True)

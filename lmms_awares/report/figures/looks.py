@@ -19,7 +19,7 @@ from lmms_awares.report.read.samples import RunError
 # In this order neighbours differ in brightness too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#F0E442", "#CC79A7", "#333333")
 HATCHES = ("", "///", "...", "\\\\\\", "xx", "---", "++", "oo")
-WIDTH = 100  # characters in a line below an axis
+WIDTH = 84  # characters in a line below an axis
 FILE_TYPES = ("png", "svg", "pdf")
 # A decorator: names of runs are folders' names, in which $ and backslashes mean nothing.
 literally = rc_context({"text.usetex": False, "text.parse_math": False})

@@ -16,13 +16,14 @@ from lmms_awares.report.figures.looks import COLOURS
 from lmms_awares.report.read.summary import is_control
 
 _BLUE, _ORANGE, _GREEN, _SKY, _RED, _YELLOW, _PINK, _DARK = COLOURS
+_GREY = "#999999"
 # (colour, marker, hatch)
 _MODELS = {
     "awares": (_BLUE, "o", ""),
     "qwen2_5_vl_full": (_DARK, "s", ""),
-    "qwen2_5_vl_lowres": (_DARK, "v", "---"),
+    "qwen2_5_vl_lowres": (_GREY, "v", "---"),
     "qwen3_vl_full": (_DARK, "s", ""),
-    "qwen3_vl_lowres": (_DARK, "v", "---"),
+    "qwen3_vl_lowres": (_GREY, "v", "---"),
     "visionthink": (_RED, "D", "xx"),
 }
 _PRUNERS = {

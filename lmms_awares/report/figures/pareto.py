@@ -55,7 +55,7 @@ def pareto(lineup: Lineup, *, paper: bool = False) -> Figure:
         f"average RTR (measured visual tokens / full-resolution tokens)\n{averaged(lineup, list(points.index))}"
     )
     axes.set_ylabel("average score (0-100)")
-    _lines(axes, points, methods)
+    lines = [_pairs(front), *_lines(axes, points, methods)]
     if any(map(is_control, methods.values())):
         axes.scatter([], [], s=60, facecolor="none", edgecolor="k", label=_CONTROLS)
     if many:
@@ -70,7 +70,7 @@ def pareto(lineup: Lineup, *, paper: bool = False) -> Figure:
             axes.plot([rtr, at[0]], [score, at[1]], color="0.3", linewidth=0.6, zorder=2, label="_tie")
     named = [row for row in everything.index if not many or row in front.index]
     others = [place for row, place in places.items() if row not in named]
-    place_labels(axes, [places[row] for row in named], list(map(drawable, named)), _pairs(front), others=others)
+    place_labels(axes, [places[row] for row in named], list(map(drawable, named)), lines, others=others)
     return figure
 
 
@@ -78,13 +78,16 @@ def _pairs(points: pd.DataFrame) -> list[Point]:
     return [(float(rtr), float(score)) for rtr, score in points[["rtr", "score"]].to_numpy()]
 
 
-def _lines(axes: Axes, points: pd.DataFrame, methods: dict[str, str]) -> None:
-    """Draw a line through each method's ratios; none where a ratio comes twice, as of two checkpoints."""
+def _lines(axes: Axes, points: pd.DataFrame, methods: dict[str, str]) -> list[list[Point]]:
+    """Draw and return a line through each method's ratios; none where a ratio comes twice, as of two checkpoints."""
+    drawn = []
     for rows in by_family(methods, points.index).values():
         if len(rows) > 1 and len({methods[row].partition("@")[2] for row in rows}) == len(rows):
             line = points.loc[rows].sort_values("rtr")
             colour = look_of(methods[rows[0]]).colour
             axes.plot(line["rtr"], line["score"], color=colour, linewidth=1.2, alpha=0.7, zorder=1.5, label="_ratios")
+            drawn.append(_pairs(line))
+    return drawn
 
 
 def _legend(figure: Figure, axes: Axes, methods: dict[str, str]) -> None:

@@ -53,7 +53,7 @@ def place_labels(
     axes: Axes,
     points: list[Point],
     texts: list[str],
-    line: list[Point],
+    lines: Sequence[Sequence[Point]],
     size: float = 8,
     *,
     others: Sequence[Point] = (),
@@ -67,7 +67,7 @@ def place_labels(
         axes: where the points are.
         points: in data coordinates.
         texts: one for each point.
-        line: corners of a line to keep clear of, in data coordinates.
+        lines: to keep clear of, each by its corners in data coordinates.
         size: of the font, in pt.
         others: further points to keep clear of.
     """
@@ -80,8 +80,8 @@ def place_labels(
     centres = list(axes.transData.transform(points))
     markers = [_around(centre, _MARKER * scale) for centre in centres]
     unnamed = [_around(spot, _MARKER * scale) for spot in axes.transData.transform(others)] if len(others) else []
-    pairs = itertools.pairwise(axes.transData.transform(line))
-    lines = [_around(spot, scale) for pair in pairs for spot in _along(*pair)]
+    pairs = [pair for line in lines if line for pair in itertools.pairwise(axes.transData.transform(line))]
+    drawn = [_around(spot, scale) for pair in pairs for spot in _along(*pair)]
     extents: list[Bbox] = []
     placed: dict[int, Annotation] = {}
     for index in _crowded_first(centres):
@@ -94,7 +94,7 @@ def place_labels(
             tie = _tie(centres[index], scale * np.asarray(looks["position"]), scale)
             # Text upon text is unreadable; a line through a text is bad; everything else is a blemish.
             conflicts = 100 * (_hits([extent], extents) + (not _within(extent, inside)))
-            conflicts += 10 * (_hits(tie, extents) + (_hits([extent], lines) > 0))
+            conflicts += 10 * (_hits(tie, extents) + (_hits([extent], drawn) > 0))
             conflicts += _hits([extent], markers + unnamed) + _hits(tie, beside)
             if best is None or conflicts < best[0]:
                 best = conflicts, looks, extent, tie
@@ -106,7 +106,7 @@ def place_labels(
             style = {"arrowstyle": "-", "lw": 0.5, "color": "0.3", "shrinkA": 0, "shrinkB": 0}
             axes.annotate("", points[index], best[1]["position"], textcoords="offset points", arrowprops=style)
         extents.append(best[2])
-        lines += best[3]
+        drawn += best[3]
         placed[index] = label
     return [placed[index] for index in range(len(points))]
 
