@@ -93,7 +93,7 @@ function keptTokens(view, trace, limit) {
 
 let everyRunOpen = false; // also for the next sample
 
-// The first view of every run that prunes, one below the other; made when it is opened.
+// The first view of every run that prunes; made when it is opened.
 function keptByEveryRun(record) {
   const pruned = record.runs.flatMap((found, run) => (found?.trace?.pruning ? [[run, found.trace]] : []));
   if (!pruned.length) return [];
@@ -102,10 +102,11 @@ function keptByEveryRun(record) {
   const fill = () => {
     everyRunOpen = panel.open;
     if (!panel.open || panel.children.length > 1) return;
-    for (const [run, trace] of pruned) {
+    const sections = pruned.map(([run, trace]) => {
       const name = element("h3", { textContent: awares.index.runs[run] });
-      panel.append(element("section", {}, name, ...keptTokens(record.view, trace, 1)));
-    }
+      return element("section", {}, name, ...keptTokens(record.view, trace, 1));
+    });
+    panel.append(element("div", {}, ...sections));
   };
   panel.addEventListener("toggle", fill);
   panel.open = everyRunOpen;
