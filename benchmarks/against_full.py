@@ -24,12 +24,13 @@ from measuring import alternate, machine, medium, quartiles, ratios, write
 from PIL import Image
 
 from lmms_awares.engine.turns import Decoding
+from lmms_awares.envelope import unseal
 from lmms_awares.errors import SampleError
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.resolution import FullResolution
 from lmms_awares.models.sample import Outcome, Sample
 from lmms_awares.protocol import ToolCall, format_call
-from lmms_awares.trace import Trace, unseal
+from lmms_awares.trace import Trace
 
 HOST = "lmms-eval, full"
 CALL, ANSWER = 4, 8  # tokens of a first turn that calls, and of an answer

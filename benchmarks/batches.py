@@ -25,6 +25,7 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
 
+from lmms_awares.envelope import unseal
 from lmms_awares.mini import suite
 from lmms_awares.mini.demo import checkpoint
 from lmms_awares.models import answering as running
@@ -34,7 +35,6 @@ from lmms_awares.models.windows import by_length
 from lmms_awares.plugin import tasks_dir
 from lmms_awares.tasks.benchmarks import TASKS
 from lmms_awares.tasks.data import DATA_ROOT
-from lmms_awares.trace import unseal
 
 MODELS = {"awares": Awares, "qwen2_5_vl_full": FullResolution}
 Cut = Callable[[Sequence[int], int], list[list[int]]]

@@ -22,10 +22,10 @@ from typing import Any
 from measuring import machine, quartiles, ratios, write
 from PIL import Image
 
+from lmms_awares.envelope import unseal
 from lmms_awares.mini import suite
 from lmms_awares.mini.demo import checkpoint
 from lmms_awares.models.awares import Awares
-from lmms_awares.trace import unseal
 
 RELEASED = "batch 1, prefilled again (the released way)"
 _FACTS = {"max_new_tokens": 16, "temperature": 0, "do_sample": False}

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from lmms_awares import __version__
+from lmms_awares.envelope import seal
 from lmms_awares.protocol import format_call
-from lmms_awares.trace import Conditions, CropTrace, ToolCallTrace, Trace, TurnTrace, seal
+from lmms_awares.trace import Conditions, CropTrace, ToolCallTrace, Trace, TurnTrace
 
 SIZES = {"chartqa": 2500, "docvqa_val": 5349, "ocrbench": 1000, "pope": 9000, "realworldqa": 765, "vstar_bench": 191}
 METRICS = {

@@ -1,6 +1,8 @@
-"""Exact visual token counts from image sizes."""
+"""Exact visual token counts from image sizes, and which tokens are left where some are dropped."""
 
 import math
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -93,6 +95,49 @@ def count_visual_tokens(
     return columns * rows // token_side**2
 
 
+def to_bits(flags: Sequence[bool]) -> str:
+    """Write flags as base64 of one bit each, the first one highest; the last byte is filled up with zeros.
+
+    Example:
+        >>> to_bits([True, False, False])
+        'gA=='
+    """
+    size = -(-len(flags) // 8)
+    number = int("0" + "".join("1" if flag else "0" for flag in flags).ljust(8 * size, "0"), 2)
+    return b64encode(number.to_bytes(size, "big")).decode("ascii")
+
+
+def from_bits(bits: str, count: int) -> list[bool]:
+    """Read `count` flags that `to_bits` wrote.
+
+    Raises:
+        ValueError: no base64, or not as many bytes as that many flags take.
+
+    Example:
+        >>> from_bits("gA==", 3)
+        [True, False, False]
+    """
+    held = b64decode(bits, validate=True)
+    if len(held) != -(-count // 8):
+        raise ValueError(f"{len(held)} bytes do not hold {count} flags")
+    return [bool(held[place // 8] >> 7 - place % 8 & 1) for place in range(count)]
+
+
+@dataclass(frozen=True)
+class Left:
+    """The visual tokens of one sample that are left behind one place where a pruner drops some.
+
+    Attributes:
+        layer: 0-based layer of the language model at whose output they are left; None: in front of the first one.
+        bits: `to_bits` of all encoded tokens, view by view as they were shown, in raster order inside each. As many are
+            set as tokens are left: a merged one has the place whose position it took. Only padding that stands where
+            another token stands (`holov` with `official_wiring`) has no bit of its own.
+    """
+
+    layer: int | None
+    bits: str
+
+
 @dataclass(frozen=True)
 class VisualTokens:
     """Visual tokens of one sample, over all its turns so far, layer by layer of the language model.
@@ -102,12 +147,16 @@ class VisualTokens:
         entering: count at each layer's input.
         leaving: count at each layer's output.
         cached: columns of the KV cache at each layer after the last prefill, text included, padding not.
+        grids: (columns, rows) of the encoded tokens of each view, as they were shown; empty without a pruner.
+        left: what each place that drops tokens leaves, in the order of the layers; likewise.
     """
 
     encoded: int
     entering: tuple[int, ...]
     leaving: tuple[int, ...]
     cached: tuple[int, ...]
+    grids: tuple[tuple[int, int], ...] = ()
+    left: tuple[Left, ...] = ()
 
     @property
     def counted(self) -> int | float:

@@ -1,4 +1,4 @@
-"""The per-sample trace: one versioned schema, and the envelope that carries it through lmms-eval."""
+"""The per-sample trace: one versioned schema. `lmms_awares.envelope` carries it through lmms-eval."""
 
 import json
 from typing import Any, Literal
@@ -11,15 +11,13 @@ from lmms_awares.protocol.base import Status
 SCHEMA_VERSION = 5
 # Version 1 had no `code`, `image_digest` and `reused`; version 2 no `method`, `nominal`, `view`, `family` and `engine`;
 # version 3 no parts of a turn's time, `cached_tokens`, `flops` and `kv_bytes`; version 4 no boxes and notes of calls,
-# `crop_content` and `lender`.
+# `crop_content` and `lender`, and no `kept` tokens.
 READABLE = (1, 2, 3, 4, 5)
 NAMED_SINCE = 3  # the version from which a trace says its method
 EXECUTABLE: tuple[Status, ...] = ("valid", "recovered")  # status of a call that could be executed
 FirstView = Literal["full", "lowres"]  # what the first turn shows of an image
 CropContent = Literal["true", "blank", "shuffled", "other"]  # what a second turn shows in the place of crops
 REASON_CHARS = 200  # an error may quote a whole answer or a whole file
-_OPEN = "<|awares-trace|>"
-_CLOSE = "<|/awares-trace|>"
 
 
 class _Strict(BaseModel):
@@ -86,6 +84,13 @@ class TurnTrace(_Strict):
     cached_tokens: int | None = None
 
 
+class KeptTrace(_Strict):
+    """The visual tokens that one place of a pruner left; see `lmms_awares.tokens.Left`."""
+
+    layer: int | None
+    bits: str
+
+
 class PruningTrace(_Strict):
     """What a pruner did to one sample, over all its turns. Counts are visual tokens unless said otherwise.
 
@@ -98,6 +103,9 @@ class PruningTrace(_Strict):
         mean_input: mean over layers of the count at the layer's input, which the layer computes and caches.
         final_tokens: count at the last layer's output.
         kv_lengths: per layer, columns of the KV cache after the last prefill; text included, padding not.
+        grids: (columns, rows) of the encoded tokens of each view: the first turn's images, then the crops. Empty in
+            older files.
+        kept: what each place that drops tokens left, in the order of the layers. Empty in older files.
     """
 
     pruner: str
@@ -108,6 +116,8 @@ class PruningTrace(_Strict):
     mean_input: float
     final_tokens: int
     kv_lengths: list[int]
+    grids: list[tuple[int, int]] = Field(default_factory=list)
+    kept: list[KeptTrace] = Field(default_factory=list)
 
 
 class Conditions(_Strict):
@@ -285,39 +295,3 @@ def _completed(trace: Trace) -> Trace:
     pruner, ratio = (trace.pruning.pruner, trace.pruning.retain_ratio) if trace.pruning else (None, None)
     fields = older_fields(trace.model, trace.policy, pruner, ratio)
     return trace.model_copy(update=fields | {"schema_version": SCHEMA_VERSION})
-
-
-def seal(answer: str, trace: Trace) -> str:
-    """Append the trace to `answer`, for tasks that ask for traces.
-
-    The JSON holds no `<`: lmms-eval removes reasoning tags from the whole response before scoring, and a tag inside
-    the trace would take the answer with it. So the last opening marker is always the real one, too.
-    """
-    payload = trace.model_dump_json().replace("<", r"\u003c")
-    return f"{answer}{_OPEN}{payload}{_CLOSE}"
-
-
-def unseal(response: str) -> tuple[str, Trace | None]:
-    """Split a response into answer and trace; (response, None) for the response of a model that sends no trace.
-
-    Raises:
-        TraceError: an envelope whose trace cannot be read.
-
-    Example:
-        >>> unseal("42")
-        ('42', None)
-    """
-    answer, envelope = envelope_of(response)
-    return answer, parse_trace(envelope.removeprefix(_OPEN).removesuffix(_CLOSE)) if envelope else None
-
-
-def envelope_of(response: str) -> tuple[str, str]:
-    """Split a response into its answer and the text behind it that holds the trace, '' where there is none.
-
-    Example:
-        >>> envelope_of("42")
-        ('42', '')
-    """
-    body = response.rstrip()
-    answer, marker, payload = body.rpartition(_OPEN)
-    return (answer, f"{marker}{payload}") if marker and body.endswith(_CLOSE) else (response, "")

@@ -17,13 +17,13 @@ from lmms_eval.api.task import ConfigurableMessagesTask
 from loguru import logger
 from PIL import Image
 
+from lmms_awares.envelope import envelope_of
 from lmms_awares.errors import ConfigError
 from lmms_awares.tasks.data import host_files
 from lmms_awares.tasks.host_index import installed
 from lmms_awares.tasks.host_survey import FALLBACK_JUDGES, Wrapped, described, wrapped
 from lmms_awares.tasks.traced_task import TracedTask, on_files, with_traces
 from lmms_awares.tasks.values import image_file
-from lmms_awares.trace import envelope_of
 
 # Without lmms-eval's retries, behind which a missing data set looks like a failure of the network.
 _host_download = inspect.unwrap(ConfigurableMessagesTask.download)

@@ -7,8 +7,9 @@ from typing import Any
 from lmms_eval.api.metrics import mean
 from lmms_eval.api.task import ConfigurableMessagesTask
 
+from lmms_awares.envelope import unseal
 from lmms_awares.tasks.data import content_hash
-from lmms_awares.trace import Trace, reason_of, unseal
+from lmms_awares.trace import Trace, reason_of
 
 # Without lmms-eval's retries, which are made for judges that answer over a network: here they would turn each odd
 # document into eight seconds of waiting.

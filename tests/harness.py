@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import torch
 from PIL import Image
 
-from lmms_awares.trace import Conditions, unseal
+from lmms_awares.envelope import unseal
+from lmms_awares.trace import Conditions
 
 TASK, SPLIT = "toy", "test"
 CONDITIONS = Conditions(

@@ -5,13 +5,13 @@ import pytest
 from harness import SPLIT, TASK, answers, document, picture, requests
 from PIL import Image
 
+from lmms_awares.envelope import unseal
 from lmms_awares.errors import ConfigError, SampleError
 from lmms_awares.images import digest
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.config import parse_args
 from lmms_awares.models.control_crops import GREY, control, other_image
 from lmms_awares.protocol import ToolCall, get_crops
-from lmms_awares.trace import unseal
 from lmms_awares.views import View, show
 
 SIZES = [(640, 480), (300, 500), (850, 600), (96, 64), (420, 336)]

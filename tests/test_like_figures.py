@@ -7,6 +7,8 @@ import pytest
 from report_runs import CHART, POPE, exit_of, failed, sample, write
 
 from lmms_awares.report.figures import plots
+from lmms_awares.report.figures.latency import latency
+from lmms_awares.report.figures.pareto import averages, pareto
 from lmms_awares.report.read.lineup import collect
 from lmms_awares.report.read.summary import is_control
 
@@ -48,7 +50,7 @@ def test_controls_are_hollow_and_no_part_of_the_front(tmp_path):
     runs = [write(tmp_path / name, {POPE: policy(name, *values)}) for name, values in given.items()]
     low = [sample(0.25, rtr=0.25, model="qwen2_5_vl_lowres", policy=None) for _ in range(2)]
     runs.append(write(tmp_path / "low", {POPE: low}, model="qwen2_5_vl_lowres"))
-    (axes,) = plots.pareto(collect(runs)).axes
+    (axes,) = pareto(collect(runs)).axes
     (front,) = axes.lines
     assert front.get_xydata().tolist() == [[0.25, 25], [0.5, 50]]
     filled = {
@@ -65,7 +67,7 @@ def test_benchmarks_and_n_stand_on_the_axes(tmp_path):
     other = [sample(ids=["0"], model="visionzip", policy=None) for _ in range(2)]
     two = write(tmp_path / "two", {POPE: other, CHART: other}, model="visionzip")
     lineup = collect([one, two])
-    for figure in (plots.pareto(lineup), plots.latency(lineup)):
+    for figure in (pareto(lineup), latency(lineup)):
         assert "averages over ChartQA, POPE; n = 3 to 4 samples" in figure.axes[0].get_xlabel()
     assert plots.crops(lineup).axes[0].get_xlabel() == "the same 3 samples for all, of ChartQA, POPE"
 
@@ -125,8 +127,8 @@ def test_rows_that_mix_conditions_are_no_point_and_no_average_bar(tmp_path, monk
         write(tmp_path / "half", {POPE: [sample(model="holov", policy=None)]}, model="holov"),
     ]
     lineup = collect(runs)
-    assert plots.averages(lineup).index.tolist() == ["qwen2_5_vl_lowres"]
-    bars = {bar.get_label(): [patch.get_height() for patch in bar] for bar in plots.latency(lineup).axes[0].containers}
+    assert averages(lineup).index.tolist() == ["qwen2_5_vl_lowres"]
+    bars = {bar.get_label(): [patch.get_height() for patch in bar] for bar in latency(lineup).axes[0].containers}
     assert bars["qwen2_5_vl_lowres"] == [1, 1, 1]
     assert bars["awares"][:2] == [1, 1] and pd.isna(bars["awares"][2])
     code, err = exit_of(monkeypatch, capsys, "plot", *runs, "-o", tmp_path / "out")

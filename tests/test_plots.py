@@ -13,7 +13,12 @@ from matplotlib.text import Text
 from PIL import Image
 from report_runs import CHART, POPE, awares, exit_of, sample, write
 
+from lmms_awares.models.policies import CONTROLS
+from lmms_awares.pruning import PRUNERS
 from lmms_awares.report.figures import looks, plots
+from lmms_awares.report.figures.latency import latency
+from lmms_awares.report.figures.method_looks import look_of
+from lmms_awares.report.figures.pareto import averages, pareto, pareto_front
 from lmms_awares.report.figures.point_labels import place_labels
 from lmms_awares.report.read.lineup import collect
 from lmms_awares.report.tables.paper import paper_table
@@ -38,7 +43,7 @@ def test_pareto_front_against_brute_force():
     generator = np.random.default_rng(0)
     values = np.round(generator.random((60, 2)), 1)  # with ties
     points = pd.DataFrame(values, columns=["rtr", "score"])
-    front = plots.pareto_front(points)
+    front = pareto_front(points)
     beaten = [any((q[0] <= p[0] and q[1] > p[1]) or (q[0] < p[0] and q[1] >= p[1]) for q in values) for p in values]
     best = {tuple(p) for p, worse in zip(values, beaten, strict=True) if not worse}
     assert {tuple(p) for p in front.to_numpy()} == best
@@ -46,22 +51,124 @@ def test_pareto_front_against_brute_force():
     assert front["score"].is_monotonic_increasing
 
 
-def test_many_rows_all_look_different(tmp_path):
-    """As many as the mini suite has methods, through the drawing itself."""
-    runs = []
-    for index in range(19):
-        row = sample(index / 19, rtr=0.05 * (index + 1))
-        row["awares"]["policy"] = f"p{index}"
-        runs.append(write(tmp_path / str(index), {POPE: [row]}))
-    figures, _ = plots.draw(collect(runs))
-    bars = [container.patches[0] for container in figures["latency"].axes[0].containers]
-    assert len(bars) == 19
-    assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == 19
+def named_runs(folder, names, *, tasks=(POPE,), latencies=(1.0,), rtr=None, scores=None):
+    """A run per method name, with a sample per latency."""
+    made = []
+    for index, name in enumerate(names):
+        place, score = (rtr or {}).get(name, 0.04 * (index + 1)), (scores or {}).get(name, index / len(names))
+        rows = [sample(score, rtr=place, latency=latency, ids=["0"]) for latency in latencies]
+        for row in rows:
+            # a trace says its method since schema 3
+            row["awares"] |= {"schema_version": 3, "method": name, "view": "full", "images": 1}
+        made.append(write(folder / str(index), dict.fromkeys(tasks, rows)))
+    return made
+
+
+def test_looks_follow_from_the_name_alone(tmp_path):
+    """Whatever else is drawn, in either order; ratios look alike, controls are hollow."""
+    names = ["visionzip@0.5", "awares", "pruned+random@0.7"]
+    colours = []
+    for shown in (names, names[::-1], ["qwen2_5_vl_full", *names]):
+        (axes,) = pareto(collect(named_runs(tmp_path / str(len(colours)), shown))).axes
+        drawn = [points for points in axes.collections if len(points.get_offsets())]
+        edges = {name: points.get_edgecolor().tolist() for name, points in zip(shown, drawn, strict=True)}
+        faces = {name: points.get_facecolor().tolist() for name, points in zip(shown, drawn, strict=True)}
+        colours.append([(edges[name], faces[name]) for name in names])
+    assert colours[0] == colours[1] == colours[2]
+    assert colours[0][2][1] == []  # a control: no face
+    assert look_of("visionzip@0.5") == look_of("visionzip@0.7") == look_of("pruned+visionzip@0.7")
+    assert look_of("awares+visionzip@0.7") != look_of("visionzip@0.7")
+
+
+def test_every_method_has_a_look_of_its_own_in_grey_too():
+    """Those of the demonstration and their kin: markers differ, or shades do."""
+    pruners = [f"pruned+{name}@0.5" for name in PRUNERS]
+    models = ["awares", "qwen2_5_vl_full", "qwen2_5_vl_lowres", "visionthink", "awares+visionzip@0.7"]
+    found = [look_of(name) for name in [*models, *pruners, *(f"awares:{policy}" for policy in CONTROLS)]]
+    for a, b in itertools.combinations(found, 2):
+        shades = [np.dot(to_rgb(look.colour), [0.299, 0.587, 0.114]) for look in (a, b)]
+        assert (a.marker, a.hollow) != (b.marker, b.hollow) or abs(shades[0] - shades[1]) > 0.1
+        assert (a.hatch, a.hollow) != (b.hatch, b.hollow) or abs(shades[0] - shades[1]) > 0.05
+    assert {look.colour for look in found} == {*looks.COLOURS, "#999999"}
+
+
+def test_one_line_through_the_ratios_of_a_method(tmp_path):
+    names = ["visionzip@0.7", "holov@0.5", "pruned+visionzip@0.5"]
+    (axes,) = pareto(collect(named_runs(tmp_path, names))).axes
+    (line,) = [line.get_xydata() for line in axes.lines if line.get_label() == "_ratios"]
+    assert line == pytest.approx(np.array([[0.04, 0], [0.12, 200 / 3]]))
+
+
+def test_no_line_through_two_checkpoints(tmp_path):
+    names = ["visionzip@0.7", "visionzip@0.7", "visionzip@0.5"]
+    (axes,) = pareto(collect(named_runs(tmp_path, names))).axes
+    assert [line for line in axes.lines if line.get_label() == "_ratios"] == []
+
+
+def test_identical_points_stand_side_by_side(tmp_path):
+    """Markers do not cover each other, and each is tied to its place."""
+    names = ["awares", "visionzip@0.5", "holov@0.5", "qwen2_5_vl_full"]
+    at = dict.fromkeys(names[:3], 0.5) | {names[3]: 1.0}
+    runs = named_runs(tmp_path, names, rtr=at, scores=dict.fromkeys(names[:3], 0.75) | {names[3]: 1.0})
+    (axes,) = pareto(collect(runs)).axes
+    offsets = [tuple(points.get_offsets()[0]) for points in axes.collections if len(points.get_offsets())]
+    spots = axes.transData.transform(offsets)
+    distances = [np.hypot(*(a - b)) for a, b in itertools.combinations(spots, 2)]
+    assert min(distances) > 8 * axes.figure.dpi / 72  # the markers' width
+    ties = [line.get_xydata() for line in axes.lines if line.get_label() == "_tie"]
+    assert all(tie[0].tolist() == [0.5, 75] for tie in ties)
+    assert len(ties) == 2  # of three, the middle one is at its place
+    assert offsets[3] == (1.0, 100)
+
+
+def test_more_than_ten_points_are_named_in_a_legend(tmp_path):
+    names = [*(f"pruned+{name}@0.5" for name in PRUNERS), *(f"pruned+{name}@0.7" for name in PRUNERS)]
+    figure = pareto(collect(named_runs(tmp_path, names)))
+    (legend,) = figure.legends
+    told = [text.get_text() for text in legend.get_texts()]
+    assert [text for text in told if "@" in text] == [f"{name} @ 0.5, 0.7" for name in PRUNERS]
+
+
+def test_more_than_eight_rows_of_latency_lie_below_each_other(tmp_path):
+    names = [f"awares:p{index}" for index in range(19)]
+    figure = latency(collect(named_runs(tmp_path, names, tasks=(POPE, CHART), latencies=(1, 2, 4))))
+    assert [axes.get_title() for axes in figure.axes] == ["average", "ChartQA", "POPE"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == names
+    assert figure.legends == []
+    for axes in figure.axes:
+        assert axes.get_xscale() == "log"
+        assert [bar.get_width() for container in axes.containers for bar in container] == [2] * 19
+
+
+def test_latency_is_the_median_with_its_spread_on_a_logarithmic_axis(tmp_path):
+    runs = named_runs(tmp_path, ["awares"], tasks=(POPE, CHART), latencies=(1, 2, 3, 4, 100))
+    (axes,) = latency(collect(runs)).axes
+    assert axes.get_yscale() == "log"
+    assert [bar.get_height() for bar in axes.containers[0]] == [3, 3, 3]
+    drawn = [segment[:, 1].tolist() for spread in axes.collections for segment in spread.get_segments()]
+    assert drawn == [pytest.approx([1.4, 61.6])] * 2  # an average has no spread
+
+
+def test_ratios_of_a_method_are_told_apart_as_bars(tmp_path):
+    names = ["visionzip@0.5", "visionzip@0.7", "pruned+random@0.5", "pruned+random@0.7"]
+    (axes,) = latency(collect(named_runs(tmp_path, names))).axes
+    bars = [container.patches[0] for container in axes.containers]
+    styles = {(bar.get_facecolor(), bar.get_edgecolor(), bar.get_linewidth()) for bar in bars}
+    assert len(styles) == 4
+    assert bars[0].get_hatch() == bars[1].get_hatch()
+
+
+def test_more_than_eight_rows_of_crops_are_a_map(tmp_path):
+    names = [f"awares:p{index}" for index in range(9)]
+    axes = plots.crops(collect(named_runs(tmp_path, names))).axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == names
+    assert axes.images[0].get_array().tolist() == [[0, 100, *[0] * 9]] * 9
+    assert [text.get_text() for text in axes.texts if text.get_text()] == ["100"] * 9
 
 
 def test_averages_need_every_benchmark(runs, tmp_path):
     alone = write(tmp_path / "alone", {POPE: [sample()]}, model="x")
-    found = plots.averages(collect([*runs, alone]))
+    found = averages(collect([*runs, alone]))
     assert found.index.tolist() == ["awares:never", "awares:random", f"awares ({runs[2]})"]
     assert found.loc["awares:random"].tolist() == [0.5, 50]
 
@@ -111,7 +218,7 @@ def test_figures_are_written_and_reproducible(runs, tmp_path):
         assert image.std() > 10  # something is drawn
     assert "<svg" in (tmp_path / "a" / "pareto.svg").read_text()
     assert (tmp_path / "a" / "crops.pdf").read_bytes().startswith(b"%PDF")
-    for file in looks.save({"latency": plots.latency(collect(runs))}, tmp_path / "b"):
+    for file in looks.save({"latency": latency(collect(runs))}, tmp_path / "b"):
         assert file.read_bytes() == (tmp_path / "a" / file.name).read_bytes()
 
 
@@ -121,7 +228,7 @@ def test_bars_show_the_numbers(runs):
     assert axes.get_legend_handles_labels()[1] == ["awares:random", "awares"]
     heights = [bar.get_height() for bar in axes.containers[0]]
     assert heights == [0, 100, *[0] * 9]
-    (axes,) = plots.latency(collect(runs)).axes
+    (axes,) = latency(collect(runs)).axes
     assert [bar.get_height() for bar in axes.containers[0]] == [1, 1, 1]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["ChartQA", "POPE", "average"]
 
@@ -131,13 +238,6 @@ def test_oracle_stands_first(runs):
     (axes,) = plots.crops(collect(runs), known).axes
     assert axes.get_legend_handles_labels()[1][0] == "oracle (labels)"
     assert [bar.get_height() for bar in axes.containers[0]][:4] == pytest.approx([100 / 3, 0, 200 / 3, 0])
-
-
-def test_rows_differ_in_grey():
-    """Of eight rows, no two look alike in grey: their hatches, markers or shades differ."""
-    shades = [np.dot(to_rgb(colour), [0.299, 0.587, 0.114]) for colour in looks.COLOURS]
-    assert len(set(looks.HATCHES)) == len(set(looks.MARKERS)) == len(shades)
-    assert min(abs(a - b) for a, b in itertools.pairwise(shades)) > 0.05  # neighbours differ in shade too
 
 
 def test_sizes_of_the_figure(runs):

@@ -12,6 +12,7 @@ import yaml
 from harness import TASK, answers, document, picture, requests
 from PIL import Image
 
+from lmms_awares.envelope import seal
 from lmms_awares.errors import DataError
 from lmms_awares.mini import smoke_data
 from lmms_awares.models.awares import Awares
@@ -20,7 +21,7 @@ from lmms_awares.plugin import tasks_dir
 from lmms_awares.tasks.benchmarks import BENCHMARKS, OWN_TASKS, SUITES
 from lmms_awares.tasks.data import DATA_ROOT, content_hash
 from lmms_awares.tokens import grid_size
-from lmms_awares.trace import Trace, parse_trace, seal
+from lmms_awares.trace import Trace, parse_trace
 
 DOCUMENTS = 4
 

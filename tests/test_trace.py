@@ -9,17 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lmms_eval.api.reasoning import strip_reasoning_tags
 
-from lmms_awares.trace import (
-    SCHEMA_VERSION,
-    CropTrace,
-    ToolCallTrace,
-    Trace,
-    TraceError,
-    TurnTrace,
-    parse_trace,
-    seal,
-    unseal,
-)
+from lmms_awares.envelope import seal, unseal
+from lmms_awares.trace import SCHEMA_VERSION, CropTrace, ToolCallTrace, Trace, TraceError, TurnTrace, parse_trace
 
 TAGS = [["<think>", "</think>"], ["<analysis>", "</analysis>"]]
 
@@ -300,6 +291,8 @@ def test_what_older_traces_do_not_say_follows_from_what_they_do(version: int, fi
     assert (trace.conditions.family, trace.conditions.engine) == ("qwen2_5_vl", "local")
     assert trace.schema_version == SCHEMA_VERSION
     assert parse_trace(trace.model_dump(mode="json")) == trace
+    if trace.pruning is not None:  # nor where the tokens are that it kept
+        assert (trace.pruning.grids, trace.pruning.kept) == ([], [])
 
 
 def test_what_a_trace_says_is_not_derived_again() -> None:

@@ -20,11 +20,11 @@ import pytest
 import yaml
 from harness import SPLIT, TASK, document, requests
 
+from lmms_awares.envelope import unseal
 from lmms_awares.mini.demo import checkpoint as shipped
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.resolution import FullResolution, LowResolution
 from lmms_awares.models.visionthink import VisionThink
-from lmms_awares.trace import unseal
 
 ROOT = Path(__file__).parent.parent
 PYTHON = Path(os.environ.get("AWARES_VLLM", ROOT / ".venv-vllm")) / "bin" / "python"

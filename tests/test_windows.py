@@ -11,6 +11,7 @@ from harness import SPLIT, TASK, answers, document, requests
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmms_awares.envelope import unseal
 from lmms_awares.models import windows as module
 from lmms_awares.models.awares import Awares
 from lmms_awares.models.pruned import SparseVLM, VisionZip
@@ -19,7 +20,6 @@ from lmms_awares.models.visionthink import VisionThink
 from lmms_awares.models.windows import BATCHES, Waiting, by_length, windows
 from lmms_awares.protocol import ToolCall, get_crops
 from lmms_awares.protocol import visionthink as visionthink_protocol
-from lmms_awares.trace import unseal
 
 LIMITS = {"min_pixels": 4 * 784, "max_pixels": 600 * 784}
 SIZES = [

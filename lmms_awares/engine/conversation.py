@@ -23,7 +23,7 @@ Each packed column has the position that it has in the whole conversation, as if
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -34,7 +34,7 @@ from lmms_awares.engine.turns import Reply
 from lmms_awares.families import Family, Model, family_of
 from lmms_awares.pruning.base import Kept, Pruner
 from lmms_awares.pruning.prefill import without_pruned
-from lmms_awares.tokens import VisualTokens
+from lmms_awares.tokens import Left, VisualTokens, to_bits
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Conversation:
         pruner: Pruner | None = None,
     ) -> None:
         self._model, self._family = model, family_of(model.config)
-        self._pruner = pruner or Pruner(1)
+        self._pruner, self._prunes = pruner or Pruner(1), pruner is not None
         self._ends, self._pad = list(end_ids), pad_token_id
         self._reuse = reuse_cache
         self._segments = [[prompt] for prompt in prompts]
@@ -149,8 +149,8 @@ class Conversation:
                 ),
                 **_as_features(self._family, images),
             )
+            seconds, times = stages.finish()
             visual = self._count()
-        seconds, times = stages.finish()
         self._cache = out.past_key_values if self._reuse else None
         new = out.sequences[:, ids.shape[1] :]
         is_end = torch.isin(new, torch.tensor(self._ends, device=new.device)).long()
@@ -238,12 +238,26 @@ class Conversation:
     def _count(self) -> list[VisualTokens]:
         """Visual tokens of each row as of this prefill, layer by layer."""
         _, mask = self._shown()
-        shown = (self._is_image.gather(1, self._columns.clamp(min=0)) & mask.bool()).sum(1).tolist()
+        shown = self._is_image.gather(1, self._columns.clamp(min=0)) & mask.bool()
         depth = self._model.config.text_config.num_hidden_layers
-        counts = zip(self._is_image.sum(1).tolist(), shown, mask.sum(1).tolist(), strict=True)
-        return self._pruner.ledger(
-            [VisualTokens(made, (kept,) * depth, (kept,) * depth, (held,) * depth) for made, kept, held in counts]
-        )
+        counts = zip(self._is_image.sum(1).tolist(), shown.sum(1).tolist(), mask.sum(1).tolist(), strict=True)
+        plain = [VisualTokens(made, (kept,) * depth, (kept,) * depth, (held,) * depth) for made, kept, held in counts]
+        return self._pruner.ledger(self._located(plain, shown) if self._prunes else plain)
+
+    def _located(self, counts: Sequence[VisualTokens], shown: torch.Tensor) -> list[VisualTokens]:
+        """Add to each row's counts where the tokens are. `shown`: packed [B, P] bool, True at visual tokens."""
+        left = torch.zeros_like(self._is_image)
+        rows, places = shown.nonzero(as_tuple=True)
+        left[rows, self._columns[rows, places]] = True
+        flags, is_image, merge = left.cpu(), self._is_image.cpu(), self._family.merge
+        return [
+            replace(
+                tokens,
+                grids=tuple((w // merge, h // merge) for segment in row for _, h, w in segment.grids.tolist()),
+                left=(Left(None, to_bits(own[images].tolist())),),
+            )
+            for tokens, row, own, images in zip(counts, self._segments, flags, is_image, strict=True)
+        ]
 
     def _append(self, ids: torch.Tensor, is_image: torch.Tensor, mask: torch.Tensor) -> None:
         self._ids = torch.cat([self._ids, ids], 1)

@@ -11,12 +11,12 @@ from lmms_eval.api.model import lmms
 from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from tqdm import tqdm
 
+from lmms_awares.envelope import seal
 from lmms_awares.errors import ConfigError
 from lmms_awares.journal import Entry
 from lmms_awares.models.together import Answer, answer_together
 from lmms_awares.models.windows import wants_trace
 from lmms_awares.ranks import current
-from lmms_awares.trace import seal
 
 
 class HostModel(lmms):

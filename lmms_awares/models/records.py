@@ -12,7 +12,7 @@ from lmms_awares.images import digest as image_digest
 from lmms_awares.journal import Entry, digest
 from lmms_awares.models.sample import Address, Outcome, Sample
 from lmms_awares.tokens import VisualTokens
-from lmms_awares.trace import PruningTrace, Trace, reason_of
+from lmms_awares.trace import KeptTrace, PruningTrace, Trace, reason_of
 
 if TYPE_CHECKING:
     from lmms_awares.pruning import Pruner
@@ -37,6 +37,8 @@ def pruning_trace(pruner: "Pruner | None", visual: VisualTokens) -> PruningTrace
         mean_input=fmean(visual.entering),
         final_tokens=visual.leaving[-1],
         kv_lengths=list(visual.cached),
+        grids=list(visual.grids),
+        kept=[KeptTrace(layer=left.layer, bits=left.bits) for left in visual.left],
     )
 
 

@@ -19,14 +19,13 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import rotate_half
 
 from lmms_awares.families import Family, Model, family_of
 from lmms_awares.pruning.base import Pruner, PruningError
+from lmms_awares.pruning.layout import Layout, Rope, left_of
 from lmms_awares.pruning.prefill import Keywords, cache_of, is_prefill
 from lmms_awares.pruning.schedule import Stage
 from lmms_awares.tokens import VisualTokens
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
-
-Rope = Sequence[torch.Tensor]  # cos and sin
 
 
 @dataclass(frozen=True)
@@ -44,19 +43,6 @@ class Reduced:
     merged: torch.Tensor
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """The batch's columns between two stages: [B, T] bool each, and [B, T, head_dim] rotary tables behind a stage.
-
-    `padded` is kept because asking the device anew at every layer of every step would cost more than the step.
-    """
-
-    valid: torch.Tensor
-    visual: torch.Tensor
-    padded: bool
-    rope: tuple[torch.Tensor, torch.Tensor] | None = None
-
-
 @dataclass
 class StagedPruner(Pruner, ABC):
     """Base of pruners that act at the output of some layers, guided by the text behind the images."""
@@ -64,7 +50,7 @@ class StagedPruner(Pruner, ABC):
     second_prefill: ClassVar[bool] = False
     attention: ClassVar[tuple[str, ...]] = ("sdpa", "eager")
 
-    _layouts: list[_Layout] = field(default_factory=list, init=False, repr=False, compare=False)
+    _layouts: list[Layout] = field(default_factory=list, init=False, repr=False, compare=False)
     _plan: tuple[Stage, ...] = field(default=(), init=False, repr=False, compare=False)
     # Per row, columns counted from the right end: -1 is the last.
     _raters: list[torch.Tensor] = field(default_factory=list, init=False, repr=False, compare=False)
@@ -117,7 +103,7 @@ class StagedPruner(Pruner, ABC):
                 yield layers[index].register_forward_pre_hook(enter, with_kwargs=True)
 
     def ledger(self, entering: Sequence[VisualTokens]) -> list[VisualTokens]:
-        """Return the token counts per layer as the stages of this batch left them."""
+        """Return the token counts per layer as the stages of this batch left them, and the tokens that they left."""
         if not self._layouts:
             return list(entering)
         visual = torch.stack([layout.visual.sum(1) for layout in self._layouts]).tolist()
@@ -125,12 +111,14 @@ class StagedPruner(Pruner, ABC):
         layers = range(len(entering[0].entering))
         before = [sum(stage.layer < layer for stage in self._plan) for layer in layers]
         after = [sum(stage.layer <= layer for stage in self._plan) for layer in layers]
+        left = left_of(self._layouts, [stage.layer for stage in self._plan])
         return [
             replace(
                 tokens,
                 entering=tuple(visual[stage][row] for stage in before),
                 leaving=tuple(visual[stage][row] for stage in after),
                 cached=tuple(valid[stage][row] for stage in before),
+                left=left[row] if tokens.left else (),
             )
             for row, tokens in enumerate(entering)
         ]
@@ -152,7 +140,8 @@ class StagedPruner(Pruner, ABC):
             self.reset()
             mask = kwargs["attention_mask"]
             valid = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
-            self._layouts.append(_Layout(valid, valid & (ids == module.config.image_token_id), mask is not None))
+            origin = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+            self._layouts.append(Layout(valid, valid & (ids == module.config.image_token_id), origin, mask is not None))
             self._generators = [torch.Generator().manual_seed(self.seed) for _ in ids]
 
     def _choose_raters(self, module: nn.Module, args: tuple[Any, ...], kwargs: Keywords) -> None:
@@ -184,13 +173,13 @@ class StagedPruner(Pruner, ABC):
                 zip(args[0], output, *kwargs["position_embeddings"], strict=True)
             )
         ]
-        hidden, visual, *tables = (
+        hidden, visual, origin, *tables = (
             pad_sequence(list(parts), batch_first=True, padding_side="left") for parts in zip(*rows, strict=True)
         )
         lengths = [len(parts[0]) for parts in rows]
         pads = hidden.shape[1] - torch.tensor(lengths, device=hidden.device)
         valid = torch.arange(hidden.shape[1], device=hidden.device) >= pads[:, None]
-        self._layouts.append(_Layout(valid, visual, len(set(lengths)) > 1, (tables[0], tables[1])))
+        self._layouts.append(Layout(valid, visual, origin, len(set(lengths)) > 1, (tables[0], tables[1])))
         return hidden
 
     def _prune_row(
@@ -203,13 +192,14 @@ class StagedPruner(Pruner, ABC):
         *,
         rope: Rope,
     ) -> tuple[torch.Tensor, ...]:
-        """Return hidden states, visual flags and rotary tables of a row's columns behind the stage."""
+        """Return hidden states, visual flags, origins and rotary tables of a row's columns behind the stage."""
         layout, raters = self._layouts[-1], self._raters[row]
         columns = layout.valid[row].nonzero().flatten()
         visual = layout.visual[row].nonzero().flatten()
         target = stage.target(int(self._layouts[0].visual[row].sum()))
         if target >= len(visual) or not len(raters):
-            return outputs[columns], layout.visual[row, columns], *(table[columns] for table in rope)
+            source, hidden = columns, outputs[columns]
+            return hidden, layout.visual[row, source], layout.origin[row, source], *(table[source] for table in rope)
         scores = rater_attention(layer, inputs, rope, layout.valid[row], raters % len(inputs), family=self._family)[
             visual
         ]
@@ -220,7 +210,7 @@ class StagedPruner(Pruner, ABC):
         before, behind = stays[: last + 1].nonzero().flatten(), columns[columns > last]
         source = torch.cat([before, visual[reduced.sources], behind])
         hidden = torch.cat([outputs[before], reduced.merged, outputs[behind]])
-        return hidden, layout.visual[row, source], *(table[source] for table in rope)
+        return hidden, layout.visual[row, source], layout.origin[row, source], *(table[source] for table in rope)
 
     def _enter(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Keywords, *, index: int, number: int, eager: bool

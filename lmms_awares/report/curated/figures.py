@@ -14,6 +14,7 @@ from lmms_awares.report.figures.looks import (
     COLOURS,
     HATCHES,
     bare_figure,
+    by_position,
     drawable,
     grouped_bars,
     legend_above,
@@ -46,7 +47,7 @@ def crops(rows: pd.DataFrame) -> Figure:
     shares = [crop_distribution(rows, each=each) for each in (False, True)]
     bars = {name: [100 * share for share in of.values()] for name, of in zip(_COUNTED, shares, strict=True)}
     figure, axes = bare_figure(9.0, 4.0)
-    grouped_bars(axes, bars, list(_COUNTED), list(shares[0]))
+    grouped_bars(axes, bars, by_position(_COUNTED), list(shares[0]))
     for bars_of in axes.containers:
         axes.bar_label(
             cast(BarContainer, bars_of), fmt=lambda share: f"{share:.1f}" if share else "", fontsize=6.5, padding=1

@@ -57,7 +57,7 @@ def build(runs: dict[str, Run], out: Path) -> list[str]:
     lineup = collect_runs(runs)
     tasks = list(dict.fromkeys(lineup.summary["task"]))
     try:
-        prepare(out, ("runs.js", "sample.js"))
+        prepare(out, ("runs.js", "sample.js", "kept.js"))
         problems = _write_samples(out, list(runs), tasks, _all_records(lineup.summary, runs, out))
         overview.write(out, lineup)
     except OSError as error:

@@ -1,40 +1,38 @@
 """The paper's figures from runs: accuracy against RTR (Fig. 1), latency (4), crops asked for (5), resolutions (8)."""
 
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from lmms_awares.crops import CROPS
+from lmms_awares.report.figures.latency import STANDING_ROWS, latency
 from lmms_awares.report.figures.looks import (
-    MARKERS,
+    WIDTH,
     drawable,
     grouped_bars,
     legend_above,
     literally,
-    looks_of,
     new_figure,
     plain_title,
 )
-from lmms_awares.report.figures.point_labels import place_labels
+from lmms_awares.report.figures.method_looks import bars_of
+from lmms_awares.report.figures.pareto import pareto
 from lmms_awares.report.read.benchmarks import is_mini, title_of
 from lmms_awares.report.read.content import same_samples
 from lmms_awares.report.read.lineup import Lineup, Source
 from lmms_awares.report.read.resolution_labels import labelled
 from lmms_awares.report.read.samples import RunError, answered
-from lmms_awares.report.read.summary import is_control
 from lmms_awares.report.tables.cdp import crop_shares
 from lmms_awares.report.tables.conditions import mixtures
-from lmms_awares.report.tables.paper import paper_table
-from lmms_awares.report.tables.table import numbers
 from lmms_awares.tasks.benchmarks import SUITES
 
 _ORACLE = "oracle (labels)"
-_CONTROLS = "control: fixed or random choice, or by the labels"
-_WIDTH = 100  # characters in a line below an axis
+_SHARE = "% of samples that ask for it"
 _CROPS = ("no crop", *(crop.name for crop in CROPS.values()))
 
 
@@ -99,107 +97,6 @@ def omissions(lineup: Lineup) -> list[str]:
 
 
 @literally
-def pareto(lineup: Lineup, *, paper: bool = False) -> Figure:
-    """Plot average score against average RTR of each row, and the Pareto front of the measured rows (Fig. 1).
-
-    Controls are drawn hollow and are no part of the front.
-
-    Args:
-        lineup: the runs; rows that lack a benchmark or mix what does not compare are left out.
-        paper: the published averages too, as crosses; only where the runs are over those six benchmarks.
-
-    Raises:
-        RunError: no row has an average.
-    """
-    points = averages(lineup)
-    if points.empty:
-        raise RunError(
-            "no run has score and RTR for every benchmark under one set of conditions, so there is no average"
-        )
-    controls = points.index.map(lambda row: is_control(lineup.methods[row])).to_numpy(dtype=bool)
-    figure, axes = new_figure(lineup, 7.0, 4.6)
-    for index, (hollow, (rtr, score)) in enumerate(zip(controls, points.to_numpy(), strict=True)):
-        colour, marker = looks_of(index, MARKERS)
-        face, edge = ("none", colour) if hollow else (colour, "k")
-        axes.scatter(rtr, score, s=60, marker=marker, facecolor=face, edgecolor=edge, zorder=3)
-    named = [points]
-    if paper:
-        named.append(_published())
-        axes.scatter(named[1]["rtr"], named[1]["score"], s=30, zorder=2, marker="x", color="0.35", label="published")
-    front = pareto_front(points[~controls])
-    axes.plot(front["rtr"], front["score"], color="0.4", linestyle="--", linewidth=1, zorder=1, label="Pareto front")
-    if controls.any():
-        axes.scatter([], [], s=60, facecolor="none", edgecolor="k", label=_CONTROLS)
-    axes.set_xlabel(f"average RTR (measured visual tokens / full-resolution tokens)\n{_averaged(lineup, points.index)}")
-    axes.set_ylabel("average score (0-100)")
-    axes.margins(0.18)
-    legend_above(figure, axes)
-    everything = pd.concat(named)
-    places = list(everything.itertuples(index=False, name=None))
-    place_labels(axes, places, list(map(drawable, everything.index)), list(front.itertuples(index=False, name=None)))
-    return figure
-
-
-def _averaged(lineup: Lineup, rows: Iterable[str]) -> str:
-    """Describe the averages: over which benchmarks, and over how many answered samples."""
-    summary = lineup.summary
-    counts = (summary["n"] - summary["failed"]).groupby(summary["row"]).sum()[list(rows)]
-    n = f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
-    titles = [plain_title(task) for task in lineup.tasks]
-    return textwrap.fill(f"averages over {', '.join(titles)}; n = {n} samples", _WIDTH)
-
-
-def _published() -> pd.DataFrame:
-    table = paper_table(1).frame
-    values = {"rtr": table["Average", "RTR"].astype(float), "score": table["Average", "Acc"].astype(float)}
-    return pd.DataFrame(values).set_index(table["", "Model"] + " [paper]")
-
-
-def averages(lineup: Lineup) -> pd.DataFrame:
-    """Return `rtr` and `score`, averaged over benchmarks, of rows that have all of them under the same conditions."""
-    summary, mixed = lineup.summary, mixtures(lineup)
-    means = {}
-    for row, group in summary.groupby("row", sort=False):
-        values = numbers(group[["rtr", "score"]])
-        if len(group) == len(lineup.tasks) and values.notna().all(axis=None) and row not in mixed.scores:
-            means[row] = values.mean()
-    return pd.DataFrame(means, index=["rtr", "score"]).T
-
-
-def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
-    """Return the points that no other point beats in score at the same or a lower `rtr`, by rising `rtr`."""
-    ordered = points.sort_values(["rtr", "score"], ascending=[True, False])
-    best = ordered["score"].cummax().shift(fill_value=-np.inf)
-    return ordered[ordered["score"] > best]
-
-
-@literally
-def latency(lineup: Lineup) -> Figure:
-    """Plot the mean latency of each row in seconds, per benchmark and averaged, as bars (Fig. 4).
-
-    A row that lacks a benchmark, or mixes what does not compare, has no average.
-
-    Raises:
-        RunError: no run was timed.
-    """
-    rows, tasks = lineup.rows, lineup.tasks
-    mixed = mixtures(lineup)
-    bars = {}
-    for row, frames in rows.items():
-        means = [answered(frames[task])["latency_s"].mean() if task in frames else np.nan for task in tasks]
-        if not np.isnan(means).all():
-            bars[row] = [*means, np.nan if row in mixed.times else float(np.mean(means))]
-    if not bars:
-        raise RunError("no run has a trace, so there is no latency to plot")
-    figure, axes = new_figure(lineup, 9.0, 4.2)
-    grouped_bars(axes, bars, list(rows), [*map(plain_title, tasks), "average"])
-    axes.set_ylabel("mean latency per sample, s")
-    axes.set_xlabel(_averaged(lineup, bars))
-    legend_above(figure, axes)
-    return figure
-
-
-@literally
 def crops(lineup: Lineup, known: pd.DataFrame | None = None) -> Figure:
     """Plot the crops that each row asks for, in % of the same samples for all (Fig. 5).
 
@@ -233,15 +130,39 @@ def crops(lineup: Lineup, known: pd.DataFrame | None = None) -> Figure:
     for row, frames in calling.items():
         samples = pd.concat([frames[task].assign(task=task) for task in tasks]).set_index(["task", "doc_id"])
         bars[row] = [100 * share for share in crop_shares(samples.loc[shared]).values()]
-    figure, axes = new_figure(lineup, 9.0, 4.2)
-    grouped_bars(axes, bars, list(rows), list(_CROPS))
-    axes.tick_params(axis="x", labelrotation=20)
-    axes.set_ylabel("% of samples that ask for it")
     which = "" if known is None else "labelled "
     over = f"the same {len(shared)} {which}samples for all, of {', '.join(map(plain_title, tasks))}"
-    axes.set_xlabel(textwrap.fill(over, _WIDTH))
-    legend_above(figure, axes)
+    figure, axes = _crop_bars(lineup, bars) if len(bars) <= STANDING_ROWS else _crop_map(lineup, bars)
+    axes.tick_params(axis="x", labelrotation=20)
+    axes.set_xlabel(textwrap.fill(over, WIDTH))
     return figure
+
+
+def _crop_bars(lineup: Lineup, bars: dict[str, list[float]]) -> tuple[Figure, Axes]:
+    """Draw the rows' shares in % as bars, in a group for each crop."""
+    figure, axes = new_figure(lineup, 9.0, 4.2)
+    styles = bars_of({row: lineup.methods[row] for row in bars if row in lineup.methods})
+    styles |= {_ORACLE: {"facecolor": "w", "edgecolor": "k", "linewidth": 0.6}} if _ORACLE in bars else {}
+    grouped_bars(axes, bars, styles, list(_CROPS))
+    axes.set_ylabel(_SHARE)
+    legend_above(figure, axes)
+    return figure, axes
+
+
+def _crop_map(lineup: Lineup, bars: dict[str, list[float]]) -> tuple[Figure, Axes]:
+    """Draw the rows' shares in % as shades with their numbers, a line for each row."""
+    figure, axes = new_figure(lineup, 9.0, 1.8 + 0.28 * len(bars))
+    shares = np.array(list(bars.values()))
+    shades = axes.imshow(shares, cmap="cividis_r", vmin=0, vmax=100, aspect="auto")
+    for (row, column), share in np.ndenumerate(shares):
+        ink = "w" if share > 50 else "k"
+        axes.text(column, row, f"{share:.0f}" if share else "", color=ink, fontsize=8, ha="center", va="center")
+    axes.set_xticks(range(len(_CROPS)), _CROPS)
+    axes.set_yticks(range(len(bars)), list(map(drawable, bars)), fontsize=8.5)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(shades, ax=axes, label=_SHARE)
+    return figure, axes
 
 
 @literally

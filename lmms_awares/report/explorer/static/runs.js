@@ -64,7 +64,8 @@ function drawSample(record, name) {
     legend(record, runs),
     pictures(record.view, () => boxes(record, runs)),
   );
-  return [first, element("div", { className: "runs" }, ...runs.map((run) => details(record, run)))];
+  const panels = element("div", { className: "runs" }, ...runs.map((run) => details(record, run)));
+  return [first, panels, ...keptByEveryRun(record)];
 }
 
 function swapRuns() {

@@ -60,7 +60,7 @@ function details(record, run) {
     return panel;
   }
   if (found.trace.failed) panel.append(element("p", { className: "warning", textContent: found.trace.failed }));
-  else panel.append(transcript(record, found), figures(found.trace));
+  else panel.append(transcript(record, found), ...keptTokens(record.view, found.trace), figures(found.trace));
   return panel;
 }
 
