@@ -61,6 +61,7 @@ LIGHT = [
     "cache",
     "cost",
     "trace",
+    "envelope",
     "journal",
     "protocol",
     "engine.turns",
