@@ -61,7 +61,6 @@ class Benchmark:
         title: heading of its column in tables, as in the paper's Table 1.
         base_yaml: the installed lmms-eval's task file, below its `tasks` folder.
         split: split that is scored.
-        documents: of that split, as published.
         columns: columns besides `image` that prompts and scorers read, with the rule of each; None where any value
             is allowed.
         headline: the metric that the paper reports; its per-sample value, 0..1, becomes `score`.
@@ -70,18 +69,19 @@ class Benchmark:
         reply: makes a reply that answers such a document correctly.
         suite: belongs to `awares_suite`, the paper's six; `awares_suite.yaml` lists the same.
         mini: the suites in `DRAWN` have this benchmark too, see `lmms_awares.mini.suite`.
+        documents: of that split, as published, for plans; None where nobody says.
     """
 
     title: str
     base_yaml: str
     split: str
-    documents: int
     columns: Mapping[str, Rule | None]
     headline: str
     sample: Callable[[str, int], Document]
     reply: Callable[[Document], str]
     suite: bool = False
     mini: bool = False
+    documents: int | None = None
 
     @property
     def required(self) -> tuple[str, ...]:

@@ -8,7 +8,17 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-COPIED = ("lmms_awares", "tasks", "tests", "docs", "results", "pyproject.toml", "README.md", "CONTRIBUTING.md")
+COPIED = (
+    "lmms_awares",
+    "suites",
+    "tasks",
+    "tests",
+    "docs",
+    "results",
+    "pyproject.toml",
+    "README.md",
+    "CONTRIBUTING.md",
+)
 
 
 def blocks(page, language="python"):

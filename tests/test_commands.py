@@ -43,7 +43,7 @@ def test_what_is_written_goes_to_one_spelling():
     found = {path: {"-o", "--output", "--out"} & options for path, options in spellings.items()}
     curating = ("run", "answer", "judge", "ground", "build", "stats", "export")
     writing = {("report",), ("compare",), ("plot",), ("regress", "save"), ("train", "export")}
-    writing |= {("curate", name) for name in curating}
+    writing |= {("suite", "run"), ("tasks", "wrap")} | {("curate", name) for name in curating}
     assert {path for path, options in found.items() if options} == writing
     assert all(found[path] == {"-o", "--output"} for path in writing)
 

@@ -13,9 +13,9 @@ from lmms_awares import host_tasks
 from lmms_awares.engine.crop_turns import crop_turn
 from lmms_awares.errors import ConfigError, DataError
 from lmms_awares.models.awares import Awares
-from lmms_awares.models.decisions import Decision
+from lmms_awares.models.decisions import DIRECT, Decision
 from lmms_awares.plan import Plan
-from lmms_awares.protocol import parse_reply
+from lmms_awares.protocol import format_call, parse_reply
 from lmms_awares.tasks.data import DATA_ROOT
 from lmms_awares.tasks.host_index import root
 from lmms_awares.trace import parse_trace
@@ -32,7 +32,8 @@ class Half(Awares):
     """
 
     def decide(self, doc, plans, at):
-        return Decision(by_model=False, crops=("0", "4") if at.doc_id % 3 == 0 else ())
+        crops = ("0", "4")
+        return Decision(by_model=False, call=format_call(crops), crops=crops) if at.doc_id % 3 == 0 else DIRECT
 
     def answer(self, samples):
         outcomes = super().answer(samples)

@@ -56,10 +56,11 @@ def test_never_calling_is_the_low_resolution(rows):
     assert [row["answer"] for row in rows["never"]] == [row["answer"] for row in rows["lowres"]]
 
 
-def test_who_cannot_call_guesses(rows):
-    assert not [
-        row["answer"] for kind in ("full", "lowres", "never") for row in rows[kind] if TOOL_NAME in row["answer"]
-    ]
+def test_who_cannot_call_answers_what_it_sees(rows):
+    """In the low-res view the policy writes calls without being offered the tool; docs/mini_suite.md says so."""
+    assert not [row["answer"] for row in rows["full"] if TOOL_NAME in row["answer"]]
+    readable = [row["answer"] for row in rows["lowres"] if not row["doc"]["evidence_box"]]
+    assert readable and not [answer for answer in readable if TOOL_NAME in answer]
 
 
 def test_it_calls_where_it_must(rows):

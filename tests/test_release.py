@@ -84,6 +84,7 @@ def test_a_wheel_that_lacks_a_file_is_refused(tmp_path, lost):
     files = [path for path in (ROOT / "lmms_awares").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     names = {path.relative_to(ROOT).as_posix() for path in files}
     names |= {f"lmms_awares/tasks/{path.name}" for path in (ROOT / "tasks").iterdir() if path.is_file()}
+    names |= {f"lmms_awares/suites/configs/{path.name}" for path in (ROOT / "suites").glob("*.yaml")}
     names |= {f"lmms_awares/report/paper/{path.name}" for path in (ROOT / "results" / "paper").glob("*.csv")}
     wheel = tmp_path / "x.whl"
     with zipfile.ZipFile(wheel, "w") as archive:

@@ -44,18 +44,18 @@ def sweep(
     The folder `output` of the grid gets tableN.md and tableN.csv, and groups.csv for `awares compare --group`.
     """
     with _extra():
-        from lmms_awares.training.sweep import carry_out, check_labels, plan, read_grid
+        from lmms_awares.training.sweep import carry_out, check, plan, read_grid
         from lmms_awares.training.sweep_tables import write_tables
     from lmms_awares.report.tables.terminal import terminal
     from lmms_awares.steps import is_finished
 
     read = read_grid(grid)
     runs = plan(read)
+    check(read, runs)
     if dry_run:
         due = {step.folder: step for run in runs for step in run.steps if not is_finished(step)}
         print("\n".join(f"awares {shlex.join(step.command)}" for step in due.values()))
         return
-    check_labels(read)
     for done in carry_out(runs, jobs=jobs):
         print(done, flush=True)
     print("\n\n".join(terminal(table) for table in write_tables(read, runs)))

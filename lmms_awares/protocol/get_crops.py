@@ -68,8 +68,9 @@ def parse_reply(text: str) -> ToolCall | None:
     Where a reply attempts several calls, the first usable one counts.
 
     Example:
-        >>> parse_reply("I will call get_crops(top-left, center)")
-        ToolCall(ids=('0', '4'), status='recovered', text='get_crops(top-left, center)')
+        >>> call = parse_reply("I will call get_crops(top-left, center)")
+        >>> call.ids, call.status, call.text
+        (('0', '4'), 'recovered', 'get_crops(top-left, center)')
     """
     if _CANONICAL.fullmatch(text.strip()):
         return ToolCall(tuple(dict.fromkeys(re.findall(r"'(\w+)'", text))), "valid", text.strip())

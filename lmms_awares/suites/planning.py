@@ -158,6 +158,8 @@ def _documents(tasks: Sequence[str], suite: Suite) -> int | None:
     for task in tasks:
         files = data.task_files(task)
         count = data.count_rows(files) if files else benchmarks.BENCHMARKS[benchmarks.OWN_TASKS[task]].documents
+        if count is None:
+            return None
         counts.append(count if suite.limit is None else min(count, suite.limit))
     return sum(counts)
 

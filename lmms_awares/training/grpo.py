@@ -181,7 +181,14 @@ def make_trainer(settings: CropGRPOConfig) -> CropGRPOTrainer:
     evaluated = rows_to_evaluate(settings, curated)
     reward = _reward(settings)
     if settings.process_index == 0:
-        write_conditions(Path(settings.output_dir), "grpo", settings, pretrained=settings.pretrained, curated=curated)
+        write_conditions(
+            Path(settings.output_dir),
+            "grpo",
+            settings,
+            pretrained=settings.pretrained,
+            curated=curated,
+            adapter=settings.adapter,
+        )
     model, processor = _load(settings)
     images = processor.image_processor
     limits = ViewLimits(

@@ -10,6 +10,8 @@ from lmms_awares.training.settings import EvaluationSettings, check_loggers, che
 
 JUDGE = "judge"
 _AT_LEAST = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
     "answer_weight": 0.0,
     "alpha_miss": 0.0,
     "alpha_use": 0.0,
@@ -100,7 +102,8 @@ class CropGRPOConfig(EvaluationSettings, GRPOConfig):
         if self.answer_reward not in (*ANSWER_REWARDS, JUDGE):
             known = ", ".join((*ANSWER_REWARDS, JUDGE))
             raise ConfigError(f"answer_reward={self.answer_reward} is none of {known}")
-        if (self.answer_reward == JUDGE) != bool(self.judge_url and self.judge_model):
+        given = bool(self.judge_url), bool(self.judge_model)
+        if given != (self.answer_reward == JUDGE,) * 2:
             raise ConfigError("answer_reward=judge goes with judge_url and judge_model; give all of them, or none")
         self.check_evaluation()
         check_loggers(self.report_to)

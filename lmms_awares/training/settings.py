@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
 from lmms_awares.errors import ConfigError
 
 NUMBERS = (
@@ -15,7 +17,7 @@ NUMBERS = (
 )
 """What an evaluation measures, see `lmms_awares.training.evaluation.summarize`; its counts are beside these."""
 
-LOWER = "lower learning_rate, and run again: it goes on from the last checkpoint"  # where numbers are none
+LOWER = "begin again in another output_dir, with a lower learning_rate"  # where numbers are none
 _LOGGERS = ("tensorboard", "wandb", "trackio")
 _RULE = re.compile(r"(\w+)@(\w+)<=(\d+(?:\.\d+)?)")
 
@@ -78,18 +80,21 @@ def check_values(settings: Mapping[str, Any], at_least: Mapping[str, float]) -> 
         if not settings[name]:
             raise ConfigError(f"{name} is missing; name it in the file, or as --{name}")
     for name, least in at_least.items():
-        if not settings[name] >= least:
-            raise ConfigError(f"{name}={settings[name]} must be {least:g} or more")
+        if not least <= settings[name] < math.inf:
+            raise ConfigError(f"{name}={settings[name]} must be {least:g} or more, and finite")
     if settings["weights_dtype"] not in ("float32", "bfloat16"):
         raise ConfigError(f"weights_dtype={settings['weights_dtype']} must be float32 or bfloat16")
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Find what a training is to log to and is not installed.
+    """Find what a training is to log to and is not known, or not installed.
 
     Raises:
-        ConfigError: a package that is missing.
+        ConfigError: an unknown name, or a package that is missing.
     """
+    known = {"none", "all", *INTEGRATION_TO_CALLBACK}
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"report_to: {unknown[0]} is not known; there are {', '.join(sorted(known))}")
     missing = [name for name in names if name in _LOGGERS and importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(

@@ -4,6 +4,7 @@ awares train sft --config FILE
 accelerate launch -m lmms_awares.training.sft --config FILE
 """
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,15 @@ from lmms_awares.training.validation import add_evaluation, rows_to_evaluate
 
 LANGUAGE_MODEL = r".*language_model.*_proj"  # what LoRA adapts: the vision tower stays as it is; the paper does not say
 
-_AT_LEAST = {"rows_per_source": 0, "tool_weight": 0, "hr_repeat": 1, "lora_rank": 0, "lora_alpha": 1}
+_AT_LEAST = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "rows_per_source": 0,
+    "tool_weight": 0,
+    "hr_repeat": 1,
+    "lora_rank": 0,
+    "lora_alpha": 1,
+}
 
 
 @dataclass
@@ -185,10 +194,18 @@ def _trainer(settings: WeightedSFTConfig, model: Any, processor: Any, rows: Data
 def last_checkpoint(folder: Path) -> str | None:
     """The newest whole checkpoint of a training; None where there is none.
 
-    The trainer's state is written last, so that a checkpoint without it was cut off by a kill.
+    The trainer's state is written last, so that a checkpoint without it, or with a part of it, was cut off by a kill.
     """
-    whole = (file.parent for file in folder.glob("checkpoint-*/trainer_state.json"))
+    whole = (file.parent for file in folder.glob("checkpoint-*/trainer_state.json") if _is_json(file))
     return max(map(str, whole), key=lambda name: int(name.rpartition("-")[2]), default=None)
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -13,21 +13,27 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from pydantic import Field, model_validator
+import yaml
+from pydantic import Field, field_validator, model_validator
 
+from lmms_awares.engine.checkpoint import check_checkpoint
 from lmms_awares.errors import ConfigError, UserError
+from lmms_awares.evaluate import preflight
 from lmms_awares.journal import digest
 from lmms_awares.plan import plan_of
+from lmms_awares.report.curated.read import open_set
 from lmms_awares.report.read.resolution_labels import MINI
 from lmms_awares.steps import Step, files_digest, finish, is_finished
-from lmms_awares.training.parsing import CONFIGS
+from lmms_awares.training.parsing import CONFIGS, read_settings
 from lmms_awares.yaml_settings import Strict, named_file, read_settings_file
 
 _UNPLAIN = re.compile(r"[^\w.-]+")  # in a method's name; the rest is its folder
 TABLES = {3: ("main",), 4: ("main", "cdp"), 7: ("cdp",), 8: ("calls",), 9: ("format",)}
 """Kinds of `awares compare --table` that stand for the paper's ablation tables."""
 Values = dict[str, str | int | float | bool]
+_SET_BY_THE_GRID = ("pretrained", "curated", "adapter", "output_dir", "seed")
 
 
 class Evaluate(Strict):
@@ -56,6 +62,13 @@ class GridRow(Strict):
         sft, grpo: settings that differ from the files'; null leaves the stage out.
         seeds: a training each.
     """
+
+    @field_validator("sft", "grpo")
+    @classmethod
+    def _not_set_here(cls, changes: Values | None) -> Values | None:
+        if given := [name for name in changes or {} if name in _SET_BY_THE_GRID]:
+            raise ValueError(f"{given[0]} is the grid's to say; leave it out")
+        return changes
 
     method: str
     block: str = ""
@@ -141,12 +154,26 @@ def read_grid(file: Path) -> Grid:
     return read_settings_file(named_file(file, CONFIGS), Grid)
 
 
-def check_labels(grid: Grid) -> None:
-    """Look for the labels, which only the tables need, before hours of training.
+def check(grid: Grid, runs: list[Run]) -> None:
+    """Find before hours of training what a later step or the tables would not take.
 
     Raises:
-        ConfigError: they are named and not there.
+        ConfigError: a base, a set or labels that are not there; settings of a stage or an evaluation that cannot work.
+        DataError: a set that is not finished, or documents of the tasks.
     """
+    from lmms_awares.training.grpo_config import CropGRPOConfig
+    from lmms_awares.training.sft import WeightedSFTConfig
+
+    check_checkpoint(grid.pretrained)
+    open_set(grid.curated, finished=True)
+    kinds: dict[str, type[WeightedSFTConfig] | type[CropGRPOConfig]] = {
+        "sft": WeightedSFTConfig,
+        "grpo": CropGRPOConfig,
+    }
+    for command in dict.fromkeys(step.command for run in runs for step in run.steps if step.command[0] == "train"):
+        read_settings(kinds[command[1]], command[2:]).check()
+    with TemporaryDirectory() as folder:  # without an adapter, which is not there yet
+        preflight(*plan_of(tuple(_evaluation(grid, None, Path(folder)))[1:]))
     if grid.labels not in (None, MINI) and not Path(grid.labels).exists():
         raise ConfigError(f"labels: {grid.labels} is not there; make them first, see docs/training.md")
 
@@ -173,7 +200,8 @@ def _run(grid: Grid, row: GridRow, seed: int) -> Run:
         if stage == "grpo":
             settings["adapter"] = str(adapter or "")
         config = _config(vars(grid)[stage])
-        known = digest(config.read_text(encoding="utf-8"), settings, *(str(step.folder.name) for step in steps))
+        before = [step.folder.name for step in steps]
+        known = digest(yaml.safe_load(config.read_text(encoding="utf-8")), settings, made_of, *before)
         folder = grid.trainings / f"{stage}-{known[:10]}"
         options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
         command = ("train", stage, "--config", str(config), *options, "--output_dir", str(folder))
@@ -201,9 +229,10 @@ def _shipped() -> list[str]:
     return sorted(file.stem for file in CONFIGS.glob("*.yaml"))
 
 
-def _evaluation(grid: Grid, adapter: Path, folder: Path) -> Iterator[str]:
+def _evaluation(grid: Grid, adapter: Path | None, folder: Path) -> Iterator[str]:
     how = grid.evaluate
-    arguments = ",".join(filter(None, (f"pretrained={grid.pretrained}", f"adapter={adapter}", how.model_args)))
+    trained = "" if adapter is None else f"adapter={adapter}"
+    arguments = ",".join(filter(None, (f"pretrained={grid.pretrained}", trained, how.model_args)))
     yield from ("eval", "--model", "awares", "--model_args", arguments, "--tasks", how.tasks)
     yield from ("--batch_size", str(how.batch_size), "--output_path", str(folder))
     if how.device is not None:
