@@ -14,6 +14,8 @@ import yaml
 from report_runs import CHART, POPE, awares, exit_of, pope, sample, write
 
 from lmms_awares.errors import ConfigError, UserError
+from lmms_awares.evaluate import preflight
+from lmms_awares.mini.demo import checkpoint
 from lmms_awares.report.read.samples import RunError
 from lmms_awares.steps import finish as said_finished
 from lmms_awares.training import sweep
@@ -37,8 +39,11 @@ GRID = {
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """Grids name folders from where they are started."""
+    """Grids name folders from where they are started; the base is taken for a checkpoint, and the set for a finished one."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sweep, "check_checkpoint", lambda place: None)
+    monkeypatch.setattr(sweep, "open_set", lambda place, finished: None)
+    monkeypatch.setattr(sweep, "preflight", lambda asked, rest: None)
 
 
 def grid(name="grid", **changes):
@@ -236,6 +241,12 @@ BAD = {
     "a row without stages": ({"rows": [{"method": "x"}]}, "rows.0: Value error, needs sft or grpo"),
     "no rows": ({"rows": []}, "rows: "),
     "a folder that lmms-eval cannot take": ({"output": "a,b"}, "holds a comma, which lmms-eval cannot take"),
+    "an unknown setting": ({"rows": [{"method": "x", "sft": {"tool_wieght": 3}}]}, "tool_wieght"),
+    "a setting that cannot work": ({"rows": [{"method": "x", "grpo": {"alpha_use": -1}}]}, "alpha_use=-1.0 must be 0"),
+    "a setting that is the grid's": (
+        {"rows": [{"method": "x", "sft": {"curated": "y"}}]},
+        "curated is the grid's to say",
+    ),
     "no tasks": ({"evaluate": {}}, "evaluate.tasks is missing"),
 }
 
@@ -379,6 +390,21 @@ def test_a_grid_without_settings_and_blocks(tmp_path):
     assert "| SFT only (seed 2) " in (tmp_path / "out" / "table3.md").read_text()
     shown = awares("compare", "--group", tmp_path / "out" / "groups.csv", "--format", "csv").stdout
     assert shown.splitlines()[0].startswith("method,")
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "words"),
+    [
+        ({"tasks": "nosuchtask"}, "unknown task nosuchtask"),
+        ({"model_args": "dtyp=float32"}, "unknown model argument dtyp"),
+    ],
+)
+def test_an_evaluation_that_cannot_work_does_not_wait_for_the_trainings(evaluation, words, done, monkeypatch):
+    monkeypatch.setattr(sweep, "preflight", preflight)
+    changed = grid(pretrained=str(checkpoint()), evaluate=GRID["evaluate"] | evaluation)
+    with pytest.raises(ConfigError, match=words):
+        awares("train", "sweep", changed)
+    assert done.commands == []
 
 
 def test_labels_that_are_not_there_are_missed_before_the_trainings(done):

@@ -166,12 +166,9 @@ def check(grid: Grid, runs: list[Run]) -> None:
 
     check_checkpoint(grid.pretrained)
     open_set(grid.curated, finished=True)
-    kinds: dict[str, type[WeightedSFTConfig] | type[CropGRPOConfig]] = {
-        "sft": WeightedSFTConfig,
-        "grpo": CropGRPOConfig,
-    }
-    for command in dict.fromkeys(step.command for run in runs for step in run.steps if step.command[0] == "train"):
-        read_settings(kinds[command[1]], command[2:]).check()
+    for _, stage, *options in dict.fromkeys(step.command for run in runs for step in run.steps[:-1]):
+        kind = WeightedSFTConfig if stage == "sft" else CropGRPOConfig
+        read_settings(kind, options).check()
     with TemporaryDirectory() as folder:  # without an adapter, which is not there yet
         preflight(*plan_of(tuple(_evaluation(grid, None, Path(folder)))[1:]))
     if grid.labels not in (None, MINI) and not Path(grid.labels).exists():
