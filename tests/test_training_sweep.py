@@ -39,7 +39,7 @@ GRID = {
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """Grids name folders from where they are started; the base is taken for a checkpoint, and the set for a finished one."""
+    """Grids name folders from where they are started; base and curated set are taken as given."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sweep, "check_checkpoint", lambda place: None)
     monkeypatch.setattr(sweep, "open_set", lambda place, finished: None)
@@ -241,7 +241,7 @@ BAD = {
     "a row without stages": ({"rows": [{"method": "x"}]}, "rows.0: Value error, needs sft or grpo"),
     "no rows": ({"rows": []}, "rows: "),
     "a folder that lmms-eval cannot take": ({"output": "a,b"}, "holds a comma, which lmms-eval cannot take"),
-    "an unknown setting": ({"rows": [{"method": "x", "sft": {"tool_wieght": 3}}]}, "tool_wieght"),
+    "a stage's unknown setting": ({"rows": [{"method": "x", "sft": {"tool_wieght": 3}}]}, "tool_wieght"),
     "a setting that cannot work": ({"rows": [{"method": "x", "grpo": {"alpha_use": -1}}]}, "alpha_use=-1.0 must be 0"),
     "a setting that is the grid's": (
         {"rows": [{"method": "x", "sft": {"curated": "y"}}]},

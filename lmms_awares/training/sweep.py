@@ -167,8 +167,10 @@ def check(grid: Grid, runs: list[Run]) -> None:
     check_checkpoint(grid.pretrained)
     open_set(grid.curated, finished=True)
     for _, stage, *options in dict.fromkeys(step.command for run in runs for step in run.steps[:-1]):
-        kind = WeightedSFTConfig if stage == "sft" else CropGRPOConfig
-        read_settings(kind, options).check()
+        if stage == "sft":
+            read_settings(WeightedSFTConfig, options).check()
+        else:
+            read_settings(CropGRPOConfig, options).check()
     with TemporaryDirectory() as folder:  # without an adapter, which is not there yet
         preflight(*plan_of(tuple(_evaluation(grid, None, Path(folder)))[1:]))
     if grid.labels not in (None, MINI) and not Path(grid.labels).exists():
