@@ -17,7 +17,7 @@ import lmms_awares
 from lmms_awares.engine import checkpoint
 from lmms_awares.engine.local import LocalEngine
 from lmms_awares.engine.turns import Decoding, Opening
-from lmms_awares.errors import UserError
+from lmms_awares.errors import ConfigError, UserError
 from lmms_awares.families import FAMILIES
 from lmms_awares.mini.random_checkpoint import build
 from lmms_awares.models.config import CommonArgs
@@ -154,10 +154,58 @@ def test_conditions_are_kept_where_they_change(trained, folder, small_checkpoint
     assert len(told) == 1 and told[0]["pretrained"] == str(small_checkpoint)
     assert told[0]["settings"]["eval_every"] == 1 and "tool_weight" not in told[0]["settings"]
     settings = WeightedSFTConfig(output_dir=str(tmp_path), bf16=False, use_cpu=True)
-    for seed in (1, 1, 2):
-        settings.seed = seed
-        write_conditions(tmp_path, "sft", settings, pretrained=str(small_checkpoint), curated=folder)
-    assert [one["settings"]["seed"] for one in json.loads((tmp_path / "training.json").read_text())] == [1, 2]
+
+    def start(**changes):
+        given = {"pretrained": str(small_checkpoint), "curated": folder, "stage": "sft"} | changes
+        write_conditions(tmp_path, settings=settings, **given)
+        return [one["settings"].get("max_steps") for one in json.loads((tmp_path / "training.json").read_text())]
+
+    for steps in (1, 2):
+        settings.max_steps = steps
+        assert start() == [steps]  # nothing was trained yet: what failed at its start is no part of it
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "checkpoint-1" / "trainer_state.json").write_text("{}")
+    assert start() == [2]
+    settings.max_steps = 3
+    assert start() == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [("seed", "seed=3, not the default"), ("stage", "stage sft, not grpo"), ("base", "base "), ("data", "data ")],
+)
+def test_a_training_does_not_go_on_with_something_else(change, words, folder, small_checkpoint, tmp_path):
+    """The checkpoint's state would win, and the record would say otherwise."""
+    out = tmp_path / "out"
+    settings = WeightedSFTConfig(output_dir=str(out), bf16=False, use_cpu=True, seed=3)
+    given = {"stage": "sft", "settings": settings, "pretrained": str(small_checkpoint), "curated": folder}
+    write_conditions(out, **given)
+    (out / "checkpoint-1").mkdir()
+    (out / "checkpoint-1" / "trainer_state.json").write_text("{}")
+    before = (out / "training.json").read_bytes()
+    if change == "seed":
+        settings.seed = 42
+    elif change == "stage":
+        given["stage"] = "grpo"
+    elif change == "base":
+        other = shutil.copytree(small_checkpoint, tmp_path / "other")
+        (other / "generation_config.json").write_text("{}")
+        given["pretrained"] = str(other)
+    else:
+        told = json.loads(before)
+        told[0]["data"] = "0" * 64
+        (out / "training.json").write_text(json.dumps(told))
+        before = (out / "training.json").read_bytes()
+    with pytest.raises(ConfigError, match=f"holds a training with {words}") as caught:
+        write_conditions(out, **given)
+    assert "\n" not in str(caught.value) and (out / "training.json").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(folder, small_checkpoint, tmp_path):
+    (tmp_path / "file").write_text("")
+    settings = WeightedSFTConfig(output_dir=str(tmp_path / "file"), bf16=False, use_cpu=True)
+    with pytest.raises(ConfigError, match="output_dir=.*file cannot be written: "):
+        write_conditions(tmp_path / "file", "sft", settings, pretrained=str(small_checkpoint), curated=folder)
 
 
 # --- what is refused, in one line and before anything is written

@@ -38,7 +38,7 @@ def tasks_list(
 @app.command("wrap")
 def tasks_wrap(
     names: Annotated[list[str], typer.Argument(help="Tasks, groups or tags of lmms-eval.", show_default=False)],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the files.", show_default=False)],
+    out: Annotated[Path, typer.Option("-o", "--output", help="Folder for the files.", show_default=False)],
 ) -> None:
     """Write task files of awares:NAME, for lmms-eval's own command or to set `headline` and `scale`.
 
