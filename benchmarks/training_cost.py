@@ -44,7 +44,8 @@ class Assumed:
     """What the estimate depends on beside configuration and lengths.
 
     Attributes:
-        rows: of the curated set's split `train`, all of which both stages take.
+        rows: of the curated set's split `train`; GRPO takes all of them, SFT the settings' `rows_per_source`.
+        sources: of these rows, equally many of each.
         hr_share: of these, with the label HR (Table 2, the paper's labels: 20.26 %).
         call_rate: of rollouts; Fig. 5 gives 53.7 % before GRPO and 27.8 % behind it, here their mean.
         peak: FLOP/s of one GPU, dense bfloat16.
@@ -54,6 +55,7 @@ class Assumed:
     """
 
     rows: int = 50_000
+    sources: int = 5
     hr_share: float = 0.2026
     call_rate: float = 0.4075
     peak: float = 989e12
@@ -203,7 +205,8 @@ def sft_row(lengths: Lengths, assumed: Assumed, settings: Mapping[str, Any]) -> 
     """Hours and GB of SFT on images of one size."""
     batch = settings["per_device_train_batch_size"]
     flops = sft_flops(SHAPE, lengths, assumed.hr_share, batch)
-    seconds = settings["num_train_epochs"] * assumed.rows * flops / (assumed.peak * assumed.mfu)
+    rows = min(assumed.rows, assumed.sources * settings["rows_per_source"] or assumed.rows)
+    seconds = settings["num_train_epochs"] * rows * flops / (assumed.peak * assumed.mfu)
     parts = memory(SHAPE, lengths, batch=batch, rank=settings["lora_rank"], rollouts=False)
     return {"stage": "SFT", "training_s": seconds, **_totals(seconds, parts)}
 

@@ -102,10 +102,12 @@ def test_hours(cost):
     """Hours go with 1 / share, with rows and epochs; decoding by bandwidth alone."""
     assumed = cost.Assumed()
     lengths = cost.Lengths.of(plan_views(850, 600))
-    sft = {"per_device_train_batch_size": 16, "num_train_epochs": 2, "lora_rank": 8}
+    sft = {"per_device_train_batch_size": 16, "num_train_epochs": 2, "lora_rank": 8, "rows_per_source": 5000}
     one = cost.sft_row(lengths, assumed, sft)
     flops = cost.sft_flops(cost.SHAPE, lengths, 0.2026, 16)
-    assert one["gpu_hours"] == pytest.approx(2 * 50_000 * flops / (989e12 * 0.35) / 3600)
+    assert one["gpu_hours"] == pytest.approx(2 * 25_000 * flops / (989e12 * 0.35) / 3600)
+    whole = cost.sft_row(lengths, assumed, sft | {"rows_per_source": 0})
+    assert whole["gpu_hours"] == pytest.approx(2 * one["gpu_hours"])
     assert one["hours"] == one["gpu_hours"] / 8
     assert cost.sft_row(lengths, replace(assumed, mfu=0.175), sft)["hours"] == pytest.approx(2 * one["hours"])
     grpo = {"num_generations": 8, "num_train_epochs": 1, "lora_rank": 8}
