@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 import lmms_awares
 from lmms_awares.engine import checkpoint
 from lmms_awares.errors import UserError
-from lmms_awares.training.sft import last_checkpoint
+from lmms_awares.training.parsing import read_settings
+from lmms_awares.training.sft import WeightedSFTConfig, last_checkpoint
 
 FIXED = ("--weights_dtype", "float32", "--bf16", "False", "--use_cpu", "True", "--report_to", "none", "--seed", "1")
 SHORT = ("--max_steps", "4", "--save_steps", "2", "--logging_steps", "1", "--per_device_train_batch_size", "2")
@@ -116,6 +117,10 @@ def test_what_a_set_lacks_is_found_before_weights_load(small_checkpoint, folder,
     ("more", "words"),
     [
         (("--hr_repeat", "0"), "hr_repeat=0 must be 1 or more"),
+        (("--per_device_train_batch_size", "0"), "per_device_train_batch_size"),
+        (("--per_device_eval_batch_size", "0"), "per_device_eval_batch_size=0 must be 1 or more"),
+        (("--tool_weight", "inf"), "tool_weight=inf must be 0 or more, and finite"),
+        (("--report_to", "nonsense"), "report_to: nonsense is not known"),
         (("--curated", "nowhere"), "nowhere holds no curated set"),
         (("--pretrained", "nowhere"), "pretrained=nowhere"),
         (("--config", "nowhere.yaml"), "nowhere.yaml cannot be read"),
@@ -128,3 +133,8 @@ def test_what_cannot_work_is_one_line(small_checkpoint, folder, tmp_path, more, 
         sft(small_checkpoint, folder, tmp_path, *more)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_no_argument_at_all_is_one_line():
+    with pytest.raises(UserError, match="give --config FILE"):
+        read_settings(WeightedSFTConfig, [])

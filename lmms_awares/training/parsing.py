@@ -24,15 +24,18 @@ def read_settings(kind: type[Settings], args: Sequence[str] | None = None) -> Se
         args: default: the command's; after `--config` a file, or the name of one that ships.
 
     Raises:
-        ConfigError: a file that is not there or no YAML mapping, an unknown name, or a value of another kind.
+        ConfigError: no argument at all, a file that is not there or no YAML mapping, an unknown name, or a value of
+            another kind.
 
     Example:
         read_settings(WeightedSFTConfig, ["--config", "sft.yaml", "--learning_rate", "1e-5"])
     """
-    told = io.StringIO()
+    told, given = io.StringIO(), _named(args)
+    if not given:
+        raise ConfigError("give --config FILE, or the name of one that ships, such as sft_7b or grpo_7b")
     try:
         with contextlib.redirect_stderr(told):
-            parsed: tuple[Any, ...] = TrlParser(cast(Any, (kind,))).parse_args_and_config(_named(args))
+            parsed: tuple[Any, ...] = TrlParser(cast(Any, (kind,))).parse_args_and_config(given)
     except SystemExit as end:
         if not end.code:
             raise  # --help

@@ -174,7 +174,7 @@ def check(grid: Grid, runs: list[Run]) -> None:
     with TemporaryDirectory() as folder:  # without an adapter, which is not there yet
         preflight(*plan_of(tuple(_evaluation(grid, None, Path(folder)))[1:]))
     if grid.labels not in (None, MINI) and not Path(grid.labels).exists():
-        raise ConfigError(f"labels: {grid.labels} is not there; make them first, see docs/training.md")
+        raise ConfigError(f"labels: {grid.labels} is not there; `awares curate run` makes them")
 
 
 def plan(grid: Grid) -> list[Run]:
