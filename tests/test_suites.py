@@ -17,11 +17,16 @@ from scripted_server import Script, serving
 from test_server import by_model
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from lmms_awares.engine import checkpoint as checkpoints
+from lmms_awares.engine import opening
+from lmms_awares.engine.opening import open_engine
 from lmms_awares.mini.demo import checkpoint
 from lmms_awares.models import MODELS
+from lmms_awares.models.config import CommonArgs, parse_args
 from lmms_awares.protocol import prompts
 from lmms_awares.pruning import PRUNERS
 from lmms_awares.suites.planning import due, plan, shard, with_checkpoints
+from lmms_awares.suites.running import _begin
 from lmms_awares.suites.suite import read_suite
 
 ROOT = Path(__file__).parent.parent
@@ -115,6 +120,21 @@ def test_a_model_that_stays_loaded_answers_as_a_fresh_one():
     for row in rows:
         together, alone = (answers(Path(name) / row) for name in ("together", "alone"))
         assert together == alone and len(together) == 4
+
+
+def test_rows_of_one_checkpoint_load_it_once(monkeypatch):
+    loaded, honest = [], checkpoints.load
+    monkeypatch.setattr(checkpoints, "load", lambda args, device: loaded.append(args.adapter) or honest(args, device))
+    monkeypatch.setattr(opening, "_Kept", type("_Kept", (), vars(opening._Kept) | {"wanted": False, "engine": None}))
+    _begin(1)
+    plain = CommonArgs(pretrained=str(checkpoint()))
+    pruned = parse_args("visionzip", {"pretrained": str(checkpoint()), "retain_ratio": 0.5})
+    engines = [open_engine(args, "cpu") for args in (plain, pruned, plain)]
+    assert loaded == [None]
+    assert [engine.pruner and engine.pruner.name for engine in engines] == [None, "visionzip", None]
+    assert engines[0].model is engines[1].model is engines[2].model
+    open_engine(plain.model_copy(update={"adapter": str(checkpoint() / "visionthink")}), "cpu")
+    assert loaded == [None, str(checkpoint() / "visionthink")]
 
 
 def test_a_limited_run_measures_the_estimate_and_its_answers_are_kept():

@@ -1,7 +1,5 @@
 """Which engine a run's arguments ask for: a server, or the checkpoint in this process."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lmms_awares.engine.turns import Engine
@@ -45,17 +43,12 @@ def open_engine(args: CommonArgs, device: str) -> Engine:
     return _Kept.engine.with_pruner(pruner)
 
 
-@contextmanager
-def keep_model() -> Iterator[None]:
-    """Let the next run in this process have the last one's model, where it asks for the same.
+def keep_model() -> None:
+    """From now on let each run in this process have the last one's model, where it asks for the same.
 
     Example:
-        with keep_model():
-            for row in rows:
-                evaluate.run(row)
+        keep_model()
+        for row in rows:
+            evaluate.run(row)
     """
     _Kept.wanted = True
-    try:
-        yield
-    finally:
-        _Kept.wanted, _Kept.engine = False, None

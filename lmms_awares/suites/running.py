@@ -105,7 +105,7 @@ def _begin(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    contextlib.ExitStack().enter_context(keep_model())
+    keep_model()
 
 
 def _run(job: Job) -> str:
